@@ -29,6 +29,7 @@ def attack(
     needs_key: bool = False,
     decisions: bool = False,
     minimal: bool = False,
+    confined: bool = False,
     ranges: Mapping[str, str] = {},
     row_ranges: Mapping[str, str] = {},
     losses: Mapping[str, RowFn] | None = None,
@@ -48,8 +49,8 @@ def attack(
     function is an attack too; evaluations compare it by what it returns.
 
     Args:
-      size, norm, rank, aimed, gradient, needs_key, decisions, minimal: as in `Traits`. Noise is
-        never aimed: it does not read logits_fn, y and aux.
+      size, norm, rank, aimed, gradient, needs_key, decisions, minimal, confined: as in `Traits`.
+        Noise is never aimed: it does not read logits_fn, y and aux.
       ranges, row_ranges, losses, sparse, logits, check: as in `_calls.Body`.
       compiles: False for an attack that only calls others.
 
@@ -83,6 +84,7 @@ def attack(
         needs_key=needs_key,
         decisions=decisions,
         minimal=minimal,
+        confined=confined,
     )
 
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:

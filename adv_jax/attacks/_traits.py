@@ -31,6 +31,7 @@ class Traits(NamedTuple):
     needs_key: it raises without a key.
     decisions: it reads the predicted class alone.
     minimal: it returns rows that are misclassified already unchanged.
+    confined: rules of its own keep it to a part of the ball, so that weaker attacks may do better.
     """
 
     size: str | None = "eps"
@@ -41,6 +42,7 @@ class Traits(NamedTuple):
     needs_key: bool = False
     decisions: bool = False
     minimal: bool = False
+    confined: bool = False
 
 
 def traits_of(attack: Any) -> Traits | None:

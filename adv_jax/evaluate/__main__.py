@@ -5,6 +5,7 @@ share the test examples if each is started with --coordinator, --num_processes a
 launch/.
 """
 
+import shlex
 import sys
 
 from absl import app, flags, logging
@@ -58,6 +59,7 @@ def main(_: list[str]) -> None:
                 seed=_SEED.value,
                 out=_OUT.value,
                 report=_REPORT.value,
+                command=shlex.join(["python", "-m", "adv_jax.evaluate", *sys.argv[1:]]),
             )
     except processes.Lost as error:
         processes.end(error)

@@ -14,7 +14,7 @@ import numpy as np
 
 from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
-from adv_jax.evaluate.balls import found_ball, is_masked, steps_of
+from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.budget import (
     ball_of,
     has_unknown_ball,
@@ -56,12 +56,13 @@ class Audit(NamedTuple):
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
       be positive; pairs in the same norm of noise, one step, iterated steps and ensembles, by
-      the traits of `adv_jax.attack`. An attack of unknown rank is compared with noise and one step.
+      the traits of `adv_jax.attack`. An attack of unknown rank is compared with noise and one step,
+      a confined one with none.
     rises: attack -> the largest rise of accuracy from the clean one or a smaller eps to a larger
       eps; noise attacks are left out.
     one_step: norm -> all attacks fail at some eps, but a single step of that size on the logit
-      margin succeeds. Keys: the norms of all attacks but noise and transferred ones. An attack that
-      does not say its norm has that of the ball that its perturbations fill, else linf.
+      margin succeeds. Keys: the norms of all attacks but noise, transferred and confined ones. An
+      attack that does not say its norm has that of the ball that its perturbations fill, else linf.
     at_gray: norm -> all attacks in this norm fail at every eps that suffices to turn each input
       into the same mid-gray one, where a model can only guess. Such an eps is at least half the
       width of the bounds; empty without bounds or without such an eps.
@@ -226,7 +227,9 @@ def _ordered(
     ranks = {
         name: rank_of(attack)
         for name, attack in attacks.items()
-        if balls[name] is not None and (is_aimed(attack) or is_noise(attack))
+        if balls[name] is not None
+        and (is_aimed(attack) or is_noise(attack))
+        and not is_confined(attack)
     }
     for strong, rank in ranks.items():
         for weak, lower in ranks.items():
@@ -270,7 +273,7 @@ def _at_gray(
     withstand: dict[str, Any] = {}  # norm -> bool[N]
     for name, attack in attacks.items():
         norm = balls[name]
-        if norm is not None and bounds is not None and not is_masked(attack):
+        if norm is not None and bounds is not None and not is_confined(attack):
             enough = width(bounds, shape, norm) / (1 if norm == "l0" else 2)
             if (large := sizes[name] >= enough).any():
                 withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.attacks import traits_of
 from adv_jax.evaluate.budget import ball_of, has_unknown_ball, is_aimed
 from adv_jax.evaluate.probing import Step
 from adv_jax.perturbations import limits
@@ -44,12 +45,12 @@ def steps_of(attack: Attack, eps: Sequence[float], bounds: Bounds | None) -> lis
     """Returns the single step that the attack must match in strength, clipped to the bounds.
 
     The `bounds` keyword of the attack, if bound, takes precedence. There is a step for each norm
-    that it may turn out to have if it does not say, and none for noise, transferred and masked
+    that it may turn out to have if it does not say, and none for noise, transferred and confined
     attacks, and for l0, whose ball has no longest step.
     """
     norm = ball_of(attack)
     kinds = _BALLS if has_unknown_ball(attack) else (norm,) if norm not in (None, "l0") else ()
-    if not is_aimed(attack) or is_masked(attack):
+    if not is_aimed(attack) or is_confined(attack):
         return []
     own = getattr(attack, "keywords", {}).get("bounds")
     sizes = tuple(map(float, eps))
@@ -73,9 +74,11 @@ def found_ball(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> str | N
     return next(iter([*filled, *fitted[-1:]]), None)
 
 
-def is_masked(attack: Attack) -> bool:
-    """Returns whether an attack may change a part of the features only."""
-    return getattr(attack, "keywords", {}).get("mask") is not None
+def is_confined(attack: Attack) -> bool:
+    """Returns whether an attack may reach a part of the ball only, by its traits or a mask."""
+    traits = traits_of(attack)
+    stated = traits is not None and traits.confined
+    return stated or getattr(attack, "keywords", {}).get("mask") is not None
 
 
 def _nested(bound: Any) -> Any:

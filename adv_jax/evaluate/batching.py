@@ -3,7 +3,7 @@
 The devices are all local ones, or those of the mesh on which x lies.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.meshes import automatic
 from adv_jax.types import Array
-
-Progress = Callable[[Any, str], Iterable[Any]]  # (batches, description) -> batches
-
-
-def silent(batches: Any, _: str) -> Iterable[Any]:
-    """Shows no progress; `tqdm.tqdm` and `rich.progress.track` have the same signature."""
-    return batches
 
 
 def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:

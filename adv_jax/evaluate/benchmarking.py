@@ -14,8 +14,8 @@ from adv_jax import __version__
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
 from adv_jax.checks import check_range, own_keywords
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.preparing import named_norm, prepared
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.streaming import streamed
 from adv_jax.types import Bounds, Key, LogitsFn, Norm, UserError, described
 
@@ -33,7 +33,7 @@ def benchmark(
     batch_size: int = 500,
     key: Key | None = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> dict[str, Any]:
     """Returns clean and robust accuracy by the standard AutoAttack, as RobustBench's `benchmark`.
 
@@ -80,17 +80,18 @@ def benchmark(
     block_size = 32 if device.platform == "cpu" else batch_size
     attack = partial(auto_attack, block_size=block_size)
     members = {member: partial(attack, members=(member,)) for member in MEMBERS}
-    found = streamed(
-        logits_fn,
-        _batches(data),
-        prepared(members, bounds=(lo, hi), norm=kind),
-        eps=[eps],
-        batch_size=batch_size,
-        key=jax.random.key(0) if key is None else key,
-        folder=folder,
-        progress=progress,
-        options={"bounds": (lo, hi), "bits": None, "examples": False, "in_sequence": True},
-    )
+    with shown(progress) as steps:
+        found = streamed(
+            logits_fn,
+            _batches(data),
+            prepared(members, bounds=(lo, hi), norm=kind),
+            eps=[eps],
+            batch_size=batch_size,
+            key=jax.random.key(0) if key is None else key,
+            folder=folder,
+            progress=steps,
+            options={"bounds": (lo, hi), "bits": None, "examples": False, "in_sequence": True},
+        )
     issue(found.audit.warnings)
     correct = found.correct[MEMBERS[-1]]
     return {

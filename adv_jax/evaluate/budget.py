@@ -77,12 +77,15 @@ def norm_of(attack: Attack) -> str | None:
 def ball_of(attack: Attack) -> str | None:
     """Returns the norm of the ball whose radius is an attack's size, or None.
 
-    Only eps is a radius; tau is a factor of the gradient, gamma a share of the pixels.
+    Only eps is a radius; tau is a factor of the gradient, gamma a share of the pixels. Where
+    constraints have costs, eps limits the costs, not the length.
 
     Raises:
       UserError, ValueError: as `norm_of` and `scale_of`.
     """
-    return norm_of(attack) if scale_of(attack) == "eps" else None
+    constraints = getattr(attack, "keywords", {}).get("constraints")
+    is_radius = scale_of(attack) == "eps" and getattr(constraints, "costs", None) is None
+    return norm_of(attack) if is_radius else None
 
 
 def has_unknown_ball(attack: Attack) -> bool:

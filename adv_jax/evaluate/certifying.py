@@ -11,9 +11,10 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.checks import check_range, check_width, own_keywords
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.linear_bounds import METHODS, margin_bounds
 from adv_jax.types import (
     Array,
@@ -55,7 +56,7 @@ def certify(
     bounds: Bounds | None = None,
     batch_size: int = 100,
     aux: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Certificate:
     """Returns lower bounds of the margins over the ball around each row, and what they certify.
 
@@ -114,16 +115,17 @@ def certify(
     issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
     program = Program(bound, logits_fn, in_axes=(0, 0, 0, None))
-    found = [
-        over_batches(
-            lambda x, y, aux, size=size: program(x, y, aux, size),
-            (x, y, aux),
-            batch_size=batch_size,
-            progress=progress,
-            description=f"eps {size:g}",
-        )
-        for size in radii
-    ]
+    with shown(progress) as steps:
+        found = [
+            over_batches(
+                lambda x, y, aux, size=size: program(x, y, aux, size),
+                (x, y, aux),
+                batch_size=batch_size,
+                progress=steps,
+                description=f"eps {size:g}",
+            )
+            for size in radii
+        ]
     margins = np.moveaxis(np.stack(found), -1, 1)
     certified = np.asarray((margins > 0).all(-1))
     return Certificate(np.asarray(eps, float), margins, certified, certified.mean(-1))

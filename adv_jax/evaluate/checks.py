@@ -24,11 +24,9 @@ from adv_jax.checks import (
 )
 from adv_jax.evaluate.auditing import of_values
 from adv_jax.evaluate.batching import (
-    Progress,
     mesh_sharding,
     over_batches,
     row_shards,
-    silent,
 )
 from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.evaluate.measures import predicted
@@ -146,7 +144,6 @@ def checked_predictions(
     aux: Any = None,
     *,
     batch_size: int,
-    progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
     """Returns `predictions` for all clean rows, f[N] each, after checking the model.
 
@@ -159,8 +156,6 @@ def checked_predictions(
         Program(predicted, logits_fn),
         (x, aux),
         batch_size=batch_size,
-        progress=progress,
-        description="clean",
     )
     check_flags(found, "x")
     return found

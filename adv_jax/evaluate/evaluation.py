@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
-from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.budget import ball_of, settings_of
 from adv_jax.evaluate.checks import (
     check_model,
@@ -19,8 +18,10 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.measures import summary
 from adv_jax.evaluate.preparing import noticed, prepared
+from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.setup import Inputs, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
@@ -44,7 +45,7 @@ def evaluate(
     aux: Any = None,
     bits: int | None = None,
     examples: bool = False,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Evaluation:
     """Evaluates a classifier under each attack and the worst case over them, with an audit.
 
@@ -75,7 +76,9 @@ def evaluate(
         and bounds, before it is classified. x must be such images.
       examples: also returns the adversarial examples, for `Evaluation.report` and for yourself, of
         all rows, attacks and sizes.
-      progress: wraps the list of batches, as rich.progress.track or tqdm.tqdm.
+      progress: True: a bar for each pass over the data, on a terminal and once the call lasts over
+        two seconds; False: nothing; or a function that wraps the list of batches, as
+        rich.progress.track or tqdm.tqdm.
 
     Raises:
       UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN;
@@ -90,21 +93,23 @@ def evaluate(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
-    suite, measured = measured_rows(
-        logits_fn,
-        x,
-        y,
-        prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
-        eps=eps,
-        batch_size=batch_size,
-        key=key,
-        bounds=bounds,
-        aux=aux,
-        bits=bits,
-        examples=examples,
-        progress=progress,
-    )
-    found = concluded(suite, measured, eps, shape=np.shape(x)[1:])
+    with shown(progress) as steps:
+        suite, measured = measured_rows(
+            logits_fn,
+            x,
+            y,
+            prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
+            eps=eps,
+            batch_size=batch_size,
+            key=key,
+            bounds=bounds,
+            aux=aux,
+            bits=bits,
+            examples=examples,
+            progress=steps,
+        )
+    setup = Inputs().add(x).setup(bounds=bounds, bits=bits, key=key)
+    found = concluded(suite, measured, eps, shape=np.shape(x)[1:], setup=setup)
     if examples:
         found = with_examples(found, np.asarray(x), measured)
     issue(found.audit.warnings)
@@ -114,7 +119,9 @@ def evaluate(
 def with_examples(found: Evaluation, x: np.ndarray, measured: Measured) -> Evaluation:
     """Returns the evaluation with the inputs f[N, *D] and the adversarial examples."""
     adversarial = {name: np.moveaxis(x_adv, -1, 1) for name, x_adv in measured.examples.items()}
-    return found._replace(examples=Examples(x, adversarial))
+    confidence = {name: rows["confidence"] for name, rows in measured.attacked.items()}
+    examples = Examples(x, adversarial, confidence, measured.clean["confidence"])
+    return found._replace(examples=examples)
 
 
 def measured_rows(
@@ -196,7 +203,7 @@ def checked_suite(
 
 
 def concluded(
-    suite: Suite, measured: Measured, eps: Sizes, *, shape: tuple[int, ...]
+    suite: Suite, measured: Measured, eps: Sizes, *, shape: tuple[int, ...], setup: Setup
 ) -> Evaluation:
     """Returns means and audit of what was measured; shape: *D, of a row."""
     labels, clean, probed, attacked, _ = measured
@@ -226,4 +233,5 @@ def concluded(
         clean["label"],
         {name: ball_of(attack) for name, attack in suite.attacks.items()},
         {name: settings_of(attack) for name, attack in suite.attacks.items()},
+        setup,
     )

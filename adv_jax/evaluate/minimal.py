@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import check_counts, check_range, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -18,6 +18,7 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 
@@ -37,7 +38,7 @@ def minimal_eps(
     norm: Norm | None = None,
     threat_model: Norm | None = None,
     aux: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> np.ndarray:
     """Returns the smallest eps in (0, high] at which an attack fools each row, by bisection.
 
@@ -50,7 +51,7 @@ def minimal_eps(
         with x.
       high: > 0, the first eps.
       num_steps: bisection steps, >= 1; the attack runs num_steps + 1 times.
-      progress: wraps the bisection steps.
+      progress: as in `evaluate`; it wraps the bisection steps.
 
     Returns:
       f32[N]: 0 for rows misclassified without an attack, inf for those not fooled at high.
@@ -87,10 +88,11 @@ def minimal_eps(
 
     upper = np.full(len(x), high, np.float32)
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)
-    for _ in progress(range(num_steps), "bisection"):
-        middle = (lower + upper) / 2
-        hit = fooled_at(middle)
-        lower, upper = np.where(hit, lower, middle), np.where(hit, middle, upper)
+    with shown(progress) as steps:
+        for _ in steps(range(num_steps), "bisection"):
+            middle = (lower + upper) / 2
+            hit = fooled_at(middle)
+            lower, upper = np.where(hit, lower, middle), np.where(hit, middle, upper)
     upper[withstand] = np.inf
     upper[clean["label"] != y] = 0
     return upper

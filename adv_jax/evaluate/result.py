@@ -10,6 +10,7 @@ import numpy as np
 from adv_jax.evaluate.auditing import Audit
 from adv_jax.evaluate.finished import write_whole
 from adv_jax.evaluate.measures import Clean, Curve
+from adv_jax.evaluate.setup import Setup
 from adv_jax.types import UserError
 
 if TYPE_CHECKING:
@@ -18,17 +19,21 @@ if TYPE_CHECKING:
     from adv_jax.evaluate.certifying import Certificate
 
 # Of `Evaluation.to_json`; another number is another form of the document.
-_FORM = 1
+_FORM = 2
 
 
 class Examples(NamedTuple):
-    """The inputs and what attacks made of them.
+    """The inputs, what attacks made of them, and how sure the model is of its class.
 
     x: f[N, *D]; adversarial: name -> f[E, N, *D].
+    confidence: name -> f[E, N], the probability of the model's class under the attack.
+    confidence_clean: f[N], that without one.
     """
 
     x: np.ndarray
     adversarial: dict[str, np.ndarray]
+    confidence: dict[str, np.ndarray]
+    confidence_clean: np.ndarray
 
 
 class Evaluation(NamedTuple):
@@ -47,6 +52,7 @@ class Evaluation(NamedTuple):
     predicted_clean: i[N], those without one.
     norms: name -> the norm in which the sizes are radii; None if they are none, or it is unknown.
     settings: name -> the attack's function and the settings bound to it, as text.
+    setup: the data, the key and the other settings of the call.
     examples: inputs and adversarial examples, if `evaluate` was asked for them, else None.
     """
 
@@ -61,6 +67,7 @@ class Evaluation(NamedTuple):
     predicted_clean: np.ndarray
     norms: dict[str, str | None]
     settings: dict[str, str]
+    setup: Setup
     examples: Examples | None = None
 
     def __str__(self) -> str:
@@ -94,6 +101,7 @@ class Evaluation(NamedTuple):
             "clean": self.clean._asdict(),
             "attacks": {name: curve._asdict() for name, curve in self.attacks.items()},
             "audit": self.audit._asdict(),
+            "setup": self.setup._asdict(),
         }
         del fields["correct"], fields["examples"]  # The former follows from the classes.
         return json.dumps(_plain(fields), allow_nan=False)
@@ -134,10 +142,13 @@ class Evaluation(NamedTuple):
             np.asarray(fields["predicted_clean"], np.int32),
             fields["norms"],
             fields["settings"],
+            Setup(**fields["setup"]),
         )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
         """Draws accuracy over the sizes, the worst case as a broad line behind the attacks.
+
+        Attacks of different sizes have no worst case at one size: the legend says so instead.
 
         ax: the axes to draw in; None: those of a new figure, `axes.figure`.
         """
@@ -148,17 +159,19 @@ class Evaluation(NamedTuple):
 
             with style.styled():
                 return self.plot(plt.figure(figsize=(5, 3.5)).subplots())
-        if not isinstance(self.eps, dict):
-            order = np.argsort(self.eps)
+        first, *others = map(self.sizes, self.attacks)
+        shared = all(np.array_equal(first, sizes) for sizes in others)
+        if shared:
+            order = np.argsort(first)
             worst = self.worst_case[order]
-            ax.plot(self.eps[order], worst, label="worst case", **style.WORST_CASE)
+            ax.plot(first[order], worst, label="worst case", **style.WORST_CASE)
         for name, curve in self.attacks.items():
             order = np.argsort(self.sizes(name))
             line = ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
             line[0].set(**style.attack_style(name))
         ax.set(xlabel=style.size_label(self.norms.values()))
         style.shares(ax, "accuracy")
-        ax.legend(frameon=False)
+        ax.legend(frameon=False, title=None if shared else "no worst case: sizes differ")
         return ax
 
     def report(
@@ -167,6 +180,7 @@ class Evaluation(NamedTuple):
         *,
         title: str = "Robustness report",
         certificate: "Certificate | None" = None,
+        images: bool | None = None,
     ) -> None:
         """Writes one page of HTML that needs no other file and no network.
 
@@ -177,13 +191,15 @@ class Evaluation(NamedTuple):
         Args:
           path: of the file, which is replaced.
           certificate: of `certify`, also shown.
+          images: whether rows are shown as images, which [H, W] and [H, W, 1, 3 or 4] can be; a
+            fourth channel is left out. None: those with channels are, as [H, W] may be a series.
 
         Raises:
-          UserError: the file cannot be written.
+          UserError: the file cannot be written; images is True for rows of another shape.
         """
         from adv_jax.evaluate.reporting import page  # It imports this module.
 
-        text = page(self, title=title, certificate=certificate)
+        text = page(self, title=title, certificate=certificate, images=images)
         try:
             write_whole(Path(path), text.encode())
         except OSError as error:

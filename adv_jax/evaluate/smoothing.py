@@ -11,9 +11,10 @@ from scipy.special import betaincinv, ndtri
 
 from adv_jax.checks import as_batch, check_counts, check_finite, check_range, own_keywords
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_model, like_batch, warnings_of_rows
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.perturbations import moved
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn, working_dtype
@@ -45,7 +46,7 @@ def certify_smoothed(
     num_estimation: int = 100_000,
     alpha: float = 0.001,
     batch_size: int = 1000,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Smoothed:
     """Certifies the classifier that votes over Gaussian noise, within an l2 ball around each row.
 
@@ -94,13 +95,14 @@ def certify_smoothed(
     counts = partial(_counts, sizes=sizes, batch_size=batch_size)
     program = Program(counts, logits_fn, in_axes=(0, 0, None))
     size = np.asarray(std, working_dtype(x.dtype))
-    found = over_batches(
-        lambda x, keys: program(x, keys, size),
-        (x, keys),
-        batch_size=1,
-        progress=progress,
-        description="noise",
-    )
+    with shown(progress) as steps:
+        found = over_batches(
+            lambda x, keys: program(x, keys, size),
+            (x, keys),
+            batch_size=1,
+            progress=steps,
+            description="noise",
+        )
     check_finite(found["finite"], "x under noise")
     label = found["selection"].argmax(axis=0)
     votes = np.take_along_axis(found["estimation"], label[None], axis=0)[0]

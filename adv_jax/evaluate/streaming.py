@@ -10,12 +10,13 @@ import numpy as np
 from adv_jax import __version__
 from adv_jax.checks import check_counts, checked_labels, own_keywords
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, silent
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
 from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.preparing import prepared
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described
@@ -36,7 +37,7 @@ def evaluate_batches(
     bits: int | None = None,
     folder: str | os.PathLike[str] | None = None,
     examples: bool = False,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> Evaluation:
     """Evaluates a classifier as `evaluate` does, on rows that arrive in batches.
 
@@ -53,7 +54,7 @@ def evaluate_batches(
       folder: where each finished block is written, in a file 00000.npz, 00001.npz, ... The same
         call with the same folder skips these blocks; `batches` must yield the same rows.
       examples: also writes the adversarial examples, `examples/ATTACK` f[E, B, *D], to the files.
-      progress: wraps the iterable of blocks.
+      progress: as in `evaluate`; it wraps the iterable of blocks.
 
     Raises:
       UserError: as `evaluate`; no batch; a batch of another form or other shapes; the folder is of
@@ -68,17 +69,18 @@ def evaluate_batches(
     array([1. , 0.5, 0. ])
     """
     options = {"bounds": bounds, "bits": bits, "examples": examples}
-    found = streamed(
-        logits_fn,
-        batches,
-        prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
-        eps=eps,
-        batch_size=batch_size,
-        key=key,
-        folder=folder,
-        progress=progress,
-        options=options,
-    )
+    with shown(progress) as steps:
+        found = streamed(
+            logits_fn,
+            batches,
+            prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
+            eps=eps,
+            batch_size=batch_size,
+            key=key,
+            folder=folder,
+            progress=steps,
+            options=options,
+        )
     issue(found.audit.warnings)
     return found
 
@@ -101,6 +103,7 @@ def streamed(
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
+    inputs = Inputs()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
         x, y, aux = checked_data(*block, bounds=options["bounds"], batch_size=batch_size)
@@ -119,9 +122,11 @@ def streamed(
                 kept.save(index, block, measured)
         parts.append(measured._replace(examples={}))
         count += len(x)
+        inputs.add(block[0])
     if suite is None:
         raise UserError("batches must yield one or more rows, got none")
-    return concluded(suite, joined(parts), eps, shape=shape)
+    setup = inputs.setup(bounds=options["bounds"], bits=options["bits"], key=key)
+    return concluded(suite, joined(parts), eps, shape=shape, setup=setup)
 
 
 def blocks(batches: Iterable[Any], size: int) -> Iterator[tuple[Any, Any, Any]]:

@@ -11,11 +11,12 @@ import numpy as np
 
 from adv_jax.checks import check_finite, check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 

@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.batching import Progress, over_batches, silent
+from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
 from adv_jax.evaluate.checks import (
     check_attacks,
@@ -19,6 +19,7 @@ from adv_jax.evaluate.checks import (
 )
 from adv_jax.evaluate.preparing import check_named, prepared
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError
 
@@ -37,7 +38,7 @@ def transfer(
     norm: Norm | None = None,
     threat_model: Norm | None = None,
     aux: Any = None,
-    progress: Progress = silent,
+    progress: Progress | bool = True,
 ) -> np.ndarray:
     """Returns the accuracy of each model on the adversarial examples crafted on each.
 
@@ -62,18 +63,19 @@ def transfer(
            [1., 0.]])
     """
     chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
-    rows = transferred_rows(
-        models,
-        x,
-        y,
-        chosen["attack"],
-        eps=eps,
-        batch_size=batch_size,
-        key=key,
-        bounds=bounds,
-        aux=aux,
-        progress=progress,
-    )
+    with shown(progress) as steps:
+        rows = transferred_rows(
+            models,
+            x,
+            y,
+            chosen["attack"],
+            eps=eps,
+            batch_size=batch_size,
+            key=key,
+            bounds=bounds,
+            aux=aux,
+            progress=steps,
+        )
     return rows.mean(-1)
 
 

@@ -38,7 +38,7 @@ def _check(settings: Mapping[str, Any]) -> None:
     constraints.check(settings["x"])
 
 
-@attack(check=_check)
+@attack(check=_check, confined=True)
 def climb(
     logits_fn: LogitsFn,
     x: Array,
@@ -55,7 +55,7 @@ def climb(
 ) -> Array:
     """Projected gradient ascent whose points are repaired to valid rows before each gradient.
 
-        z_{t+1} = P(z_t + 2 eps 2^(-6 t / T) dual(grad loss(v_t))),   v_t = repair(z_t)
+        z_{t+1} = P(z_t) + 2 eps 2^(-6 t / T) dual(grad loss(v_t)),   v_t = repair(z_t)
 
     P projects onto the ball, then clips to the box of bounds and directions. The gradient is taken
     at the valid row v_t and moves z_t, whose integers and groups are not rounded (straight
@@ -64,12 +64,12 @@ def climb(
 
     In a ball of eps, a change of category has the length 1 under linf, sqrt(2) under l2 and 2
     under l1, and a step of an integer 1: a smaller eps never changes them. Columns of other scale
-    get an eps of their own, f[1, D], which also serves as the cost of a column.
+    get `costs` in the constraints, or an eps of their own, f[1, D].
 
     Args:
       x: f[B, D], valid rows. Where an evaluation traces x, they are not checked: call
         `constraints.check(x)` before.
-      eps: radius of the ball, a number, f32[B] or f32[1 or B, D].
+      eps: radius of the ball of ||costs * (x_adv - x)||, a number, f32[B] or f32[1 or B, D].
       constraints: the rules; its bounds stand for the keyword `bounds` of other attacks.
       norm: "linf", "l2", "l1", "rms" or an alias.
       num_steps: T, gradients of each restart, >= 1.
@@ -96,8 +96,8 @@ def climb(
         point = reach.repaired(z)
         at, gradient = with_gradient(rate, point)
         size = 2 * reach.radius * jnp.exp2(-6 * count / num_steps)
-        z = jnp.where(real, point.astype(z.dtype), z)
-        ahead = reach.nearest(z + size * reach.steepest(gradient))
+        z = jnp.where(real, point.astype(z.dtype), reach.nearest(z))
+        ahead = z + size * reach.steepest(gradient)
         return ahead, best.or_better(Found(point, at.loss, at.fools))
 
     def restart(best: Found, turn: Array) -> tuple[Found, None]:
@@ -111,7 +111,7 @@ def climb(
     return jax.lax.stop_gradient(choose(best.fools, best.point, x))
 
 
-@attack(gradient=False, needs_key=True, check=_check)
+@attack(gradient=False, needs_key=True, confined=True, check=_check)
 def search(
     logits_fn: LogitsFn,
     x: Array,
@@ -184,7 +184,7 @@ def valid_only(attack: Callable[..., Array], constraints: Constraints) -> Callab
     """Returns the attack with x in place of each example that is no valid change of x.
 
     So an evaluation counts invalid examples as failures. The signature and the traits are those
-    of the attack.
+    of the attack, but it is confined.
 
     >>> from adv_jax.attacks import fgsm
     >>> w, x, y = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[.5, 0.]]), jnp.array([0])
@@ -198,5 +198,5 @@ def valid_only(attack: Callable[..., Array], constraints: Constraints) -> Callab
         return choose(constraints.valid(x, x_adv), x_adv, jnp.asarray(x))
 
     if (traits := traits_of(attack)) is not None:
-        attacked.traits = traits  # pyrefly: ignore[missing-attribute]
+        attacked.traits = traits._replace(confined=True)  # pyrefly: ignore[missing-attribute]
     return attacked

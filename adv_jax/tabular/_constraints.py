@@ -1,13 +1,14 @@
 """The rules of a table's rows."""
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import as_batch, dtype_and_shape, is_known, is_whole
+from adv_jax.checks import as_batch, check_keywords, dtype_and_shape, is_known, is_whole
 from adv_jax.types import Array, UserError, described, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
@@ -30,11 +31,14 @@ class Constraints:
       bounds: (lo, hi) of the features, each a number or f[D]; infinite: no bound.
       relations: (A f[m, D], b f[m]), A x <= b up to the rounding of float32: an excess of
         2e-6 (|A| |x| + |b|) is accepted. An equation is two relations.
+      costs: price of a change by 1, a number or f[D], > 0. Attacks measure a change as the norm of
+        costs * (x_adv - x), whose limit is eps: a dear column moves less. None: 1. They are no
+        rule: any valid row stays valid.
 
     Raises:
-      UserError: a column that does not exist or has two kinds; a group of one column; bounds that
-        are reversed, or have no whole number between them; relations of another shape, or that no
-        row satisfies.
+      UserError: a kind that is unknown; a column that does not exist or has two kinds; a group of
+        one column; bounds that are reversed, or have no whole number between them; relations of
+        another shape, or that no row satisfies; costs of another shape, or not positive.
 
     >>> table = Constraints(4, integer=[0], one_hot=[(1, 2)], only_up=[0], bounds=(0, 9))
     >>> x = jnp.array([[3., 1., 0., .5]])
@@ -51,6 +55,12 @@ class Constraints:
     only_down: Columns = ()
     bounds: tuple[Any, Any] = (-np.inf, np.inf)
     relations: tuple[Any, Any] | None = None
+    costs: Any = None
+
+    def __new__(cls, *_: Any, **given: Any) -> "Constraints":
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        check_keywords(cls.__name__, given, inspect.Signature(parameters))
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if not is_whole(self.num_features) or self.num_features < 1:
@@ -69,6 +79,8 @@ class Constraints:
         if self.relations is not None:
             object.__setattr__(self, "relations", self._relations())
             self._check_satisfiable()
+        if self.costs is not None:
+            object.__setattr__(self, "costs", self._costs())
 
     def violations(self, x: Array, x_adv: Array) -> dict[str, Array]:
         """Returns which rules the rows x_adv f[B, D] break, as valid changes of x f[B, D].
@@ -224,6 +236,18 @@ class Constraints:
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             raise UserError(f"{wanted}, got NaN or infinity")
         return tuple(map(tuple, a.tolist())), tuple(b.tolist())
+
+    def _costs(self) -> tuple[float, ...]:
+        shape = (self.num_features,)
+        try:
+            costs = np.broadcast_to(np.asarray(self.costs, float), shape)
+        except (TypeError, ValueError):
+            found = described(self.costs)
+            raise UserError(f"costs must be a number or f[{shape[0]}], got {found}") from None
+        for column in np.flatnonzero(~((costs > 0) & (costs < np.inf))):
+            found = f"{costs[column]:g} for column {column}"
+            raise UserError(f"costs must be positive and finite, got {found}")
+        return tuple(costs.tolist())
 
     def _check_satisfiable(self) -> None:
         """Raises UserError if no row satisfies all rules, by a mixed-integer linear program."""

@@ -23,7 +23,7 @@ class Reach(NamedTuple):
 
     x: f[B, D].
     lo, hi: f[B, D], the smallest box around them.
-    radius, scale: as `checks.Ball` has them; radius None: no ball.
+    radius, scale: as `checks.Ball` has them, the scale over the costs; radius None: no ball.
     """
 
     constraints: Constraints
@@ -41,9 +41,12 @@ class Reach(NamedTuple):
         """Returns the reach of an attack's arguments; eps=None: no ball."""
         kind, near = norms.canonical(norm), x.astype(working_dtype(x.dtype))
         radius, scale = ball(eps, x, norm, optional=True)
+        if constraints.costs is not None:
+            price = jnp.asarray([constraints.costs], near.dtype)
+            scale = 1 / price if scale is None else scale / price
         lo, hi = (limit.astype(near.dtype) for limit in constraints.box(x))
         if radius is None:
-            return cls(constraints, x, lo, hi, None, None, kind)
+            return cls(constraints, x, lo, hi, None, scale, kind)
         # No entry of a ball moves further than this, whatever the norm.
         far = radius * (x.shape[1] ** 0.5 if kind == "rms" else 1.0)
         far = far if scale is None else jnp.where(scale == 0, 0, far * scale)
@@ -80,14 +83,16 @@ class Reach(NamedTuple):
 
         Integers and groups are rounded, else integers are rounded toward x and groups are those of
         x, else all are those of x: the first for which real columns are found that make the row
-        valid.
+        valid. Real columns are those of z before its projection, so that they fill what rounding
+        leaves of the ball.
         """
-        z = self.nearest(z.astype(self.lo.dtype))
+        z = z.astype(self.lo.dtype)
+        free, z = jnp.clip(z, self.lo, self.hi), self.nearest(z)
         whole = self.constraints.marked(self.constraints.integer)
         toward_x = jnp.where(whole, self.near + jnp.trunc(z - self.near), self.near)
 
         def better(found: Array, discrete: Array) -> tuple[Array, None]:
-            point = self._with_reals(discrete, z)
+            point = self._with_reals(discrete, free)
             return choose(self.holds(point), point, found), None
 
         found, _ = jax.lax.scan(better, self.x, jnp.stack([self.near, toward_x, self._rounded(z)]))
@@ -148,10 +153,14 @@ class Reach(NamedTuple):
             fits = self.holds(at(middle))
             return jnp.where(fits, middle, least), jnp.where(fits, most, middle)
 
+        def halved() -> Array:
+            least, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(all_of_it), all_of_it))
+            return at(jnp.where(fits, all_of_it, least))
+
         all_of_it = jnp.ones(self.x.shape[0], self.lo.dtype)
-        fits = self.holds(at(all_of_it))
-        least, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(all_of_it), all_of_it))
-        return at(jnp.where(fits, all_of_it, least))
+        whole = at(all_of_it)
+        fits = self.holds(whole)
+        return jax.lax.cond(fits.all(), lambda: whole, halved)
 
     def _related(self, z: Array) -> Array:
         """Projects the real columns, in units of the scale, onto one relation after another."""

@@ -1,6 +1,8 @@
 """A report is one file that shows the numbers of the arrays."""
 
 import base64
+import hashlib
+import html
 import io
 import re
 from functools import partial
@@ -12,6 +14,7 @@ import pytest
 from PIL import Image
 
 from adv_jax import attacks, evaluate
+from adv_jax.evaluate import reporting
 from adv_jax.types import UserError
 
 W = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
@@ -121,8 +124,56 @@ def test_rows_that_are_no_images_show_their_largest_change(tmp_path):
     first = np.flatnonzero(~found.correct[strongest][2])[0]
     before, after = found.examples.x[first], found.examples.adversarial[strongest][2][first]
     i = np.abs(after - before).argmax()
-    assert f"[{i}] {before[i]:.3g} → {after[i]:.3g}" in text
+    assert f"[{i}] {before[i]:.3g} → {after[i]:.3g}" in text.replace("&nbsp;", " ")
     assert "<img" not in text
+
+
+def test_each_row_has_the_probabilities_of_the_classes_before_and_after(found, tmp_path):
+    text = reported(found, tmp_path)
+    strongest = min(SUITE, key=lambda name: found.attacks[name].accuracy[2])
+    first = np.flatnonzero(~found.correct[strongest][2])[0]
+    shown = []
+    for rows in (X, found.examples.adversarial[strongest][2]):
+        logits = rows[first].ravel() @ W
+        probs = np.exp(logits) / np.exp(logits).sum()
+        shown.append(f"{probs.argmax()} ({100 * probs.max():.0f}&nbsp;%)")
+    assert f"{shown[0]}, read as {shown[1]}" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "images", "shown"),
+    [
+        ((4, 4), None, False),  # It may be four steps of four features.
+        ((4, 4), True, True),
+        ((2, 2, 4), None, True),
+        ((2, 2, 4), False, False),
+        ((2, 4, 2), None, False),
+    ],
+)
+def test_rows_are_images_by_their_channels_or_if_one_says_so(found, shape, images, shown):
+    own = found.examples
+    adversarial = {n: e.reshape(3, 30, *shape) for n, e in own.adversarial.items()}
+    reshaped = own._replace(x=own.x.reshape(30, *shape), adversarial=adversarial)
+    text = reporting.page(found._replace(examples=reshaped), title="a", images=images)
+    assert ("<img" in text) == shown
+
+
+def test_rows_that_cannot_be_images_are_not_shown_as_such(found, tmp_path):
+    flat = found._replace(examples=found.examples._replace(x=X.reshape(30, 16)))
+    with pytest.raises(UserError, match=r"^images must be None .*, got True for rows \[16\]$"):
+        flat.report(tmp_path / "report.html", images=True)
+
+
+def test_the_page_says_how_to_repeat_it(found):
+    setup = found.setup._replace(bits=4, key="jax.random.key(7)")
+    command = "python -m adv_jax.evaluate --eps=<.1"
+    text = html.unescape(reporting.page(found._replace(setup=setup), title="a", command=command))
+    assert hashlib.sha256(X.tobytes()).hexdigest()[:16] in text
+    assert f"<pre>{command}</pre>" in text and "float32[30, 4, 4, 1]" in text
+    call = text.partition("adv_jax.evaluate.evaluate(")[2]
+    assert "'<pgd>': pgd(num_steps=3, bounds=(0.0, 1.0))," in call
+    settings = ("eps=[0.0, 0.05, 0.2]", "key=jax.random.key(7)", "bounds=(0.0, 1.0)", "bits=4")
+    assert all(f"\n    {setting},\n" in call for setting in settings)
 
 
 def test_the_strongest_size_is_shown_wherever_it_stands(tmp_path):

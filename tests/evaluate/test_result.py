@@ -1,5 +1,6 @@
 """An evaluation as a table, as JSON and as a chart shows the numbers of its arrays."""
 
+import hashlib
 import json
 from functools import partial
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks, evaluate
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.types import UserError
 
 BOUNDS = (-2.0, 2.0)
@@ -90,8 +92,8 @@ def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
         ("{", "text must be that of Evaluation.to_json"),
         ("[]", "text must be that of Evaluation.to_json"),
         ("{}", "text must be that of Evaluation.to_json"),
-        ('{"form": 1}', "text must be that of Evaluation.to_json"),
-        ('{"form": 7}', "form must be 1, got 7"),
+        ('{"form": 2}', "text must be that of Evaluation.to_json"),
+        ('{"form": 7}', "form must be 2, got 7"),
     ],
 )
 def test_other_text_is_refused(text, message):
@@ -109,6 +111,25 @@ def test_a_chart_has_each_attack_and_the_worst_case_behind_them(found):
         np.testing.assert_array_equal(line.get_ydata(), found.attacks[line.get_label()].accuracy)
     assert axes.get_ylim() == (0, 1) and axes.get_xlabel() == "eps (linf or l2)"
     assert found.plot(axes) is axes
+
+
+def test_a_chart_draws_the_worst_case_of_attacks_of_equal_sizes_alone(found):
+    same = found._replace(eps=dict.fromkeys(SUITE, np.array(EPS))).plot()
+    np.testing.assert_array_equal(same.get_lines()[0].get_ydata(), found.worst_case)
+    sizes = {name: (i + 1) * np.array(EPS) for i, name in enumerate(SUITE)}
+    other = found._replace(eps=sizes).plot()
+    assert [line.get_label() for line in other.get_lines()] == list(SUITE)
+    assert other.get_legend().get_title().get_text() == "no worst case: sizes differ"
+
+
+def test_the_setup_names_data_and_settings(found):
+    digest = hashlib.sha256(X.tobytes()).hexdigest()
+    expected = ("float32[40, 5]", digest, "(-2.0, 2.0)", None, "jax.random.key(0)")
+    assert found.setup == expected
+    in_blocks = Inputs().add(X[:9]).add(X[9:].tolist())  # Lists are float64.
+    assert in_blocks.setup(bounds=None, bits=8, key=None).sha256 != digest
+    in_blocks = Inputs().add(X[:9]).add(np.asfortranarray(X[9:]))
+    assert in_blocks.setup(bounds=BOUNDS, bits=None, key=jax.random.key(0)) == expected
 
 
 def test_a_chart_of_sizes_in_any_order_is_drawn_from_left_to_right():

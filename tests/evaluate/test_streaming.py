@@ -49,7 +49,7 @@ def assert_equal(found, expected):
         np.testing.assert_array_equal(found.correct[name], correct)
     for a, b in zip(jax.tree.leaves(found[:4]), jax.tree.leaves(expected[:4]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    assert found.audit == expected.audit
+    assert (found.audit, found.setup) == (expected.audit, expected.setup)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """adv_jax.tabular: attacks among valid rows, beside all rows of small tables."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -47,12 +48,12 @@ def small_rows(seed, rows):
     return x
 
 
-def could_be_fooled(logits_fn, x, y, eps, order):
+def could_be_fooled(logits_fn, x, y, eps, order, costs=1.0):
     """Returns by exhaustive search whether some valid change in the ball is misclassified."""
     found = []
     for row, label in zip(x, y, strict=True):
         rows = all_rows(SMALL, row, VALUES)
-        near = np.linalg.norm(rows - row, order, axis=1) <= eps + 1e-6
+        near = np.linalg.norm(costs * (rows - row), order, axis=1) <= eps + 1e-6
         found.append(bool((predicted(logits_fn, rows[near]) != label).any()))
     return np.array(found)
 
@@ -68,6 +69,26 @@ def test_attacks_find_most_of_what_an_exhaustive_search_finds(attack, share, nor
     possible = could_be_fooled(logits_fn, x, y, eps, order)
     assert not (fools & ~possible).any()
     assert fools.sum() >= share * possible.sum() > 10
+
+
+@pytest.mark.parametrize(
+    ("attack", "share"),
+    [
+        pytest.param(WALK, 1, marks=pytest.mark.slow),
+        pytest.param(climb, 0.7, marks=pytest.mark.exhaustive),
+    ],
+)
+def test_costs_limit_what_an_exhaustive_search_may_change(attack, share):
+    logits_fn, x, costs = net(1), small_rows(2, 60), np.array([0.4, 2, 2, 2, 0.4, 1])
+    priced = dataclasses.replace(SMALL, costs=costs)
+    y = predicted(logits_fn, x)
+    x_adv = np.asarray(attack(logits_fn, x, y, eps=2.0, norm="l2", constraints=priced, key=KEY))
+    assert (np.linalg.norm(costs * (x_adv - x), axis=1) <= 2 + 1e-5).all()
+    fools = predicted(logits_fn, x_adv) != y
+    possible = could_be_fooled(logits_fn, x, y, 2.0, 2, costs)
+    assert not (fools & ~possible).any()
+    assert fools.sum() >= share * possible.sum() > 10
+    assert could_be_fooled(logits_fn, x, y, 2.0, 2).sum() > 2 * possible.sum()
 
 
 @pytest.mark.parametrize("attack", [partial(climb, num_steps=10), partial(search, num_queries=20)])
@@ -105,6 +126,17 @@ def test_eps_of_each_column_is_kept():
 
 
 @pytest.mark.slow
+def test_a_real_column_gets_the_part_of_the_ball_that_rounding_leaves():
+    """Eight integers take most of a step of the gradient, .4 each, which is rounded to 0."""
+    table = Constraints(9, integer=range(1, 9), costs=[1, *[0.6] * 8])
+    w = jnp.array([1, *[0.3] * 8])[:, None] * jnp.array([[1.0, -1.0]])
+    x = jnp.zeros((1, 9)).at[0, 0].set(-0.8)
+    settings = {"eps": 0.9, "norm": "l2", "constraints": table}
+    x_adv = climb(lambda x: x @ w, x, jnp.array([1]), **settings)
+    np.testing.assert_allclose(x_adv, jnp.zeros((1, 9)).at[0, 0].set(0.1), atol=1e-5)
+
+
+@pytest.mark.slow
 def test_the_search_needs_decisions_alone():
     logits_fn, x = net(1), small_rows(0, 60)
     decides = lambda x: 2 * jax.nn.one_hot(jnp.argmax(logits_fn(x), axis=1), 3)
@@ -115,20 +147,25 @@ def test_the_search_needs_decisions_alone():
 
 
 @pytest.mark.slow
-def test_an_evaluation_counts_invalid_examples_as_failures():
+def test_an_evaluation_counts_invalid_examples_as_failures_and_compares_valid_ones_with_none():
     logits_fn, x = net(1), small_rows(0, 40)
     y = predicted(logits_fn, x)
+    cheap = dataclasses.replace(SMALL, costs=0.5)
     suite = {
+        "fgsm": attacks.fgsm,
         "valid": valid_only(attacks.fgsm, SMALL),
         "climb": partial(climb, constraints=SMALL, num_steps=10),
-        "search": partial(search, constraints=SMALL, num_queries=50),
+        "cheap": partial(search, constraints=cheap, num_queries=50),
     }
     found = evaluate.evaluate(logits_fn, x, y, suite, eps=[0.0, 1.0], key=KEY)
     robust = {name: float(result.accuracy[1]) for name, result in found.attacks.items()}
-    assert (predicted(logits_fn, attacks.fgsm(logits_fn, x, y, eps=1.0)) != y).any()
-    assert robust["valid"] == 1
-    assert max(robust["climb"], robust["search"]) < 1
-    assert attacks.traits_of(suite["valid"]) == attacks.fgsm.traits
+    assert robust["valid"] == 1 > robust["climb"] > robust["fgsm"] + 0.05
+    assert found.attacks["cheap"].linf[1] > 1
+    assert found.audit.order == {}
+    assert found.audit.outside_ball == dict.fromkeys(("fgsm", "valid", "climb"), 0)
+    assert found.norms == {"fgsm": "linf", "valid": "linf", "climb": "linf", "cheap": None}
+    assert not [line for line in found.audit.warnings if not line.startswith("fgsm")]
+    assert attacks.traits_of(suite["valid"]) == attacks.fgsm.traits._replace(confined=True)
 
 
 def test_a_row_that_breaks_a_rule_is_refused_by_attacks():

@@ -1,5 +1,9 @@
 """adv_jax.tabular.Constraints: rules beside NumPy's, projections that are valid, and refusals."""
 
+import copy
+import dataclasses
+import pickle
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -94,6 +98,9 @@ def test_nan_is_never_valid():
             {"integer": [1], "bounds": (0.2, 0.8)},
             r"bounds of an integer must have one between them, got 0.2 and 0.8 for column 1",
         ),
+        ({"costs": [1, 2]}, r"costs must be a number or f\[4\], got \(1, 2\)"),
+        ({"costs": "dear"}, r"costs must be a number or f\[4\], got 'dear'"),
+        ({"costs": [1, 1, 0, 1]}, "costs must be positive and finite, got 0 for column 2"),
         ({"bounds": ([0, 1], 2)}, r"bounds must be numbers or f\[4\], got int64\[2\]"),
         ({"relations": ([[1, 2]], [3])}, r"relations must be finite .* shapes \[1, 2\] and \[1\]"),
         (
@@ -116,8 +123,17 @@ def test_contradictory_constraints_are_refused_in_one_line(settings, message):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'categorical'"):
+    legal = "num_features, integer, one_hot, fixed, only_up, only_down, bounds, relations, costs"
+    message = rf"^Constraints must get keywords of its own \({legal}\), got 'categorical'$"
+    with pytest.raises(ValueError, match=message):
         Constraints(4, categorical=[1])
+
+
+def test_constraints_are_copied_and_hashed_with_their_costs():
+    table = Constraints(2, integer=[0], costs=[1, 0.5])
+    assert copy.deepcopy(table) == table == pickle.loads(pickle.dumps(table))
+    dear = dataclasses.replace(table, costs=2)
+    assert dear.costs == (2, 2) and hash(dear) != hash(table)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import csv
 import inspect
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,15 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import track
 
 from adv_jax import attacks, evaluate
 from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
-from adv_jax.evaluate.batching import Progress
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
+from adv_jax.evaluate.progress import Progress, shown
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -80,6 +79,7 @@ def run(
     seed: int = 0,
     out: str | None = None,
     report: str | None = None,
+    command: str | None = None,
 ) -> None:
     """Evaluates trained models on their test sets, prints tables and writes files.
 
@@ -105,6 +105,7 @@ def run(
         WORKDIR/evaluation, with the transfer matrices in that of the first run.
       report: file of the page of `evaluate.Evaluation.report`, of one run; None for no page. All
         adversarial examples are kept in memory for it.
+      command: the command line that repeats the evaluation, for the page.
 
     Raises:
       UserError, ValueError: an argument is invalid; there are more processes than examples, or
@@ -152,7 +153,13 @@ def run(
             done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
         files |= _evaluation_files(
-            folders[name], name, model, task, minimal_eps=minimal_eps, report=report
+            folders[name],
+            name,
+            model,
+            task,
+            minimal_eps=minimal_eps,
+            report=report,
+            command=command,
         )
     if len(models) > 1:
         files |= _transfer_files(Path(out or folders[names[0]]), models, task)
@@ -253,6 +260,7 @@ def _evaluation_files(
     *,
     minimal_eps: bool,
     report: str | None,
+    command: str | None,
 ) -> Files:
     """Evaluates a model, prints a table and returns its files. Collective."""
     logits_fn, files = model.logits_fn, {}
@@ -269,12 +277,15 @@ def _evaluation_files(
             **task.options,
         )
     measured = gather_rows(measured, task.shares)
-    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:])
+    key = jax.random.key(task.settings["evaluation_seed"])
+    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
+    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
     if report is not None:
         from adv_jax.evaluate.reporting import page  # Its statistics are slow to import.
 
         found = with_examples(found, task.inputs, measured)
-        files[Path(report)] = page(found, title=f"{name} under attack").encode()
+        text = page(found, title=f"{name} under attack", command=command)
+        files[Path(report)] = text.encode()
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
@@ -392,19 +403,16 @@ def _print(name: str, document: Document) -> None:
 
 
 def _progress(what: str) -> Progress:
-    """Returns a progress bar for terminals, else one that prints a line at the end."""
-    console = Console()
+    """Returns one that shows a bar on a terminal, and prints a line at the end elsewhere."""
 
-    def shown(batches: Sequence[Any], description: str) -> Iterator[Any]:
-        if console.is_terminal:
-            title = escape(f"{what} {description}")
-            yield from track(batches, title, console=console, transient=True)
-        else:
-            began = time.monotonic()
-            yield from batches
-            print(f"{what} {description}  {time.monotonic() - began:.1f} s", flush=True)
+    def steps(batches: Sequence[Any], description: str) -> Iterator[Any]:
+        title, began = f"{what} {description}", time.monotonic()
+        with shown(True) as bars:
+            yield from bars(batches, title)
+        if not sys.stdout.isatty():
+            print(f"{title}  {time.monotonic() - began:.1f} s", flush=True)
 
-    return shown
+    return steps
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:

@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from adv_jax import data, train
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
+from papers.shallow_thesis import valid_rows
 
 ROOT = Path(__file__).parents[3]
 # UCI's ranges of the ten measured features, and its shares of the classes.
@@ -43,3 +45,50 @@ def test_most_relus_die_on_inputs_without_scaling(monkeypatch, tmp_path, inputs)
         return
     predictions = np.asarray(output.logits).argmax(axis=1)
     assert dead > 0.75 and np.mean(predictions == 1) > 0.95  # class 2 of 7, the most frequent
+
+
+def least_margins(x, y, w, low, high, eps):
+    """The least margin of each row of a linear net over the valid rows in the ball: f64[N].
+
+    low, high: f[54], the two inputs of each category, which is in reach if they are eps apart.
+    """
+    slopes = w[:, y].T[:, None] - w.T[None]  # [N, K, D]: of the margins over each class
+    margins = np.einsum("nd,nkd->nk", x, slopes) - eps * np.abs(slopes[:, :, :10]).sum(-1)
+    for group in (slice(10, 14), slice(14, 54)):
+        here = x[:, group] == high[group]
+        change = slopes[:, :, group] * (high - low)[group]
+        near = np.broadcast_to((high - low)[group] <= eps, here.shape)
+        free = here | (near & (here & near).any(1, keepdims=True))
+        margins += np.where(free[:, None], change, np.inf).min(-1)
+        margins -= (change * here[:, None]).sum(-1)
+    margins[np.arange(len(y)), y] = np.inf
+    return margins.min(axis=1)
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        pytest.param(True, marks=pytest.mark.slow),
+        pytest.param(False, marks=pytest.mark.exhaustive),
+    ],
+    ids=["standardized", "raw"],
+)
+def test_accuracy_among_valid_rows_is_that_of_the_best_attack_on_a_linear_net(scaled, monkeypatch):
+    sizes = (0, 0.25, 0.5, 0.75, 1.5)
+    monkeypatch.setattr(valid_rows, "SIZES", np.array(sizes))
+    seen, x = cells(400, 0).x, cells(60, 1).x
+    if scaled:  # A rare category is as long as one of a share of 4 %.
+        mean, std = seen.mean(0), np.maximum(seen.std(0), 0.2)
+        seen, x = (seen - mean) / std, (x - mean) / std
+    rng = np.random.default_rng(3)
+    w = (rng.normal(size=(54, 7)) * np.r_[np.full(10, 0.1), np.ones(44)][:, None]).astype("f")
+    w[:10] /= np.maximum(seen[:, :10].std(0), 1)[:, None]
+    y = (x @ w).argmax(1).astype(np.int32)
+    parts = data.Arrays(seen, np.zeros(400, np.int32)), data.Arrays(x, y)
+    dataset = data.Dataset("covtype", "drawn", {}, *parts, 7, None)
+    found = valid_rows._of_model(SimpleNamespace(logits_fn=lambda x: x @ w, dataset=dataset), 0)
+    low, high = (limit(np.concatenate([x, seen]), axis=0) for limit in (np.min, np.max))
+    expected = [(least_margins(x, y, w, low, high, eps) > 0).mean() for eps in sizes]
+    np.testing.assert_allclose(found["valid"], expected, atol=1e-6)
+    assert found["share"].tolist() == [1, 0, 0, 0, 0]
+    assert found["fgsm"][1] < found["valid"][1]

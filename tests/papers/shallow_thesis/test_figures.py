@@ -17,7 +17,7 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
 from adv_jax.types import UserError
 from papers.running import drawing, figures
-from papers.shallow_thesis import robustness, runs, samples, sweeps, weights
+from papers.shallow_thesis import robustness, runs, samples, sweeps, valid_rows, weights
 
 ROOT = Path(__file__).parents[3]
 SIZES = np.arange(17) / 40  # 0, .025, ..., .4
@@ -200,6 +200,42 @@ def test_kinds_of_perturbation_differ_without_colors():
     assert runs.STYLES["adversarial"]["linestyle"] == "-"
 
 
+@pytest.fixture
+def covtype_runs(finished, monkeypatch):
+    """Runs of A on raw and of B on standardized inputs, whose models only say so."""
+    workdirs = []
+    for mode in ("model=A,inputs=raw", "model=B,inputs=standardized"):
+        config = config_of(mode, "shallow_covtype")
+        workdirs.append(finished(None, (0.4, 0.9), config=config, name="covtype"))
+
+    def load_all(workdir):
+        about = {"data": {"sha256": {}}, "preprocess": [Path(workdir).name]}
+        return [SimpleNamespace(about=about), SimpleNamespace(about=about)]
+
+    monkeypatch.setattr(trained, "load_all", load_all)
+    return workdirs
+
+
+def test_covtype_draws_fgsm_beside_valid_rows(covtype_runs, monkeypatch):
+    a = covtype_runs[0]
+    with pytest.raises(UserError, match="must be runs on the same data"):
+        valid_rows.covtype(covtype_runs)
+    with pytest.raises(UserError, match="must be one run each of A: clean, B: half adversarial"):
+        valid_rows.covtype([a])
+    monkeypatch.setattr(valid_rows, "require_same_inputs", lambda models: None)
+    curves = {"fgsm": np.linspace(0.8, 0, 9), "valid": np.linspace(0.8, 0.4, 9)}
+    curves["share"] = np.array([1, 0.5, 0.25, *[0.0] * 6])
+    monkeypatch.setattr(valid_rows, "_of_model", lambda model, seed: curves)
+    figure, document, _ = valid_rows.covtype(covtype_runs)
+    for axes, name in zip(figure.axes, ("fgsm", "valid"), strict=True):
+        assert list(lines_of(axes)) == ["A: clean", "B: half adversarial"]
+        for x, y in lines_of(axes).values():
+            np.testing.assert_allclose((x, y), (valid_rows.SIZES, curves[name]))
+    said = "80.0 % clean, 60.0 % under FGSM 0.25, 70.0 % among valid rows as near; 25.0 %"
+    assert document["caption"].startswith(f"A: {said} of FGSM's examples are valid rows. B: ")
+    assert document["accuracy"]["clean"]["valid"][0] == pytest.approx(curves["valid"])
+
+
 @pytest.mark.slow
 def test_the_strip_of_samples_has_the_noise_of_its_labels(linear_models):
     made, x, y = linear_models
@@ -352,6 +388,7 @@ def test_runs_that_a_figure_does_not_draw_are_refused_in_one_line(finished, tmp_
             [a, b],
             "one run each of A: clean, B: half adversarial, C: half noi",
         ),
+        (valid_rows.covtype, [a, b], f"must be a run on covtype for covtype, got {a} on mnist"),
         (robustness.cifar10, [a, b], f"must be a run on cifar10 for fig3.10, got {a} on mnist"),
         (
             robustness.clean_and_adversarial,
