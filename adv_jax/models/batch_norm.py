@@ -118,8 +118,8 @@ def _forward_by(a: Array, moments: Moments, eps: float) -> tuple[Array, tuple[Ar
 
 def _backward_by(eps: float, saved: tuple[Array, Array], g: Array) -> tuple[Array, Moments]:
     del eps
-    by_a, *by_moments = _pull_normalize(*saved, g)
-    return by_a, tuple(by_moments)
+    by_a, by_mean, by_var = _pull_normalize(*saved, g)
+    return by_a, (by_mean, by_var)
 
 
 normalize_by.defvjp(_forward_by, _backward_by)
