@@ -167,7 +167,7 @@ def overview(works: Sequence[Chapter], link: str) -> str:
     ]
     text = markdown(columns, rows)
     if targets:
-        text += f"\nNot yet run in full: {', '.join(targets)}.\n"
+        text += f"\nTargets, not yet run in full: {', '.join(targets)}.\n"
     return text
 
 
