@@ -554,7 +554,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     columns = ("work", "peer", "adv_jax, digits/s", "of peak", "cores x rows")
     columns += ("as installed", "unlocked", "goal, at least", "met")
     nets = "tuned" if report["workers"][PLAIN]["tuned"] else "as PyTorch makes them"
-    title = f"Digits per second of adv_jax over the peer's, PyTorch's nets {nets}; "
+    title = f"How many times as fast adv_jax is as each peer, PyTorch's nets {nets}; "
     size = report["jsma_bytes"]
     note = f"JSMA's program needs {size / 2**20:.0f} MiB." if size else ""
     return [Table(title + shown_peak(report["peak"]), columns, rows, words=2, note=note)]

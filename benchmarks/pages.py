@@ -41,11 +41,11 @@ INTRODUCTION = f"""\
 {MARK}
 
 The [guide](README.md) explains how each benchmark measures. Times are medians over the rounds. A
-ratio is taken in each round: its median is given, with the least and the greatest in brackets.
-Compare times within one table only, as the machines differ. The newest come first. What was
-measured again later, or on another machine, is folded. *torch* is PyTorch as installed, *torch
-unlocked* the same with the fast path of its matrix library on every processor; of two goals the
-first is that beside *torch*.
+ratio is taken in each round; the table gives its median, with the least and the greatest in
+brackets. Compare times only within one table, as the machines differ. The newest results come
+first; results that newer ones repeat are folded. *torch* is PyTorch as installed. *torch unlocked*
+is PyTorch whose matrix library takes its fast path on every processor. Where there are two goals,
+or two answers to whether they are met, the first is for *torch*, the second for *torch unlocked*.
 """
 
 
@@ -137,8 +137,8 @@ def _speed() -> str:
     return (
         f"On two CPU cores PGD on a LeNet is {cpu:.1f} times as fast as the fastest peer. On an "
         f"{gpu['machine']['device']} AutoAttack on a LeNet is {ensemble:.1f} times as fast as "
-        f"torchattacks', and a step of a ladder network {ladder:.0f} times as PyTorch's in eager "
-        "mode ([all ratios](benchmarks/RESULTS.md), and [how](benchmarks/README.md) they are "
+        f"torchattacks', and a step of a ladder network {ladder:.0f} times as fast as PyTorch's in "
+        "eager mode ([all ratios](benchmarks/RESULTS.md), and [how](benchmarks/README.md) they are "
         "measured)."
     )
 

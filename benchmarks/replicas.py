@@ -137,7 +137,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
             )
             title = ""
     columns = ("step", "way", "median", "most", "over one replica", "GFLOP/s", "start, s")
-    return [Table("Seed-steps per second", columns, rows, words=2)]
+    return [Table("Steps per second, summed over the replicas", columns, rows, words=2)]
 
 
 if __name__ == "__main__":

@@ -142,16 +142,16 @@ def tables(report: Mapping[str, Any], docs: str = "../docs") -> Iterator[Table]:
         for name, entry in report["attacks"].items()
     ]
     yield Table(
-        "What is left of two perceptrons' accuracy on the digits",
+        "Accuracy that each attack leaves to a plain and to a defended perceptron",
         ("attack", "source", "norms", "reads", "size", "plain, %", "defended, %", "speed"),
         rows,
         note=(
-            f"{report['data']['rows']} digits of the 5,000-digit sample of MNIST, in [0, 1], which "
-            f"the nets have not seen; without an attack {100 * clean['plain']:.1f} and "
-            f"{100 * clean['defended']:.1f} %. The defended net was trained half on PGD's examples "
-            f"of linf {report['trained_at']:g}. "
-            "*Size* is the radius, of `jsma` the share of pixels. *Reads* tells what the attack "
-            "needs of the model. *Speed*: times as fast as the fastest peer on two CPU cores."
+            f"{report['data']['rows']} of the 5,000 MNIST digits, in [0, 1], on which neither net "
+            f"was trained. Without an attack the accuracies are {100 * clean['plain']:.1f} and "
+            f"{100 * clean['defended']:.1f} %. The defended net was trained half on clean digits, "
+            f"half on PGD's examples of linf {report['trained_at']:g}. *Reads*: what the attack "
+            "needs of the model. *Size*: the radius; for `jsma` the share of pixels. "
+            "*Speed*: times as fast as the fastest peer on two CPU cores."
         ),
     )
 

@@ -27,11 +27,11 @@ CHART = (
     "![Table 1 of Huang 2015: the paper's numbers and ours](papers/huang2015/results/table1.png)"
 )
 LIKELIHOODS = (
-    "Mean log-likelihood of MNIST's test set under Gaussian Parzen windows at samples, 10,000 of "
-    "each generator of ours. Cited are Table 1 of the work, with standard errors of 1.1 to 2 nats "
-    "over examples, and for `cgan_mnist` a page about its source. Our bandwidth is chosen on "
-    "training images, the work's on validation images. The work says (sec. 5) that the method has "
-    "a somewhat high variance and does not do well in many dimensions:"
+    "Mean log-likelihood of MNIST's test set under Gaussian Parzen windows around 10,000 samples "
+    "of each of our generators. The cited numbers are those of Table 1 of the work, with standard "
+    "errors of 1.1 to 2 nats over examples; that of `cgan_mnist` is from a page about its source. "
+    "Our bandwidth is chosen on training images, the work's on validation images. The work says "
+    "(sec. 5) that the method has a somewhat high variance and does not do well in many dimensions:"
 )
 
 
@@ -78,7 +78,7 @@ def with_generated(path: Path, text: str, mark: str = BEGIN) -> str:
 def _works(works: Sequence[Chapter]) -> str:
     """Returns the sentences of all works, and the number of tests."""
     parts = []
-    for title, is_reproduced in (("Reproduced works", True), ("Targets", False)):
+    for title, is_reproduced in (("Reproduced works", True), ("Targets, not yet run in full", False)):
         own = [one for one in works if summary.is_reproduced(one) == is_reproduced]
         parts += [f"## {title}\n"]
         parts += [
@@ -99,12 +99,13 @@ def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
-        "All printed numbers and claims beside the measured ones. The pages of the works have the "
-        "intervals, p values and figures, too. The [rules](../papers/README.md) say what each word "
-        "means, and [another page](verdicts.md) which words they moved. Errors are of the test "
-        "set, where readings of what a work leaves open are compared, too.\n",
+        "All printed numbers and claims beside the measured ones. The pages of the works add "
+        "intervals, p values and figures. The [rules](../papers/README.md#verdicts) say what each "
+        "word means; [another page](verdicts.md) shows which words changed with them. Errors are "
+        "test errors. Where a work leaves a setting open, its possible values are compared on the "
+        "test set, too.\n",
         summary.overview(works, "../papers/{name}/README.md"),
-        "Test errors of digits with 100 labels, the lowest first. Epochs and nets differ; the "
+        "Our test errors on digits with 100 labels, the lowest first. Epochs and nets differ; the "
         "epochs of pre-trained nets are those of the classifier alone. Where a work chose settings "
         "on the test set, its part below says so. Cited are the work's own numbers, and for two "
         "methods those of their sources.\n",

@@ -36,8 +36,8 @@ MARKS = {
 }
 LEGEND = (
     "In a cell, our mean ± standard deviation stands above the paper's value: ✓ reproduced, ≈ "
-    "consistent, ✗ not reproduced, ? unclear; with ★, good or bad, also at the family-wise level. "
-    "Gray italics are not judged. Empty cells were not run."
+    "consistent, ✗ not reproduced, ? unclear. ★: p is also below .05 divided by the number of all "
+    "tests. Gray italics are not judged. Empty cells were not run."
 )
 
 

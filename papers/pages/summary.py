@@ -75,8 +75,9 @@ def sentence(one: Chapter) -> str:
 
 def paragraph(one: Chapter) -> str:
     """Returns the sentence and the tally of a work, and what it selected on its test set."""
-    counted_once = f"Each counted once, in however many tables or tests it is, {tally(one)}"
-    return f"**{sentence(one)}** {counted_once} {one.paper.selection}".strip()
+    counts = tally(one)
+    words = f"{counts[:1].upper()}{counts[1:]} Each counts once, even if several tests have it."
+    return f"**{sentence(one)}** {words} {one.paper.selection}".strip()
 
 
 def tally(one: Chapter) -> str:
@@ -133,7 +134,7 @@ def largest_deviation(one: Chapter) -> str:
     others = sum(other.verdict.word == NOT_REPRODUCED for other in judged) - 1
     row = line.row or {}
     unit = "%" if unit_of(row["metric"]) == "%" else unit_of(row["metric"])
-    values = f"({row['mean']:.3g} {unit} for {row['paper']:.3g} {unit})"
+    values = f"({row['mean']:.3g} {unit}; the paper has {row['paper']:.3g} {unit})"
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
         more = f", like {others} other{'s' if others > 1 else ''}" if others > 0 else ""
@@ -166,7 +167,7 @@ def overview(works: Sequence[Chapter], link: str) -> str:
     ]
     text = markdown(columns, rows)
     if targets:
-        text += f"\nTargets, of which nothing was run in full yet: {', '.join(targets)}.\n"
+        text += f"\nTargets, not yet run in full: {', '.join(targets)}.\n"
     return text
 
 

@@ -45,9 +45,9 @@ def expected_products(*, lowest):
     """Shapes of the products that the formula needs when `lowest` is the lowest cost's layer.
 
     Forward: W h in the corrupted passes of both halves and the clean pass of one at once, V z_hat
-    down to `lowest`. Backward: for each of them the gradient by the matrix and, except at the input,
-    by the vector. The clean pass of the labeled half is not needed. With `lowest` above the top
-    no layer is reconstructed, and the unlabeled half is not needed either.
+    down to `lowest`. Backward: for each of them the gradient by the matrix and, except at the
+    input, by the vector. The clean pass of the labeled half is not needed. With `lowest` above the
+    top no layer is reconstructed, and the unlabeled half is not needed either.
     """
     needed = []
     batch = (3, BATCH) if lowest <= FC.top else (BATCH,)

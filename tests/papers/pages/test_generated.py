@@ -151,7 +151,7 @@ def test_one_sentence_of_a_work_is_on_every_page(found, made):
 
 def test_works_without_a_full_run_are_targets(found, made):
     page = made[ROOT / "papers" / "README.md"]
-    reproduced, _, targets = page.partition("## Targets")
+    reproduced, _, targets = page.partition("## Targets, not yet run in full")
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)
         extents = {line.verdict.extent for line in (*one.lines, *one.claims)}
