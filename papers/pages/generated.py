@@ -78,7 +78,8 @@ def with_generated(path: Path, text: str, mark: str = BEGIN) -> str:
 def _works(works: Sequence[Chapter]) -> str:
     """Returns the sentences of all works, and the number of tests."""
     parts = []
-    for title, is_reproduced in (("Reproduced works", True), ("Targets, not yet run in full", False)):
+    titles = {"Reproduced works": True, "Targets, not yet run in full": False}
+    for title, is_reproduced in titles.items():
         own = [one for one in works if summary.is_reproduced(one) == is_reproduced]
         parts += [f"## {title}\n"]
         parts += [

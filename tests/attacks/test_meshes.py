@@ -96,7 +96,9 @@ def test_an_attack_with_explicit_axes_equals_the_attack_on_one_device(name):
 
 @pytest.mark.slow
 @some_attacks
-@pytest.mark.parametrize("how", slow_after(1, ["by hidden units", "replicated"]))
+@pytest.mark.parametrize(
+    "how", ["by hidden units", pytest.param("replicated", marks=pytest.mark.exhaustive)]
+)
 def test_an_attack_of_sharded_rows_with_automatic_axes_equals_the_attack_on_one_device(name, how):
     weights = REPLICATED if how == "replicated" else BY_HIDDEN_UNITS
     found = jax.jit(functools.partial(attacked, name))(*placed(mesh(), weights))
