@@ -105,19 +105,18 @@ def _backward(
 batch_norm.defvjp(_forward, _backward)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def normalize_by(a: Array, moments: Moments, eps: float = EPS) -> Array:
+@jax.custom_vjp
+def normalize_by(a: Array, moments: Moments) -> Array:
     """Computes `normalize`, with the derivatives by both moments in one pass over f[..., N, C]."""
-    return normalize(a, moments, eps)
+    return normalize(a, moments)
 
 
-def _forward_by(a: Array, moments: Moments, eps: float) -> tuple[Array, tuple[Array, Array]]:
-    z = normalize(a, moments, eps)
-    return z, (z, jnp.sqrt(moments[1] + eps))
+def _forward_by(a: Array, moments: Moments) -> tuple[Array, tuple[Array, Array]]:
+    z = normalize(a, moments)
+    return z, (z, jnp.sqrt(moments[1] + EPS))
 
 
-def _backward_by(eps: float, saved: tuple[Array, Array], g: Array) -> tuple[Array, Moments]:
-    del eps
+def _backward_by(saved: tuple[Array, Array], g: Array) -> tuple[Array, Moments]:
     by_a, by_mean, by_var = _pull_normalize(*saved, g)
     return by_a, (by_mean, by_var)
 

@@ -95,11 +95,9 @@ class Encoder(nn.Module):
 
     def _corrupted(self, z: Array, key: Key, below: Sequence[Array], first: int) -> Array:
         """Adds noise to a layer, with the numbers of the key after those of the layers below."""
-        start = sum(_of_half(b.shape) for b in below)
-        if len(lead(z.shape)) == 1:
-            noise = draws(key, z.shape, first=first, start=start)
-        else:
-            noise = draws(key, (2, *z.shape[1:]), first=first, start=start)
+        shape = z.shape if len(lead(z.shape)) == 1 else (2, *z.shape[1:])
+        noise = draws(key, shape, first=first, start=sum(_of_half(b.shape) for b in below))
+        if shape != z.shape:  # The clean pass has none.
             noise = jnp.concatenate([noise, jnp.zeros_like(noise[:1])])
         return z + (self.noise_std[len(below)] * noise).astype(jnp.result_type(z))
 
