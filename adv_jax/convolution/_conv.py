@@ -78,7 +78,7 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
         dtype = jnp.result_type(x, kernel)
     x, kernel = vary_alike((x.astype(dtype), kernel.astype(dtype)))
 
-    default = lambda x, kernel: _lax_conv(_padded(x, margins), kernel)
+    default = partial(_conv_elsewhere, margins)
     branches = {"cpu": partial(conv_on_cpu, margins), "default": default}
     return automatic(partial(jax.lax.platform_dependent, **branches), by_rows(x))(x, kernel)
 
@@ -93,6 +93,14 @@ def conv_on_cpu(margins: Margins, x: Array, kernel: Array) -> Array:
     if maps >= WIDE and channels <= _COLORS:
         return _widening_conv(_padded(x, margins), kernel)
     return _matrix_conv(_padded(x, margins), kernel)
+
+
+def _conv_elsewhere(margins: Margins, x: Array, kernel: Array) -> Array:
+    """Computes `_lax_conv` of padded images, on GPUs and TPUs."""
+    if kernel.shape[:2] == (1, 1):
+        # A product reads a transposed kernel, which XLA:GPU would copy in each turn of a loop.
+        return jnp.matmul(_padded(x, margins), kernel[0, 0])
+    return _lax_conv(_padded(x, margins), kernel)
 
 
 def _padded(x: Array, margins: Margins) -> Array:

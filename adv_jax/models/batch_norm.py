@@ -34,13 +34,14 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         rows = h.reshape(-1, *channels).astype(working_dtype(h.dtype))
         if train:
-            z, moments = batch_norm(rows, self.eps)
+            y, moments = scaled_batch_norm(rows, scale, bias, self.eps)
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 unbiased = len(rows) / max(len(rows) - 1, 1)
                 mean.value, var.value = moments[0].ravel(), moments[1].ravel() * unbiased
         else:
             z = normalize(rows, (mean.value[None], var.value[None]), self.eps)
-        return (z * scale[None] + bias[None]).reshape(h.shape).astype(h.dtype)
+            y = z * scale[None] + bias[None]
+        return y.reshape(h.shape).astype(h.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
@@ -94,15 +95,54 @@ def _backward(
     eps: float, saved: tuple[Array, Array], cotangents: tuple[Array, Moments]
 ) -> tuple[Array]:
     z, var = saved
-    g, (by_mean, by_var) = cotangents
-    rows, std = z.shape[-2], jnp.sqrt(var + eps)
-    # Through z and through the moments themselves: d mean / da = 1 / N, d var / da = 2 std z / N.
-    through, of_mean, of_var = _pull_normalize(z, std, g)
-    by_mean, by_var = by_mean + of_mean, by_var + of_var
-    return (through + (by_mean + 2 * std * by_var * z) / rows,)
+    g, by_moments = cotangents
+    return (_pull_batch_norm(z, jnp.sqrt(var + eps), g, sums_over_rows(g, g * z), by_moments),)
 
 
 batch_norm.defvjp(_forward, _backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def scaled_batch_norm(a: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, Moments]:
+    """Returns `batch_norm` of f[N, C] times scale f[C] plus bias f[C], and the moments.
+
+    Its derivative takes two sums over the rows, where those of the factors in turn take four.
+    """
+    z, moments = batch_norm(a, eps)
+    return z * scale[None] + bias[None], moments
+
+
+def _forward_scaled(a: Array, scale: Array, bias: Array, eps: float) -> tuple[Any, Any]:
+    z, (mean, var) = batch_norm(a, eps)
+    return (z * scale[None] + bias[None], (mean, var)), (z, var, scale)
+
+
+def _backward_scaled(
+    eps: float, saved: tuple[Array, Array, Array], cotangents: tuple[Array, Moments]
+) -> tuple[Array, Array, Array]:
+    z, var, scale = saved
+    g, by_moments = cotangents
+    sums = by_bias, by_scale = sums_over_rows(g, g * z)
+    of_z = tuple(total * scale[None] for total in sums)
+    by_a = _pull_batch_norm(z, jnp.sqrt(var + eps), g * scale[None], of_z, by_moments)
+    return by_a, by_scale[0], by_bias[0]
+
+
+scaled_batch_norm.defvjp(_forward_scaled, _backward_scaled)
+
+
+def _pull_batch_norm(
+    z: Array, std: Array, g: Array, sums: tuple[Array, ...], by_moments: Moments
+) -> Array:
+    """Returns the derivative of `batch_norm` by a, applied to g and to those by the moments.
+
+    sums: of g and of g * z over the rows.
+    """
+    rows = z.shape[-2]
+    # Through z and through the moments themselves: d mean / da = 1 / N, d var / da = 2 std z / N.
+    by_z, of_mean, of_var = _pull_normalize(z, std, g, sums)
+    by_mean, by_var = by_moments[0] + of_mean, by_moments[1] + of_var
+    return by_z + (by_mean + 2 * std * by_var * z) / rows
 
 
 @jax.custom_vjp
@@ -117,16 +157,22 @@ def _forward_by(a: Array, moments: Moments) -> tuple[Array, tuple[Array, Array]]
 
 
 def _backward_by(saved: tuple[Array, Array], g: Array) -> tuple[Array, Moments]:
-    by_a, by_mean, by_var = _pull_normalize(*saved, g)
+    z, std = saved
+    by_a, by_mean, by_var = _pull_normalize(z, std, g, sums_over_rows(g, g * z))
     return by_a, (by_mean, by_var)
 
 
 normalize_by.defvjp(_forward_by, _backward_by)
 
 
-def _pull_normalize(z: Array, std: Array, g: Array) -> tuple[Array, Array, Array]:
-    """Returns the derivatives of z = (a - mean) / std by a, mean and var, applied to g."""
-    sum_g, sum_gz = sums_over_rows(g, g * z)
+def _pull_normalize(
+    z: Array, std: Array, g: Array, sums: tuple[Array, ...]
+) -> tuple[Array, Array, Array]:
+    """Returns the derivatives of z = (a - mean) / std by a, mean and var, applied to g.
+
+    sums: of g and of g * z over the rows.
+    """
+    sum_g, sum_gz = sums
     return g / std, -sum_g / std, -sum_gz / (2 * jnp.square(std))
 
 

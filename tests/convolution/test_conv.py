@@ -112,6 +112,15 @@ def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
+def test_on_a_gpu_a_kernel_of_one_pixel_gives_the_same(x64, monkeypatch):
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, default, cpu: default(*args))
+    x, kernel = operands((1, 1), np.float64)
+    found = value_and_gradients(lambda *a: conv(*a, padding="SAME"), x, kernel, ramp)
+    expected = value_and_gradients(lambda *a: xla_conv(*a, "SAME"), x, kernel, ramp)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(5, 5), (1, 1), (2, 4)])
 @every_padding

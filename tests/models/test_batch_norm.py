@@ -1,5 +1,7 @@
 """Batch normalization in its forms for CPUs and for GPUs."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,30 @@ def test_derivatives_are_those_of_the_formula():
     expected = jax.vjp(by_formula, a, *moments)[1](g)
     for each, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(each, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_derivatives_of_the_scaled_form_are_those_of_the_formula_in_float64(order):
+    shapes = [(9, 4), (4,), (4,), (9, 4), (1, 4), (1, 4)]
+
+    def by_formula(a, scale, bias):
+        mean, var = a.mean(0, keepdims=True), a.var(0, keepdims=True)
+        return (a - mean) / jnp.sqrt(var + EPS) * scale[None] + bias[None], (mean, var)
+
+    def pulled(fn, *args):
+        (y, _), pull_back = jax.vjp(fn, *args)
+        return pull_back((g * jnp.sin(y), tuple(by_moments)))
+
+    def squares(fn, *args):
+        return sum(jnp.sum(jnp.square(leaf)) for leaf in pulled(fn, *args))
+
+    with jax.enable_x64(True):
+        a, scale, bias, g, *by_moments = (jnp.asarray(RNG.normal(size=shape)) for shape in shapes)
+        derivatives = pulled if order == 1 else jax.grad(squares, (1, 2, 3))
+        of = lambda fn: jax.jit(partial(derivatives, fn))(a, scale, bias)
+        own = of(lambda *args: batch_norm.scaled_batch_norm(*args, EPS))
+        for found, expected in zip(own, of(by_formula), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
 def test_the_derivative_has_a_derivative():
