@@ -134,7 +134,7 @@ def ladder(
     )
     supervised = mean_cross_entropy(logits, y)
     costs = _denoising(extras["z"], extras["z_hat"], weights)
-    denoising = sum(costs, start=jnp.zeros_like(supervised))
+    denoising = jnp.mean(sum(costs, start=jnp.zeros(len(u))))
     metrics = {
         "accuracy": accuracy(logits, y),
         "supervised": supervised,
@@ -151,7 +151,10 @@ def _offsets(offsets: Sequence[Array]) -> dict[str, Sequence[Array]]:
 def _denoising(
     z: Sequence[Array], z_hat: dict[int, Array], weights: Sequence[float]
 ) -> list[Array]:
-    """Returns the weighted costs C_l of the layers whose weight is not 0."""
+    """Returns the weighted costs f32[B] of the rows in the layers whose weight is not 0.
+
+    Their sum over the layers first is one sum over the rows, on a GPU one kernel for all layers.
+    """
     if len(weights) != len(z):
         raise ValueError(
             f"objective.weights must have {len(z)} entries, one for the input and one for each of "
@@ -165,5 +168,6 @@ def _denoising(
                 f"out, got {weights}"
             )
         if weight:
-            costs.append(weight * jnp.mean(jnp.square(z_hat[layer] - z[layer])))
+            square = jnp.square(z_hat[layer] - z[layer])
+            costs.append(weight * square.mean(range(1, square.ndim)))
     return costs
