@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from adv_jax import evaluate
 from adv_jax.evaluate.batching import over_rows
@@ -109,18 +110,20 @@ class Measures:
         count = len(rows["labeled"]) // size
         batches = rows["labeled"][: count * size].reshape(count, size)
 
-        def stats_of(rows: Array) -> Any:
+        # As one vector: on a GPU each array costs a copy in every turn.
+        unravel = ravel_pytree(variables["batch_stats"])[1]
+
+        def stats_of(rows: Array) -> Array:
             x = self._batches.whole(arrays, rows)
             seen = {**variables, **self._apply(variables, x, train=True).model_state}
             if self._predicts != "real":
-                return seen["batch_stats"]
+                return ravel_pytree(seen["batch_stats"])[0]
             # The generator has as many images, drawn by a key that differs between batches.
             key = jax.random.key(rows[0])
             drawn = self._apply(seen, x, train=True, key=key, method="sample")
-            return drawn.model_state["batch_stats"]
+            return ravel_pytree(drawn.model_state["batch_stats"])[0]
 
-        stats = jax.lax.map(stats_of, batches)
-        return {**variables, "batch_stats": jax.tree.map(lambda s: s.mean(0), stats)}
+        return {**variables, "batch_stats": unravel(jax.lax.map(stats_of, batches).mean(0))}
 
     def _classes(self, labels: Array) -> Array:
         """Returns the classes that the model is to find: the labels, or 1 for real images."""
