@@ -125,6 +125,7 @@ def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted,
     jax.tree.map(np.testing.assert_array_equal, (saved, metrics), expected)
 
 
+@pytest.mark.slow
 def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init(), 0)
