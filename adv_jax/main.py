@@ -6,6 +6,7 @@ same command resumes a run. Several processes share a run if each is started wit
 --num_processes and --process_id; see launch/.
 """
 
+import gc
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,6 +57,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
 
     Exits with 1 and one line on a UserError, and with 128 + signal on a signal.
     """
+    gc.freeze()  # Or each collection would visit all that was imported.
     logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     try:
         check(config)

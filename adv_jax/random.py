@@ -5,6 +5,7 @@ transformation to normals fuse into one pass.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -76,7 +77,7 @@ def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: i
     """
     # Scale to the open interval (-1, 1).
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
-    unit = _unit(key, math.prod(shape), block, start)
+    unit = _unit(key, math.prod(shape), jnp.uint32(block), jnp.uint32(start))
     uniform = jnp.maximum(low, unit * (1 - low) + low)
     return (jnp.float32(math.sqrt(2)) * jax.lax.erf_inv(uniform)).reshape(shape)
 
@@ -91,24 +92,27 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     Raises:
       ValueError: the key is not a threefry key.
     """
-    return (_unit(key, math.prod(shape)) < jnp.float32(p)).reshape(shape)
+    zero = jnp.uint32(0)
+    return (_unit(key, math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
 
 
-def _unit(key: Key, size: int, block: Array | int = 0, start: int = 0) -> Array:
+# Jitted, so that JAX traces its hundred operations once for each size.
+@partial(jax.jit, static_argnames="size")
+def _unit(key: Key, size: int, block: Array, start: Array) -> Array:
     """Returns uniform f32[size] in [0, 1): the 23 high bits give a float in [1, 2)."""
     mantissa = (_bits(key, size, block, start) >> 9) | jnp.uint32(0x3F800000)
     return jax.lax.bitcast_convert_type(mantissa, jnp.float32) - 1
 
 
-def _bits(key: Key, size: int, block: Array | int, start: int) -> Array:
+def _bits(key: Key, size: int, block: Array, start: Array) -> Array:
     """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
     words = jax.random.key_data(key)
     if words.shape != (2,):
         raise ValueError(f"key must be one threefry key, got {key.dtype}{list(key.shape)}")
     schedule = (words[0], words[1], words[0] ^ words[1] ^ _PARITY)
     # The words of the counter, of 64 bits.
-    a = jnp.full((size,), schedule[0] + jnp.uint32(block))
-    b = jnp.arange(size, dtype=jnp.uint32) + (schedule[1] + jnp.uint32(start))
+    a = jnp.full((size,), schedule[0] + block)
+    b = jnp.arange(size, dtype=jnp.uint32) + (schedule[1] + start)
     for group in range(5):
         for rotation in _ROTATIONS[group % 2]:
             a = a + b

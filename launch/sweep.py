@@ -131,7 +131,8 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
     def measured(config: dict[str, Any]) -> set[str]:
         sources = trained.sources(config, dataset)
         starts = pretrained.starts(config, replicas(config))
-        return check_parts(config, dataset, rows, replicas(config)[0], sources, starts)
+        each = dataset, rows, replicas(config)[0], sources, starts
+        return check_parts(config, *each).metrics
 
     metrics = measured(config)
     if _METRIC.value not in metrics:

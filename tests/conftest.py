@@ -5,7 +5,7 @@ import importlib.util
 import os
 import subprocess
 
-from command_line import DEVICE_COUNT, serving
+from command_line import DEVICE_COUNT, ROOT, serving
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -40,6 +40,14 @@ hypothesis.settings.load_profile("adv_jax")
 def pytest_runtest_setup(item):
     if item.get_closest_marker("tfds") and importlib.util.find_spec("tensorflow") is None:
         pytest.skip("needs TensorFlow: pip install -e '.[tfds]'")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Marks the guides, whose examples train and attack, as slow; README.md runs by default."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.path.is_relative_to(ROOT / "docs"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="session")

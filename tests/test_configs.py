@@ -137,12 +137,12 @@ def costs(name, mode):
     """Returns the mark of a config's trace.
 
     A ladder table's config has the steps of another one with other numbers, and a deeper net more
-    of the same blocks. The later modes of a config join what its first three have apart.
+    of the same blocks. The later modes of a config join what its first two have apart.
     """
     if (name, mode) in FIRST:
         return ()
     number = [of for at, of in EVERY if at == name].index(mode)
-    is_like_others = number >= 3 or re.fullmatch(r"table=\d+|depth=110", mode)
+    is_like_others = number >= 2 or re.fullmatch(r"table=\d+|depth=110", mode)
     return pytest.mark.exhaustive if is_like_others else pytest.mark.slow
 
 

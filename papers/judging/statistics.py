@@ -4,6 +4,7 @@ Trainings are compared in pairs of equal seeds, which have the same data and, if
 the same initial weights.
 """
 
+import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -72,10 +73,16 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
         mean,
         sd,
         None if constant else float(stats.ttest_rel(first, second).pvalue),
-        None if n < 2 or zero else float(stats.wilcoxon(ranked).pvalue),
+        None if n < 2 or zero else _signed_rank_p(tuple(ranked.tolist())),
         2.0 ** (1 - n),
         float(differences.min()),
     )
+
+
+@functools.cache
+def _signed_rank_p(differences: tuple[float, ...]) -> float:
+    """Returns the two-sided p of Wilcoxon's test, which tries all signs if there are ties."""
+    return float(stats.wilcoxon(differences).pvalue)
 
 
 class Error(NamedTuple):

@@ -1,8 +1,9 @@
 """Budgets: how much of the paper's training to run."""
 
+import functools
 import math
 import runpy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from adv_jax.runner.config import catalogue
@@ -108,12 +109,18 @@ def paper_seeds(run: Run) -> int:
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
-    make = runpy.run_path(str(catalogue.path(run.config)))["get_config"]
+    make = _maker(str(catalogue.path(run.config)))
     mode = options(run, budget)
     try:
         return (make(mode) if mode else make()).to_dict()
     except ValueError as error:  # The workdir of a source may have a comma.
         raise UserError(f"configs/{run.config}.py: {error}") from error
+
+
+@functools.cache
+def _maker(path: str) -> Callable[..., Any]:
+    """Returns a config's `get_config`; pages and plans make hundreds of configs of a few files."""
+    return runpy.run_path(path)["get_config"]
 
 
 def _shortened(config: Mapping[str, Any], share: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from attack_table import SHAPE, TABLE, B, K, marked
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+from marks import exhaustive_after
 
 from adv_jax import attacks
 
@@ -57,7 +58,7 @@ def without_aux(row):
     "name",
     [marked(name, QUICK) for name, row in TABLE.items() if row.reads_model],
 )
-@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("jit", exhaustive_after(1, [False, True]))
 def test_side_inputs_travel_with_their_rows(name, jit):
     row = TABLE[name]
 

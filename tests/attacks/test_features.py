@@ -148,6 +148,7 @@ def test_bounds_radii_and_masks_of_rows_stay_with_their_rows_in_the_blocks_of_au
     assert np.all((x_adv >= given["bounds"][0]) & (x_adv <= given["bounds"][1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.lbfgs, attacks.carlini_wagner])
 def test_radii_are_the_units_in_which_a_perturbation_is_short(attack):
     rng = np.random.default_rng(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from attack_table import TABLE, K, marked
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks, programs
 
@@ -19,10 +19,11 @@ REPLICATED = (P(), P())
 BY_HIDDEN_UNITS = (P(None, "model"), P("model", None))
 ROWS = 8
 # The loops of these start from every kind of state.
-FEW = ("jsma", "apgd-linf", "fab-linf", "square-linf")
-every_attack = pytest.mark.parametrize("name", [marked(name, FEW) for name in TABLE])
-some_attacks = pytest.mark.parametrize("name", [marked(name, FEW[:2]) for name in TABLE])
+FEW = ("jsma", "apgd-linf", "fab-linf", "square-linf", "carlini_wagner", "auto_attack")
 each_attack = pytest.mark.parametrize("name", [marked(name, FEW[:1]) for name in TABLE])
+# All attacks take the same way to a mesh.
+REST = [name for name in TABLE if name not in FEW]
+few_attacks = pytest.mark.parametrize("name", exhaustive_after(len(FEW), [*FEW, *REST]))
 # The same sums in another order.
 same = functools.partial(np.testing.assert_allclose, rtol=0, atol=2e-6)
 
@@ -70,7 +71,7 @@ def placed(mesh, weights=REPLICATED):
 
 
 @pytest.mark.slow
-@every_attack
+@few_attacks
 def test_an_attack_in_shard_map_equals_the_attack_on_one_device(name):
     mapped = jax.shard_map(
         functools.partial(attacked, name),
@@ -82,7 +83,7 @@ def test_an_attack_in_shard_map_equals_the_attack_on_one_device(name):
 
 
 @pytest.mark.slow
-@some_attacks
+@few_attacks
 def test_an_attack_with_explicit_axes_equals_the_attack_on_one_device(name):
     explicit = mesh(AxisType.Explicit)
     arrays = placed(explicit, weights=BY_HIDDEN_UNITS)
@@ -95,7 +96,7 @@ def test_an_attack_with_explicit_axes_equals_the_attack_on_one_device(name):
 
 
 @pytest.mark.slow
-@some_attacks
+@few_attacks
 @pytest.mark.parametrize(
     "how", ["by hidden units", pytest.param("replicated", marks=pytest.mark.exhaustive)]
 )
@@ -129,7 +130,8 @@ def test_calls_outside_jit_share_a_program_over_placements():
     assert len(programs._programs) == 2
 
 
-@each_attack
+@pytest.mark.slow
+@few_attacks
 def test_pmap_equals_the_attack_on_one_device(name):
     weights, *rows = problem()
     parts = [array.reshape(4, -1, *array.shape[1:]) for array in rows]

@@ -112,6 +112,7 @@ def published_with_variance(norm, sign=1):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_vmi_fgsm_equals_the_published_update(norm):
     x_adv = tuned(norm=norm, bounds=(0, 1))

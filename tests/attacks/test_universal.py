@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
 
 from adv_jax import attacks
 from adv_jax.types import UserError
@@ -120,7 +119,8 @@ def test_patches_lie_inside_the_image_at_places_and_sizes_of_each_row():
     np.testing.assert_array_equal(alone[0], placed[0])
 
 
-@pytest.mark.parametrize("shape", slow_after(1, [((3, 12, 20),), ((5, 9, 9, 3),)]))
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [(3, 12, 20), (5, 9, 9, 3)])
 def test_a_placed_patch_stays_in_the_range_of_patch_and_images(shape):
     images, patch = jnp.float32(RNG.uniform(size=shape)), jnp.ones((1, *shape[1:]))
     for seed in range(3):

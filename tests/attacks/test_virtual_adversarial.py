@@ -64,6 +64,7 @@ def test_the_rms_perturbation_is_sqrt_d_times_the_l2_perturbation():
     np.testing.assert_allclose(rms, np.sqrt(N) * direction("l2", 3), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 def test_no_neighboring_corner_is_better_under_linf_and_l1(norm, hessians):
     # The divergence, nearly convex, is largest at a corner of the ball: signs, or +- one entry.

@@ -63,6 +63,7 @@ def test_rounding_inside_an_expectation_does_not_mislead_where_it_is_declared():
     assert probe(reversed_sign, x, y)["misleading"].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_probe_takes_logits_of_bfloat16():
     w = jax.random.normal(jax.random.key(0), (6, 3), jnp.bfloat16)
     x = jax.random.normal(jax.random.key(1), (8, 6))

@@ -55,6 +55,7 @@ def test_the_text_has_a_row_for_each_attack_a_column_for_each_size_and_the_warni
     assert str(warned).endswith("\nMind the gap.")
 
 
+@pytest.mark.slow
 def test_sizes_of_each_attack_stand_in_the_cells():
     eps = {"fgsm": [0.1], "pgd": [0.3]}
     suite = {name: SUITE[name] for name in eps}

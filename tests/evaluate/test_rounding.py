@@ -68,6 +68,7 @@ def test_what_is_scored_is_the_rounded_image_in_the_file(tmp_path):
     assert jax.tree.leaves(logits_fn(written[0]).argmax(1)) == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.deepfool, attacks.fmn])
 def test_rounding_does_not_undo_minimal_examples_where_the_ball_has_room(attack):
     rng = np.random.default_rng(0)

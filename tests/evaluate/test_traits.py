@@ -127,6 +127,7 @@ def test_traits_that_cannot_be_are_refused(given, message):
         adv_jax.attack(**given)(mine)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:a leaves")
 def test_attacks_without_bounds_get_those_of_the_call():
     seen = {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks
 from adv_jax.linear_bounds import METHODS, margin_bounds
@@ -45,7 +45,7 @@ FIRST = [("lenet", "crown_ibp"), ("relu", "crown"), ("residual", "crown")]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "method"), slow_after(1, FIRST + [case for case in CASES if case not in FIRST])
+    ("name", "method"), exhaustive_after(8, FIRST + [case for case in CASES if case not in FIRST])
 )
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 100), size=st.sampled_from([0.01, 0.1, 0.5, 3.0]))
@@ -59,8 +59,9 @@ def test_no_point_of_the_ball_has_a_margin_below_the_bound(name, method, seed, s
     assert_below(found, reached)
 
 
-@pytest.mark.parametrize("norm", slow_after(1, ["l2", "rms", "l1"]))
-@pytest.mark.parametrize("bounds", [None, pytest.param((0.0, 1.0), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["l2", "rms", "l1"])
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
 def test_bounds_hold_in_other_balls(norm, bounds):
     variables, _ = bounded_nets.built("relu")
     x, size = bounded_nets.images("relu"), {"l2": 0.5, "rms": 0.1, "l1": 2.0}[norm]

@@ -1,7 +1,6 @@
 """The labels of clusters, for classifiers that were trained without labels."""
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from adv_jax.types import UserError
 
@@ -26,6 +25,8 @@ def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: in
     >>> matched_classes(np.array([1, 1, 0, 2]), np.array([0, 0, 2, 1]), num_classes=3)
     array([2, 0, 1])
     """
+    from scipy.optimize import linear_sum_assignment  # Slow to import.
+
     if len(clusters) != len(labels):
         raise UserError(f"labels must be {len(clusters)}, as clusters are, got {len(labels)}")
     counts = np.zeros((num_classes, num_classes), int)

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.special
 from jax.typing import ArrayLike
 
 from adv_jax.checks import check_counts, check_range
@@ -49,6 +48,8 @@ def coverage(logits: ArrayLike) -> Coverage:
     >>> found.modes, found.shares.round(2), round(found.score, 3)  # exp(log 3 - 2/3 log 2)
     (2, array([0.67, 0.33, 0.  ]), 1.89)
     """
+    import scipy.special  # Slow to import.
+
     z = _rows("logits", logits, at_least=1)
     probs = np.exp(z - scipy.special.logsumexp(z, axis=1, keepdims=True))
     shares = np.bincount(z.argmax(axis=1), minlength=z.shape[1]) / len(z)

@@ -16,17 +16,21 @@ _ON_GPUS = {
     "xla_gpu_enable_triton_gemm": False,
     "xla_disable_hlo_passes": "triton-softmax-rewriter",
 }
+# Compiles random draws in half the time, and they take as long.
+_ONCE_ON_CPUS = {"xla_backend_optimization_level": 1}
 
 
-def compiler_options(platform: str) -> dict[str, Any]:
+def compiler_options(platform: str, *, once: bool = False) -> dict[str, Any]:
     """Returns XLA's options for a platform: "cpu", "gpu", "cuda", ..., without the user's own.
 
     An option that XLA_FLAGS names keeps the user's value.
+
+    once: for a program that runs once, such as `init`.
     """
-    if platform not in ("gpu", "cuda"):
-        return {}
+    on_cpu = _ONCE_ON_CPUS if once and platform == "cpu" else {}
+    options = _ON_GPUS if platform in ("gpu", "cuda") else on_cpu
     own = re.findall(r"--(\w+)", os.environ.get("XLA_FLAGS", ""))
-    return {name: value for name, value in _ON_GPUS.items() if name not in own}
+    return {name: value for name, value in options.items() if name not in own}
 
 
 def compiled(lowered: jax.stages.Lowered, options: Mapping[str, Any]) -> jax.stages.Compiled:

@@ -56,6 +56,15 @@ class RunState(NamedTuple):
     stopped: Array
 
 
+class Functions(NamedTuple):
+    """The functions of an experiment: those of one replica, or of all of them on their devices."""
+
+    init: Any
+    epoch: Any
+    monitor: Any
+    evaluate: Any
+
+
 class Experiment:
     """The functions of one replica: init, epoch, monitor and evaluate.
 

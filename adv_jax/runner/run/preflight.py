@@ -1,12 +1,14 @@
 """Checks a config against its data before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax.errors import FlaxError
+from jax.extend.core import jaxpr_as_fun
 
 from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset, augmentation
@@ -19,11 +21,24 @@ from adv_jax.runner.config.parts import Part
 from adv_jax.runner.config.plugins import location
 from adv_jax.runner.config.replicas import Replica, replicas
 from adv_jax.runner.host.devices import layout
-from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.experiment import Experiment, Functions
 from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
 
 # Errors that models, objectives and attacks raise for invalid settings.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
+
+
+class Checked(NamedTuple):
+    """The functions of a replica, as they were traced.
+
+    Attributes:
+      functions: they repeat the traced operations, as tracing a model again takes seconds. None if
+        those of the run have other arguments: with several shards, or a stream as training set.
+      metrics: the names of an epoch's metrics.
+    """
+
+    functions: Functions | None
+    metrics: set[str]
 
 
 def check_fit(
@@ -89,22 +104,22 @@ def check_parts(
     replica: Replica,
     sources: Mapping[str, LogitsFn],
     starts: Mapping[str, Any] = MappingProxyType({}),
-) -> set[str]:
+    *,
+    packed: bool = False,
+) -> Checked:
     """Traces all functions of a replica, so that invalid settings fail before training.
 
     Args:
       replica: the first one.
       starts: the output of `pretrained.starts`.
-
-    Returns:
-      The names of an epoch's metrics.
+      packed: as in `Experiment.epoch`.
 
     Raises:
       ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
         any error.
     """
     try:
-        return _traced(config, dataset, rows, replica, sources, starts)
+        return _checked(config, dataset, rows, replica, sources, starts, packed=packed)
     except UserError:
         raise
     except Exception as error:
@@ -121,14 +136,16 @@ def check_parts(
         raise ConfigError(f"{_reason(error)}{location(error)}") from error
 
 
-def _traced(
+def _checked(
     config: Mapping[str, Any],
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replica: Replica,
     sources: Mapping[str, LogitsFn],
     starts: Mapping[str, Any],
-) -> set[str]:
+    *,
+    packed: bool,
+) -> Checked:
     """Implements `check_parts` without converting errors."""
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
@@ -141,12 +158,24 @@ def _traced(
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
     start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
-    run = jax.eval_shape(experiment.init, np.int32(replica.seed), hyper, start)
+    init, run = repeated(experiment.init, np.int32(replica.seed), hyper, start)
     _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
-    run, trained = jax.eval_shape(experiment.epoch, run, arrays, mine)
-    run, monitored = jax.eval_shape(experiment.monitor, run, arrays, mine)
-    jax.eval_shape(experiment.evaluate, run, arrays, mine)
-    return {*trained, *monitored}
+    epoch, (run, trained) = repeated(partial(experiment.epoch, packed=packed), run, arrays, mine)
+    monitor, (run, monitored) = repeated(experiment.monitor, run, arrays, mine)
+    evaluate, _ = repeated(experiment.evaluate, run, arrays, mine)
+    is_whole = config["replicas"]["shards"] == 1 and dataset.stream is None
+    functions = Functions(init, epoch, monitor, evaluate) if is_whole else None
+    return Checked(functions, {*trained, *monitored})
+
+
+def repeated(fn: Callable, *args: Any) -> tuple[Callable, Any]:
+    """Traces fn -> (a function that repeats its operations, the shapes and dtypes of its result).
+
+    args: trees of arrays, or of their shapes and dtypes; the function takes the like.
+    """
+    traced = jax.jit(fn).trace(*args)
+    run, result = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
+    return lambda *args: jax.tree.unflatten(result, run(*jax.tree.leaves(args))), traced.out_info
 
 
 def _check_averaging(config: Mapping[str, Any]) -> None:

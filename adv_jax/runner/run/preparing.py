@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.replicas import Replica, replicas
 from adv_jax.runner.run import inputs, pretrained, trained
-from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.experiment import Experiment, Functions
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.run.preflight import check_fit, check_parts
-from adv_jax.runner.run.program import Program
+from adv_jax.runner.run.program import Program, is_packed
 from adv_jax.runner.store.workdir import check_same_config, is_finished
 from adv_jax.types import LogitsFn
 
@@ -25,6 +27,7 @@ class Prepared(NamedTuple):
       sources: workdir -> trained model, for the fields `..._fn`.
       starts: the output of `pretrained.starts`.
       start_sha256: the output of `pretrained.checked_sha256`.
+      traced: `Checked.functions`.
     """
 
     config: Mapping[str, Any]
@@ -33,13 +36,15 @@ class Prepared(NamedTuple):
     sources: Mapping[str, LogitsFn]
     starts: dict[str, Any]
     start_sha256: str = ""
+    traced: Functions | None = None
 
     def program(self) -> tuple[Experiment, Program]:
         """Returns the functions of a replica, and the program of all; places the data."""
         dataset, shards = self.inputs.dataset, self.config["replicas"]["shards"]
         experiment = Experiment(self.config, dataset, self.sources)
         each = experiment, dataset, self.inputs.rows, self.runs
-        return experiment, Program(*each, shards=shards, starts=self.starts)
+        more = {"shards": shards, "starts": self.starts, "traced": self.traced}
+        return experiment, Program(*each, **more)
 
 
 def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
@@ -61,5 +66,6 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     sources = trained.sources(config, loaded.dataset)
     start_sha256 = pretrained.checked_sha256(config, workdir)
     starts = pretrained.starts(config, runs, workdir)
-    check_parts(config, loaded.dataset, loaded.rows, runs[0], sources, starts)
-    return Prepared(config, runs, loaded, sources, starts, start_sha256)
+    each = loaded.dataset, loaded.rows, runs[0], sources, starts
+    checked = check_parts(config, *each, packed=is_packed(jax.devices()))
+    return Prepared(config, runs, loaded, sources, starts, start_sha256, checked.functions)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,29 +16,27 @@ from adv_jax.evaluate import Curves
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.host.compiler_options import compiled, compiler_options
 from adv_jax.runner.host.devices import layout
-from adv_jax.runner.run.experiment import Experiment, RunState, initial
+from adv_jax.runner.run.experiment import Experiment, Functions, RunState, initial
 from adv_jax.step import over_devices, over_replicas
 
 
-class Functions(NamedTuple):
-    """The functions of an experiment, mapped over devices and the replicas of each device."""
-
-    init: Any
-    epoch: Any
-    monitor: Any
-    evaluate: Any
-
-
-def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Functions:
+def functions(
+    experiment: Experiment, devices: Sequence[jax.Device], traced: Functions | None = None
+) -> Functions:
     """Maps the functions of an experiment over devices, by `over_devices`.
 
     Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
     data, which the replicas of a device share.
+
+    traced: those of a replica, if they have been traced already: `Checked.functions`.
     """
-    platform = devices[0].platform
-    mapped = partial(over_replicas, platform=platform)
-    # On a CPU kernels cost little, and packing would change the last bits.
-    epoch = partial(experiment.epoch, packed=platform != "cpu")
+    mapped = partial(over_replicas, platform=devices[0].platform)
+    own = traced or Functions(
+        experiment.init,
+        partial(experiment.epoch, packed=is_packed(devices)),
+        experiment.monitor,
+        experiment.evaluate,
+    )
 
     def with_data(fn: Callable) -> Callable:
         def on_device(runs: RunState, arrays: Any, rows: Any) -> Any:
@@ -47,11 +45,17 @@ def functions(experiment: Experiment, devices: Sequence[jax.Device]) -> Function
         return on_device
 
     return Functions(
-        init=over_devices(mapped(experiment.init), devices),
-        epoch=over_devices(with_data(epoch), devices, donate=(0,)),
-        monitor=over_devices(with_data(experiment.monitor), devices, donate=(0,)),
-        evaluate=over_devices(with_data(experiment.evaluate), devices),
+        init=over_devices(mapped(own.init), devices),
+        epoch=over_devices(with_data(own.epoch), devices, donate=(0,)),
+        monitor=over_devices(with_data(own.monitor), devices, donate=(0,)),
+        evaluate=over_devices(with_data(own.evaluate), devices),
     )
+
+
+def is_packed(devices: Sequence[jax.Device]) -> bool:
+    """Returns whether an epoch packs small arrays of the parameters on these devices."""
+    # On a CPU kernels cost little, and packing would change the last bits.
+    return devices[0].platform != "cpu"
 
 
 class Program:
@@ -74,12 +78,14 @@ class Program:
         *,
         shards: int,
         starts: Mapping[str, Any] = MappingProxyType({}),
+        traced: Functions | None = None,
     ) -> None:
         """Places the data on the devices.
 
         Args:
           rows: the output of `inputs.rows_of`.
           starts: the output of `pretrained.starts`.
+          traced: as in `functions`.
         """
         self.steps_per_epoch = experiment.steps_per_epoch
         self.layout = layout(len(replicas), shards=shards)
@@ -93,8 +99,7 @@ class Program:
         # this memory itself.
         self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
-        self._functions = functions(experiment, self.layout.devices)
-        self._options = compiler_options(self.layout.devices[0].platform)
+        self._functions = functions(experiment, self.layout.devices, traced)
 
     def compile(self, *, wait: bool = False) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -109,8 +114,9 @@ class Program:
             return
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
-        start = partial(_started, threads, self._options)
-        init, state = start(self._functions.init, *self._seeds)
+        options = partial(compiler_options, self.layout.devices[0].platform)
+        init, state = _started(threads, options(once=True), self._functions.init, *self._seeds)
+        start = partial(_started, threads, options())
         # A chunk differs from the sample of a stream in size, and may in dtype.
         whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
         others = {

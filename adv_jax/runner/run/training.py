@@ -13,10 +13,9 @@ import jax
 from ml_collections import ConfigDict
 
 from adv_jax.runner.config.fields import check
-from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.processes import fail_together, from_first, is_first, raise_on_all
 from adv_jax.runner.host.signals import on_signals, stop_at_once
-from adv_jax.runner.run import figures, inputs, pretrained, trackers, trained
+from adv_jax.runner.run import figures, pretrained, trackers
 from adv_jax.runner.run.epochs import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
@@ -115,12 +114,8 @@ def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
 
     A run that cannot start is left alone: `run` says why.
     """
-    runs = replicas(config)
     with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
-        loaded = inputs.load(config, runs, workdir)
-        sources = trained.sources(config, loaded.dataset)
-        starts = pretrained.starts(config, runs, workdir)
-        _, program = Prepared(config, runs, loaded, sources, starts).program()
+        _, program = prepared(config, workdir).program()
         program.compile(wait=True)
 
 

@@ -93,6 +93,7 @@ def test_without_weight_the_labels_have_no_influence():
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.slow
 def test_predictions_of_one_class_alone_are_finite():
     # A mean probability of 0 in float32, which has no logarithm.
     params = jax.tree.map(lambda leaf: 1e4 * leaf, initial()["params"])

@@ -52,6 +52,7 @@ def own_losses(name, apply, variables):
     return [own(*pair) for pair in pairs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GAMES)
 def test_the_metrics_are_the_losses_and_the_shares_of_right_guesses(name):
     objective, apply, variables = parts(name)

@@ -136,6 +136,7 @@ def test_each_player_has_the_gradient_of_its_own_loss_in_its_own_level(name):
             jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found[part], expected)
 
 
+@pytest.mark.slow
 def test_labels_of_other_images_change_the_loss():
     other = BATCH | {"y": Y[::-1]}
     loss = lambda batch: generative.objectives.conditional_gan(
@@ -166,6 +167,7 @@ def test_a_part_of_two_players_or_of_none_is_refused(parts):
         generative.objectives.gan(APPLY["dcgan"], {"params": params}, BATCH, key=KEY)
 
 
+@pytest.mark.slow
 def test_a_model_without_levels_is_no_pyramid():
     words = "the players of the game, generator_0, discriminator_0, got "
     with pytest.raises(UserError, match=words):

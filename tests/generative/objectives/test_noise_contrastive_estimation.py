@@ -89,6 +89,7 @@ def test_loss_and_gradient_are_those_of_numpy_and_of_finite_differences():
     np.testing.assert_allclose(flat(gradient), slopes, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_with_much_noise_log_normalizer_becomes_log_z_of_the_machine_that_drew_the_data():
     apply, variables, batch = built(1000)
     machine = apply(variables, batch["x"], key=KEY, method="machines").extras["machines"][0]

@@ -69,6 +69,7 @@ def test_each_player_has_the_gradient_of_its_own_loss():
         jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), found[player], expected)
 
 
+@pytest.mark.slow
 def test_without_weight_the_classifier_learns_from_the_labels_alone():
     def gradient(objective, **options):
         loss = lambda params: objective(APPLY, {"params": params}, BATCH, key=KEY, **options)[0]

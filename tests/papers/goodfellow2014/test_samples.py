@@ -149,6 +149,7 @@ def as_logits(score):
     return jnp.stack([jnp.zeros_like(score), score], axis=1)
 
 
+@pytest.mark.slow
 def test_a_conditional_discriminator_judges_samples_with_the_label_that_they_were_given():
     # The discriminator takes a sample for real with every label but the given one.
     def apply(variables, x, y, *, key=None, method=None):

@@ -70,6 +70,7 @@ def load(monkeypatch):
     return runs
 
 
+@pytest.mark.slow
 def test_the_steps_have_the_squared_errors_of_their_images(load):
     found = autoencoders.steps(["stack", "tuned"]).document["squared_error"]
     images = {

@@ -41,6 +41,7 @@ def test_the_likelihood_of_a_small_machine_is_the_exact_one_within_its_error(fea
     assert found["log-likelihood"] == pytest.approx(-free - found["log Z"], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_an_estimate_below_what_the_digits_add_up_to_is_refused(monkeypatch):
     def of_too_few_chains(*_, **__):
         return generative.measures.LogPartition(jnp.float32(-50.0), jnp.float32(0.1))

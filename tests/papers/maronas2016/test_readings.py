@@ -81,6 +81,7 @@ def test_tolerances_are_the_repeatability_limit_of_our_seeds():
     assert CELLS["sign_noise"].tolerance == CELLS["clean"].tolerance
 
 
+@pytest.mark.slow
 def test_the_readings_differ(found):
     assert len({errors["fgsm"] for errors in found.values()}) > 3
     assert found["running statistics in the attack, running statistics in the test"][

@@ -27,6 +27,7 @@ def test_the_noise_multiplies_the_cost_by_the_square_of_1_plus_w_squared(w, b):
     np.testing.assert_allclose(found["printed"], as_printed, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_printed_equations_agree_without_a_bias_and_fail_eq_54_with_one():
     w = np.linspace(-2, 2, 41)
     without = regression.costs_over(w, 0.0)

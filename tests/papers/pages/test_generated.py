@@ -39,6 +39,7 @@ def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
     )
 
 
+@pytest.mark.slow
 def test_a_changed_result_changes_the_pages(tmp_path, made):
     for path in made:
         (tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)

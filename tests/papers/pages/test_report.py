@@ -58,6 +58,7 @@ def small(tmp_path_factory):
     return folder, settings, report.reproduce(SMALL, QUICK, **settings)
 
 
+@pytest.mark.slow
 def test_a_target_is_trained_compared_and_written(small):
     folder, _, found = small
     workdirs = {

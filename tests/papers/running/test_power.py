@@ -98,6 +98,7 @@ def test_the_planned_seeds_refute_a_gain():
     assert [verdict(found.seeds - 1), verdict(found.seeds)] == ["unclear", "not reproduced"]
 
 
+@pytest.mark.slow
 def test_the_planned_seeds_show_no_loss():
     claim = {"form": "no loss", "rows": ["low", "high"], "by": 0, "tolerance": 0.1}
     found = plan([row("low", np.zeros(3)), row("high", of(3, 0.0, 0.2))], claim)

@@ -255,6 +255,7 @@ def test_bars_stand_beside_the_chapter_s_numbers():
     assert len(figure.axes[0].patches) == 4
 
 
+@pytest.mark.slow
 def test_no_number_of_the_chapter_stands_beside_another_net_or_size():
     weak = {"name": "adversarial_mix", "attack": {"name": "fgsm", "norm": "linf", "eps": 0.01}}
     runs = [run_of(objective=weak), run_of(model="ReLU net")]

@@ -158,6 +158,7 @@ def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
     assert found["attacks"]["mine:shift"]["accuracy"] == [pytest.approx(1 - wrong, abs=1e-6)]
 
 
+@pytest.mark.slow
 def test_a_run_is_not_resumed_or_loaded_after_a_change_of_the_users_file(finished):
     folder = finished
     (folder / "mine.py").write_text(MINE.replace("jnp.tanh", "jnp.sin"))

@@ -25,6 +25,12 @@ def test_gpus_get_the_options_that_the_user_does_not_set(platform, flags, expect
     assert compiler_options(platform).keys() == expected
 
 
+def test_a_program_that_runs_once_is_optimized_less_on_a_cpu_only(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "")
+    assert compiler_options("cpu", once=True) == {"xla_backend_optimization_level": 1}
+    assert compiler_options("gpu", once=True) == compiler_options("gpu")
+
+
 def test_an_option_that_xla_lacks_is_left_out():
     lowered = jax.jit(lambda x: 2 * x).lower(1.0)
     assert compiled(lowered, {"xla_of_another_time": True, TRITON: False})(3.0) == 6

@@ -257,6 +257,7 @@ def test_the_epochs_of_an_unfinished_run_are_printed(runs, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("a is not finished: after 1 of 2 epochs\n")
 
 
+@pytest.mark.slow
 def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypatch):
     def deaf(logits_fn, x, y, *, eps, key=None):
         return 1 - x

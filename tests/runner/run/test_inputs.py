@@ -121,6 +121,7 @@ def test_fitted_arrays_are_stored_and_no_reader_fits_again(whitened, no_fit):
     assert float(found.accuracy) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(whitened, tmp_path, no_fit, capsys):
     workdir, result, _ = whitened
     begun = tmp_path / "begun"

@@ -14,6 +14,7 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run.experiment import Experiment
 from adv_jax.runner.run.inputs import rows_of
+from adv_jax.runner.run.preflight import check_parts
 from adv_jax.runner.run.program import Program
 
 
@@ -65,8 +66,8 @@ def test_a_program_with_two_shards_equals_one_device(dataset):
 
 
 @pytest.fixture
-def counted(dataset, monkeypatch):
-    """A program of four replicas, and a list that gets an entry whenever an epoch is traced."""
+def traces(monkeypatch):
+    """A list that gets an entry whenever an epoch of the objective "counted" is traced."""
     traces = []
 
     def counted(apply, variables, batch, *, key):
@@ -75,6 +76,12 @@ def counted(dataset, monkeypatch):
 
     monkeypatch.setattr(objectives, "counted", counted, raising=False)
     monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "counted"])
+    return traces
+
+
+@pytest.fixture
+def counted(dataset, traces):
+    """A program of four replicas, and its traces."""
     config = document(objective__name="counted", replicas__seeds=4)
     runs = replicas(config)
     rows = rows_of(config, dataset, runs)
@@ -118,6 +125,7 @@ def test_programs_compiled_ahead_in_threads_train_bit_for_bit_as_others(counted,
     jax.tree.map(np.testing.assert_array_equal, (saved, metrics), expected)
 
 
+@pytest.mark.slow
 def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted):
     program, traces = counted
     state, _ = program.epoch(program.init(), 0)
@@ -133,6 +141,30 @@ def test_all_epochs_compile_once_and_a_restart_repeats_each_bit_for_bit(counted)
     for _ in (2, 3):
         state, _ = program.epoch(state, 0)
     jax.tree.map(np.testing.assert_array_equal, program.layout.fetch(state), whole)
+
+
+@pytest.mark.slow
+def test_a_run_is_not_traced_again_after_its_check_and_trains_bit_for_bit(dataset, traces):
+    config = document(objective__name="counted", replicas__seeds=2, data__num_valid=8, epochs=1)
+    runs = replicas(config)
+    rows, experiment = rows_of(config, dataset, runs), Experiment(config, dataset)
+    checked = check_parts(config, dataset, rows, runs[0], {})
+    once = len(traces)
+    assert once > 0
+    found = []
+    for traced in (checked.functions, None):
+        program = Program(experiment, dataset, rows, runs, shards=1, traced=traced)
+        state, metrics = program.epoch(program.init(), 0)
+        found.append((program.layout.fetch(state), metrics))
+        assert (len(traces) > once) == (traced is None)
+    jax.tree.map(np.testing.assert_array_equal, *found)
+
+
+def test_the_functions_of_shards_are_not_those_that_were_checked(dataset):
+    config = document(replicas__shards=2, epochs=1)
+    runs = replicas(config)
+    checked = check_parts(config, dataset, rows_of(config, dataset, runs), runs[0], {})
+    assert checked.functions is None and "loss" in checked.metrics
 
 
 def test_a_restart_compiles_an_epoch_once(counted):

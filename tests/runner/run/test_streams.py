@@ -44,6 +44,7 @@ def losses(workdir):
     return [json.loads(line)["loss"] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_stream_gives_the_numbers_of_the_same_batches_in_memory(tmp_path):
     found = training.run(config(), tmp_path / "stream")
     expected = training.run(config("streamed:in_memory"), tmp_path / "memory")

@@ -57,6 +57,7 @@ def error_of(model):
     return 1 - float(found.accuracy)
 
 
+@pytest.mark.slow
 def test_loaded_variables_reproduce_the_logits_of_the_model(replicas):
     model = trained.load(replicas[0], replica=1)
     x = model.dataset.test.x[:7]

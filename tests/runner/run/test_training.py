@@ -219,6 +219,7 @@ def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
     assert not (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_tensorboard_events_are_written_for_each_replica(tmp_path, capsys):
     training.run(document(trackers=("tensorboard",), replicas__seeds=2, epochs=1), tmp_path / "run")
     for replica in ("0", "1"):
