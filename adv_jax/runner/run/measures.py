@@ -110,20 +110,22 @@ class Measures:
         count = len(rows["labeled"]) // size
         batches = rows["labeled"][: count * size].reshape(count, size)
 
-        # As one vector: on a GPU each array costs a copy in every turn.
-        unravel = ravel_pytree(variables["batch_stats"])[1]
-
-        def stats_of(rows: Array) -> Array:
+        def stats_of(rows: Array) -> Any:
             x = self._batches.whole(arrays, rows)
             seen = {**variables, **self._apply(variables, x, train=True).model_state}
             if self._predicts != "real":
+                # As one vector: on a GPU each array costs a copy in every turn.
                 return ravel_pytree(seen["batch_stats"])[0]
-            # The generator has as many images, drawn by a key that differs between batches.
+            # The generator has as many images, drawn by a key that differs between batches. Its
+            # statistics stay apart, so that XLA leaves out the pass where only errors are measured.
             key = jax.random.key(rows[0])
             drawn = self._apply(seen, x, train=True, key=key, method="sample")
-            return ravel_pytree(drawn.model_state["batch_stats"])[0]
+            return drawn.model_state["batch_stats"]
 
-        return {**variables, "batch_stats": unravel(jax.lax.map(stats_of, batches).mean(0))}
+        stats = jax.tree.map(lambda s: s.mean(0), jax.lax.map(stats_of, batches))
+        if self._predicts != "real":
+            stats = ravel_pytree(variables["batch_stats"])[1](stats)
+        return {**variables, "batch_stats": stats}
 
     def _classes(self, labels: Array) -> Array:
         """Returns the classes that the model is to find: the labels, or 1 for real images."""
