@@ -57,7 +57,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
 
     Exits with 1 and one line on a UserError, and with 128 + signal on a signal.
     """
-    gc.freeze()  # Or each collection would visit all that was imported.
+    gc.freeze()  # Garbage collection need not visit what was imported.
     logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     try:
         check(config)

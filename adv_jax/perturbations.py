@@ -49,7 +49,7 @@ def of_units(u: Array, scale: Array | None) -> Array:
 
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
     """Selects rows of two trees of arrays: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
-    # Else XLA:GPU compares again for each pixel, and copies what it compared in a loop.
+    # Or XLA:GPU repeats the comparison for each pixel, and copies what it compares in loops.
     rows = jax.lax.optimization_barrier(rows)
 
     def one(a, b):

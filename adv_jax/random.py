@@ -96,7 +96,7 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     return (_unit(key, math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
 
 
-# Jitted, so that JAX traces its hundred operations once for each size.
+# jit keeps the trace of its hundred operations for each size.
 @partial(jax.jit, static_argnames="size")
 def _unit(key: Key, size: int, block: Array, start: Array) -> Array:
     """Returns uniform f32[size] in [0, 1): the 23 high bits give a float in [1, 2)."""

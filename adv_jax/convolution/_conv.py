@@ -96,10 +96,10 @@ def conv_on_cpu(margins: Margins, x: Array, kernel: Array) -> Array:
 
 
 def _conv_elsewhere(margins: Margins, x: Array, kernel: Array) -> Array:
-    """Computes `_lax_conv` of padded images, on GPUs and TPUs."""
-    if kernel.shape[:2] == (1, 1):
-        # A product reads a transposed kernel, which XLA:GPU would copy in each turn of a loop.
-        return jnp.matmul(_padded(x, margins), kernel[0, 0])
+    """Computes `conv` on GPUs and TPUs."""
+    if kernel.shape[:2] == (1, 1):  # whose margins are 0
+        # A product takes the kernel transposed; XLA:GPU copies that of a convolution in each turn.
+        return jnp.matmul(x, kernel[0, 0])
     return _lax_conv(_padded(x, margins), kernel)
 
 

@@ -106,7 +106,7 @@ batch_norm.defvjp(_forward, _backward)
 def scaled_batch_norm(a: Array, scale: Array, bias: Array, eps: float) -> tuple[Array, Moments]:
     """Returns `batch_norm` of f[N, C] times scale f[C] plus bias f[C], and the moments.
 
-    Its derivative takes two sums over the rows, where those of the factors in turn take four.
+    Its derivative takes two sums over the rows; normalization and scaling in turn take four.
     """
     z, moments = batch_norm(a, eps)
     return z * scale[None] + bias[None], moments
@@ -122,10 +122,10 @@ def _backward_scaled(
 ) -> tuple[Array, Array, Array]:
     z, var, scale = saved
     g, by_moments = cotangents
-    sums = by_bias, by_scale = sums_over_rows(g, g * z)
-    of_z = tuple(total * scale[None] for total in sums)
+    by_bias, by_scale = sums_over_rows(g, g * z)
+    of_z = by_bias * scale[None], by_scale * scale[None]
     by_a = _pull_batch_norm(z, jnp.sqrt(var + eps), g * scale[None], of_z, by_moments)
-    return by_a, by_scale[0], by_bias[0]
+    return by_a, by_scale[0].astype(scale.dtype), by_bias[0].astype(scale.dtype)
 
 
 scaled_batch_norm.defvjp(_forward_scaled, _backward_scaled)
@@ -134,7 +134,7 @@ scaled_batch_norm.defvjp(_forward_scaled, _backward_scaled)
 def _pull_batch_norm(
     z: Array, std: Array, g: Array, sums: tuple[Array, ...], by_moments: Moments
 ) -> Array:
-    """Returns the derivative of `batch_norm` by a, applied to g and to those by the moments.
+    """Pulls g, the cotangent of z, and by_moments, those of the moments, back to a.
 
     sums: of g and of g * z over the rows.
     """

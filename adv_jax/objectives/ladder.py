@@ -134,7 +134,7 @@ def ladder(
     )
     supervised = mean_cross_entropy(logits, y)
     costs = _denoising(extras["z"], extras["z_hat"], weights)
-    denoising = jnp.mean(sum(costs, start=jnp.zeros(len(u))))
+    denoising = jnp.mean(sum(costs, start=jnp.zeros(len(u), supervised.dtype)))
     metrics = {
         "accuracy": accuracy(logits, y),
         "supervised": supervised,
@@ -153,7 +153,7 @@ def _denoising(
 ) -> list[Array]:
     """Returns the weighted costs f32[B] of the rows in the layers whose weight is not 0.
 
-    Their sum over the layers first is one sum over the rows, on a GPU one kernel for all layers.
+    Summed over the layers before the mean over the rows, they are one reduction on a GPU.
     """
     if len(weights) != len(z):
         raise ValueError(

@@ -32,8 +32,8 @@ on a GPU.
 - *At the peaks* is XLA's estimate of the kernels' time by the data sheet, which it has for an H100.
   It has no time for convolutions and for some fused kernels, and none for launches.
 - *Seconds to compile* are those of the processor, of all cores. XLA cannot try variants of a kernel
-  without the GPU, which takes longer on a machine that has one. There it calls a library (CUB) for
-  the sort of an epoch's shuffle; here it compiles one, in 2 to 4 of the seconds for 60,000 rows.
+  without the GPU, which takes longer on a machine that has one. There it calls a library (CUB) to
+  sort the keys of an epoch's shuffle; here it compiles a sort, in 2 to 4 s for 60,000 rows.
 """
 ON_CARD = """\
 A step of training on one GPU: {memory:g} GB, {bandwidth:,.0f} GB/s, {flops:.3g} TFLOP/s in float32.

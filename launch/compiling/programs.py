@@ -18,7 +18,7 @@ from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run import inputs, pretrained, trained
 from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
-from adv_jax.runner.run.program import Functions, functions
+from adv_jax.runner.run.program import Functions, functions, is_packed
 from adv_jax.types import UserError
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops
@@ -102,7 +102,8 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
     devices, shards = list(target.devices), config["replicas"]["shards"]
     check_fit(config, dataset, devices)
     sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
-    check_parts(config, dataset, loaded.rows, runs[0], sources, starts)
+    each = dataset, loaded.rows, runs[0], sources, starts
+    checked = check_parts(config, *each, packed=is_packed(devices))
     experiment = Experiment(config, dataset, sources)
     place = layout(len(runs), shards=shards, devices=devices)
     count, arrays = len(place.devices), dataset.arrays()
@@ -114,7 +115,7 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
     return Prepared(
         experiment,
         count,
-        functions(experiment, place.devices),
+        functions(experiment, place.devices, checked.functions),
         spread(initial(runs, starts)),
         (jax.eval_shape(partial(_copies, count), arrays), spread(rows)),
         sum(array.nbytes for array in arrays.values()),

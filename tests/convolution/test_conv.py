@@ -112,7 +112,7 @@ def test_of_many_channels_second_derivatives_are_those_of_xla(x64, channels):
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_on_a_gpu_a_kernel_of_one_pixel_gives_the_same(x64, monkeypatch):
+def test_a_1x1_convolution_on_a_gpu_equals_that_of_xla(x64, monkeypatch):
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, default, cpu: default(*args))
     x, kernel = operands((1, 1), np.float64)
     found = value_and_gradients(lambda *a: conv(*a, padding="SAME"), x, kernel, ramp)

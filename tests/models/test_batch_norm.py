@@ -76,6 +76,14 @@ def test_derivatives_of_the_scaled_form_are_those_of_the_formula_in_float64(orde
             np.testing.assert_allclose(found, expected, rtol=1e-7, atol=1e-9)
 
 
+def test_derivatives_have_the_dtypes_of_what_they_are_of():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        a, scale, bias = jnp.ones((3, 2), jnp.float64), *jnp.ones((2, 2), jnp.float32)
+        total = lambda *args: batch_norm.scaled_batch_norm(*args, EPS)[0].sum()
+        found = jax.eval_shape(jax.grad(total, (0, 1, 2)), a, scale, bias)
+    assert [leaf.dtype for leaf in found] == [np.float64, np.float32, np.float32]
+
+
 def test_the_derivative_has_a_derivative():
     a, g = (jnp.asarray(RNG.normal(size=(9, 4)), jnp.float32) for _ in range(2))
     own = lambda a: (a - a.mean(0)[None]) / jnp.sqrt(a.var(0)[None] + EPS)

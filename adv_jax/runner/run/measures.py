@@ -114,10 +114,10 @@ class Measures:
             x = self._batches.whole(arrays, rows)
             seen = {**variables, **self._apply(variables, x, train=True).model_state}
             if self._predicts != "real":
-                # As one vector: on a GPU each array costs a copy in every turn.
+                # As one vector: on a GPU each array costs a copy in each turn.
                 return ravel_pytree(seen["batch_stats"])[0]
             # The generator has as many images, drawn by a key that differs between batches. Its
-            # statistics stay apart, so that XLA leaves out the pass where only errors are measured.
+            # arrays stay apart, so that XLA leaves out its pass if only the discriminator is read.
             key = jax.random.key(rows[0])
             drawn = self._apply(seen, x, train=True, key=key, method="sample")
             return drawn.model_state["batch_stats"]

@@ -1,6 +1,6 @@
 """Checks a config against its data before anything is written."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from flax.errors import FlaxError
-from jax.extend.core import jaxpr_as_fun
 
 from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset, augmentation
@@ -29,11 +28,12 @@ _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, Va
 
 
 class Checked(NamedTuple):
-    """The functions of a replica, as they were traced.
+    """What tracing the functions of a replica gives.
 
     Attributes:
-      functions: they repeat the traced operations, as tracing a model again takes seconds. None if
-        those of the run have other arguments: with several shards, or a stream as training set.
+      functions: replay the traced operations, as tracing a model again takes seconds. None with
+        several shards or a stream, whose `epoch` takes other arguments, and while JAX is told to
+        debug NaN or to disable jit.
       metrics: the names of an epoch's metrics.
     """
 
@@ -128,7 +128,7 @@ def check_parts(
         if replica.overrides:
             # Raise the config's own error first, if it fails without the overrides too.
             bare = replica._replace(overrides={})
-            check_parts(config, dataset, rows, bare, sources, starts)
+            check_parts(config, dataset, rows, bare, sources, starts, packed=packed)
             raise ConfigError(
                 "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
                 f"got {', '.join(replica.overrides)}"
@@ -158,24 +158,20 @@ def _checked(
     mine = {name: values[0] for name, values in rows.items()}
     hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
     start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
-    init, run = repeated(experiment.init, np.int32(replica.seed), hyper, start)
+    init = jax.jit(experiment.init).trace(np.int32(replica.seed), hyper, start)
+    run = init.out_info
     _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
-    epoch, (run, trained) = repeated(partial(experiment.epoch, packed=packed), run, arrays, mine)
-    monitor, (run, monitored) = repeated(experiment.monitor, run, arrays, mine)
-    evaluate, _ = repeated(experiment.evaluate, run, arrays, mine)
+    epoch = jax.jit(partial(experiment.epoch, packed=packed)).trace(run, arrays, mine)
+    run, trained = epoch.out_info
+    monitor = jax.jit(experiment.monitor).trace(run, arrays, mine)
+    run, monitored = monitor.out_info
+    evaluate = jax.jit(experiment.evaluate).trace(run, arrays, mine)
     is_whole = config["replicas"]["shards"] == 1 and dataset.stream is None
-    functions = Functions(init, epoch, monitor, evaluate) if is_whole else None
+    # Whoever debugs must see the lines of the model and the objective.
+    options: Any = jax.config  # Its attributes are dynamic.
+    is_debugged = options.jax_disable_jit or options.jax_debug_nans
+    functions = Functions(init, epoch, monitor, evaluate) if is_whole and not is_debugged else None
     return Checked(functions, {*trained, *monitored})
-
-
-def repeated(fn: Callable, *args: Any) -> tuple[Callable, Any]:
-    """Traces fn -> (a function that repeats its operations, the shapes and dtypes of its result).
-
-    args: trees of arrays, or of their shapes and dtypes; the function takes the like.
-    """
-    traced = jax.jit(fn).trace(*args)
-    run, result = jaxpr_as_fun(traced.jaxpr), jax.tree.structure(traced.out_info)
-    return lambda *args: jax.tree.unflatten(result, run(*jax.tree.leaves(args))), traced.out_info
 
 
 def _check_averaging(config: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from adv_jax.runner.run.epochs import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
 from adv_jax.runner.store.result import document, remarks, summary
-from adv_jax.runner.store.workdir import Workdir
+from adv_jax.runner.store.workdir import Workdir, is_finished
 from adv_jax.types import UserError
 
 
@@ -112,8 +112,10 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
 def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
     """Compiles the programs of a run, for JAX's cache of compiled programs; writes nothing else.
 
-    A run that cannot start is left alone: `run` says why.
+    A run that has ended is left alone, and so is one that cannot start: `run` says why.
     """
+    if is_finished(workdir):
+        return
     with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
         _, program = prepared(config, workdir).program()
         program.compile(wait=True)

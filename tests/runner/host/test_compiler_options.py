@@ -1,5 +1,9 @@
 """Options of XLA for GPUs: never over a user's flag, and without those that a version lacks."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -29,6 +33,28 @@ def test_a_program_that_runs_once_is_optimized_less_on_a_cpu_only(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     assert compiler_options("cpu", once=True) == {"xla_backend_optimization_level": 1}
     assert compiler_options("gpu", once=True) == compiler_options("gpu")
+
+
+SAME_BITS = """
+import flax.linen as nn, jax, numpy as np
+from adv_jax.runner.host.compiler_options import compiled, compiler_options
+
+made = (nn.initializers.lecun_normal(), nn.initializers.truncated_normal(), jax.random.uniform)
+init = lambda key: [make(key, (5, 5, 33, 47)) for make in made]
+lowered, key = jax.jit(init).lower(jax.random.key(3)), jax.random.key(3)
+for least, whole in zip(*(
+    compiled(lowered, compiler_options("cpu", once=once))(key) for once in (True, False)
+)):
+    np.testing.assert_array_equal(least, whole)
+"""
+
+
+@pytest.mark.slow
+def test_initial_weights_have_the_same_bits_with_less_optimization():
+    """In a process of its own, as this one has a level of optimization in XLA_FLAGS."""
+    subprocess.run(
+        [sys.executable, "-c", SAME_BITS], env=os.environ | {"XLA_FLAGS": ""}, check=True
+    )
 
 
 def test_an_option_that_xla_lacks_is_left_out():

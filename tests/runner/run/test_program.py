@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import short_run
 from marks import slow_after
 from points import PLATEAU, TRAIN, alone, document, same
 
@@ -15,6 +16,7 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run.experiment import Experiment
 from adv_jax.runner.run.inputs import rows_of
 from adv_jax.runner.run.preflight import check_parts
+from adv_jax.runner.run.preparing import prepared
 from adv_jax.runner.run.program import Program
 
 
@@ -165,6 +167,14 @@ def test_the_functions_of_shards_are_not_those_that_were_checked(dataset):
     runs = replicas(config)
     checked = check_parts(config, dataset, rows_of(config, dataset, runs), runs[0], {})
     assert checked.functions is None and "loss" in checked.metrics
+
+
+def test_a_prepared_run_replays_what_was_checked_unless_someone_debugs(tmp_path):
+    config = short_run.document()
+    made = lambda: prepared(config, tmp_path / "run").traced
+    assert made() is not None
+    with jax.debug_nans(True):
+        assert made() is None
 
 
 def test_a_restart_compiles_an_epoch_once(counted):
