@@ -16,6 +16,7 @@ from adv_jax.data import loading
 from adv_jax.runner.config.command_line import explain_flags
 from adv_jax.runner.config.document import leaves, with_values
 from adv_jax.runner.run import preparing, trained, training
+from adv_jax.runner.run.experiment import Experiment
 from adv_jax.types import UserError
 
 NESTED = {"name": "x"}
@@ -164,7 +165,7 @@ def test_every_config_with_hostile_values_is_built_or_refused(
 def check_built(*parts, **options):
     """Runs `check_parts` without the tracing, which is slow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jax.jit", lambda *_: (_ for _ in ()).throw(Accepted))
+        patch.setattr(Experiment, "init", lambda *_: (_ for _ in ()).throw(Accepted))
         preflight_check(*parts, **options)
 
 
