@@ -5,9 +5,9 @@ Differences are paired by seed, and a claim needs three seeds. The level is .05.
 A gain or an order: one row is below another, or several are in an order. Each step is a paired
 t-test; all steps of a work that were run in full share the false discovery rate of Benjamini and
 Hochberg. A step between two rows that are both at 0 % or both at 100 % in all runs does not count.
-*Reproduced*: each step is significant. *Same direction*: all seeds agree with each step, and not
-all steps are significant. *Not reproduced*: the 95 % interval of a step lies below 0, or below half
-of the printed gain. *Unclear*: the rest.
+In this order: *reproduced*: each step is significant, even if the gain is smaller than the printed
+one. *Not reproduced*: the 95 % interval of a step lies below 0, or below half of the printed gain.
+*Same direction*: all seeds agree with each step. *Unclear*: the rest.
 
 No loss: a row is not lower than another by more than the margin. *Reproduced*: the one-sided test
 of non-inferiority is significant. *Not reproduced*: the 95 % interval lies beyond the margin.

@@ -66,8 +66,9 @@ def sentence(one: Chapter) -> str:
         )
     else:
         parts.append("no printed number was run in full")
-    if claims := claims_reproduced(one):
-        parts.append(f"{claims} tests of gains and other claims reproduced")
+    held = {kind: reproduced(one, kind) for kind in (CLAIMS, OWN)}
+    if words := [f"{counts} {kind}" for kind, counts in held.items() if counts]:
+        parts.append(f"{' and '.join(words)} reproduced")
     text = f"{begin_of(one)}: {', '.join(parts)}"
     farthest = largest_deviation(one)
     return f"{text}; {farthest}." if farthest else f"{text}."
@@ -113,13 +114,11 @@ def within_tolerance(one: Chapter) -> str:
     return f"{len(held)} of {len(judged)}" if judged else ""
 
 
-def claims_reproduced(one: Chapter) -> str:
-    """Returns "12 of 14": how many tests of claims are reproduced; "" if none was run in full."""
-    judged = [
-        line for line in one.claims if line.verdict.extent == FULL and line.verdict.word in FINDINGS
-    ]
-    held = [line for line in judged if line.verdict.word == REPRODUCED]
-    return f"{len(held)} of {len(judged)}" if judged else ""
+def reproduced(one: Chapter, kind: str) -> str:
+    """Returns "6 of 7": how many judged claims or own tests are reproduced; "" without any."""
+    counts = counted(one).get(kind, Counter())
+    judged = sum(counts[word] for word in FINDINGS)
+    return f"{counts[REPRODUCED]} of {judged}" if judged else ""
 
 
 def largest_deviation(one: Chapter) -> str:
@@ -153,13 +152,14 @@ def overview(works: Sequence[Chapter], link: str) -> str:
         [
             f"[{begin_of(one)}]({link.format(name=one.paper.name)})",
             within_tolerance(one) or "–",
-            claims_reproduced(one) or "–",
+            *(reproduced(one, kind) or "–" for kind in (CLAIMS, OWN)),
             largest_deviation(one) or "–",
         ]
         for one in works
         if is_reproduced(one)
     ]
-    columns = ["work", "numbers within tolerance", "claims reproduced", "largest deviation"]
+    columns = ["work", "numbers within tolerance", "claims reproduced", "own tests reproduced"]
+    columns += ["largest deviation"]
     targets = [
         f"[{begin_of(one)}]({link.format(name=one.paper.name)})"
         for one in works

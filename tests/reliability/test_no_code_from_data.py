@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(p for d in ("adv_jax", "configs", "launch") for p in (ROOT / d).rglob("*.py"))
+ROOMS = ("adv_jax", "configs", "launch", "papers")
+FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))
 # Modules and functions that make code of data; scikit-learn's own cache of Covertype, which is
 # pickled, is read by scikit-learn.
 RUNS_CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen"}
