@@ -16,9 +16,9 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run import inputs, pretrained, trained
-from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.experiment import Experiment, Functions, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
-from adv_jax.runner.run.program import Functions, functions, is_packed
+from adv_jax.runner.run.program import MappedFunctions, functions, is_packed
 from adv_jax.types import UserError
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops
@@ -72,7 +72,7 @@ class Prepared(NamedTuple):
 
     experiment: Experiment
     chips: int
-    functions: Functions
+    functions: MappedFunctions
     seeds: Any
     data: Any
     shared: int

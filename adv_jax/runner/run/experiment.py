@@ -57,7 +57,7 @@ class RunState(NamedTuple):
 
 
 class Functions(NamedTuple):
-    """The functions of an experiment: those of one replica, or of all of them on their devices."""
+    """The functions of one replica: those of its `Experiment`, or what replays their traces."""
 
     init: Any
     epoch: Any
@@ -182,7 +182,7 @@ class Experiment:
         epoch = run.state.step // self.steps_per_epoch  # counted from 1
         measures, key = self.measures, run.state.key
         weights = self._weights(run.state)
-        variables = self.measures.test_variables(weights, arrays, rows)
+        variables = measures.test_variables(weights, arrays, rows)
         metrics = measures.of_test_set(variables, arrays, key)
         if watched := self._config.get("monitor_attacks"):
             metrics |= measures.under_attacks(watched, variables, arrays, key)

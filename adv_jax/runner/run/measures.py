@@ -13,7 +13,7 @@ from adv_jax.runner.run.batches import Batches
 from adv_jax.runner.store.result import Loss
 from adv_jax.types import Apply, Array, Attack, Batch, Key, LogitsFn, Metrics, Variables
 
-EVALUATION_BATCH = 500
+EVALUATION_BATCH = 500  # rows that are evaluated at once
 
 
 class Measures:
@@ -110,22 +110,30 @@ class Measures:
         count = len(rows["labeled"]) // size
         batches = rows["labeled"][: count * size].reshape(count, size)
 
-        def stats_of(rows: Array) -> Any:
+        def after(rows: Array) -> tuple[Array, Variables]:
+            """Returns a batch, and the variables with its statistics."""
             x = self._batches.whole(arrays, rows)
-            seen = {**variables, **self._apply(variables, x, train=True).model_state}
-            if self._predicts != "real":
-                # As one vector: on a GPU each array costs a copy in each turn.
-                return ravel_pytree(seen["batch_stats"])[0]
+            return x, {**variables, **self._apply(variables, x, train=True).model_state}
+
+        def of_batch(rows: Array) -> Array:
+            # As one vector: on a GPU each array costs a copy in each turn.
+            return ravel_pytree(after(rows)[1]["batch_stats"])[0]
+
+        def of_batch_and_samples(rows: Array) -> Any:
+            x, seen = after(rows)
             # The generator has as many images, drawn by a key that differs between batches. Its
             # arrays stay apart, so that XLA leaves out its pass if only the discriminator is read.
             key = jax.random.key(rows[0])
             drawn = self._apply(seen, x, train=True, key=key, method="sample")
             return drawn.model_state["batch_stats"]
 
-        stats = jax.tree.map(lambda s: s.mean(0), jax.lax.map(stats_of, batches))
-        if self._predicts != "real":
-            stats = ravel_pytree(variables["batch_stats"])[1](stats)
-        return {**variables, "batch_stats": stats}
+        def averaged(stats_of: Callable[[Array], Any]) -> Any:
+            return jax.tree.map(lambda s: s.mean(0), jax.lax.map(stats_of, batches))
+
+        if self._predicts == "real":
+            return {**variables, "batch_stats": averaged(of_batch_and_samples)}
+        stats = averaged(of_batch)
+        return {**variables, "batch_stats": ravel_pytree(variables["batch_stats"])[1](stats)}
 
     def _classes(self, labels: Array) -> Array:
         """Returns the classes that the model is to find: the labels, or 1 for real images."""

@@ -20,15 +20,19 @@ from adv_jax.runner.run.experiment import Experiment, Functions, RunState, initi
 from adv_jax.step import over_devices, over_replicas
 
 
+class MappedFunctions(Functions):
+    """The functions of all replicas on their devices: the output of `functions`."""
+
+
 def functions(
     experiment: Experiment, devices: Sequence[jax.Device], traced: Functions | None = None
-) -> Functions:
-    """Maps the functions of an experiment over devices, by `over_devices`.
+) -> MappedFunctions:
+    """Maps the functions of a replica over replicas and devices, by `over_devices`.
 
     Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
     data, which the replicas of a device share.
 
-    traced: those of a replica, if they have been traced already: `Checked.functions`.
+    traced: the functions of the replica, if they have been traced already: `Checked.functions`.
     """
     mapped = partial(over_replicas, platform=devices[0].platform)
     own = traced or Functions(
@@ -44,7 +48,7 @@ def functions(
 
         return on_device
 
-    return Functions(
+    return MappedFunctions(
         init=over_devices(mapped(own.init), devices),
         epoch=over_devices(with_data(own.epoch), devices, donate=(0,)),
         monitor=over_devices(with_data(own.monitor), devices, donate=(0,)),
