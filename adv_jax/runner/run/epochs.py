@@ -1,5 +1,6 @@
 """Trains epoch by epoch: logs, saves, resumes, and stops on a signal."""
 
+import math
 import signal
 import time
 from collections.abc import Mapping
@@ -75,10 +76,8 @@ def train(
                 log.say(line)
             while epoch < epochs and running.any():
                 epoch, started = epoch + 1, time.monotonic()
-                state, metrics = program.epoch(state, epoch - 1)
-                if epoch % config["monitor_every"] == 0 or epoch == epochs:
-                    state, monitored = program.monitor(state)
-                    metrics |= {name: values[:, None] for name, values in monitored.items()}
+                is_monitored = epoch % config["monitor_every"] == 0 or epoch == epochs
+                state, metrics = _trained(program, state, epoch, is_monitored=is_monitored)
                 checkpoints.check()
                 if found := _not_finite(metrics, epoch, running, runs):
                     checkpoints.finish()
@@ -88,10 +87,7 @@ def train(
                 trackers.log(log.epoch(epoch, means, running=running, steps=steps))
                 running = ~program.layout.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                now = time.monotonic()
-                is_late = not last and 2 * now - started > ends
-                stop = signals[0] if signals else signal.SIGALRM if is_late else 0
-                signum = max_over_processes(stop)
+                signum = _stop_signal(signals, started, math.inf if last else ends)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {"seconds": time.monotonic() - began, "environment": surroundings}
                     with raise_on_all():
@@ -130,6 +126,32 @@ def _restore(checkpoints: Checkpoints, like: RunState, replicas: range) -> Resto
     return restored
 
 
+def _trained(
+    program: Program, state: RunState, epoch: int, *, is_monitored: bool
+) -> tuple[RunState, EpochMetrics]:
+    """Trains for an epoch, counted from 1, and measures errors after it if it is monitored."""
+    state, metrics = program.epoch(state, epoch - 1)
+    if is_monitored:
+        state, monitored = program.monitor(state)
+        metrics |= {name: values[:, None] for name, values in monitored.items()}
+    return state, metrics
+
+
+def _stop_signal(signals: list[int], started: float, ends: float) -> int:
+    """Returns the signal that stops the run after an epoch, or 0. Collective.
+
+    It is SIGALRM if the next epoch, taking as long as this one, would end after `ends`.
+
+    Args:
+      signals: the output of `held_signals`.
+      started: when this epoch began, as of time.monotonic().
+      ends: as in `training.run`.
+    """
+    now = time.monotonic()
+    is_late = 2 * now - started > ends
+    return max_over_processes(signals[0] if signals else signal.SIGALRM if is_late else 0)
+
+
 def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> list[str]:
     """Returns the warnings, the changes of environment and the epoch to resume from."""
     if restored.epoch:
@@ -148,7 +170,7 @@ def _resume_messages(restored: Restored, surroundings: Mapping[str, Any]) -> lis
 
 
 def _not_finite(metrics: EpochMetrics, epoch: int, running: np.ndarray, runs: list[Replica]) -> str:
-    """Returns which metric of a running replica is NaN or infinite at which step; "" if none is."""
+    """Returns which metric of a running replica is NaN or infinite at which step; else ""."""
     # The loss comes first: the other metrics usually follow it.
     for name in sorted(metrics, key=lambda name: name != "loss"):
         values = metrics[name]

@@ -115,36 +115,21 @@ def run(
     with own_computation():
         names = _names(workdirs)
         folders = _folders(workdirs, names, out)
-        if report is not None and len(names) > 1:
-            raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
-        if report is not None and Path(report).is_dir():
-            raise UserError(f"report must be a file, got the folder {report}")
+        _check_report(report, names)
         pages = [] if report is None else [Path(report).parent]
         for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         dataset = _common_data(models)
         limits: Any = dataset.bounds if bounds == "data" else bounds
-        x, y = dataset.test
-        count = len(y) if num_examples is None else num_examples
-        if not 1 <= count <= len(y):
-            raise UserError(
-                f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
-            )
-        divided = shares(count, jax.process_count())
-        mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
-        keys = row_keys(jax.random.key(seed), count)[mine]
-        task = Task(
-            x[mine],
-            y[mine],
-            divided,
-            x[:count],
-            y[:count],
+        task = _task(
+            dataset,
             _attacks(attack_names, norm=norm, bounds=limits),
-            eps,
-            limits,
-            {"batch_size": batch_size, "key": keys},
-            {"examples": count, "bounds": limits, "evaluation_seed": seed, **provenance()},
+            eps=eps,
+            bounds=limits,
+            num_examples=num_examples,
+            batch_size=batch_size,
+            seed=seed,
         )
     _check_same(models)
     files: Files = {}
@@ -166,7 +151,7 @@ def run(
     with own_computation():
         for path, content in files.items() if is_first() else ():
             write_file(path, content)
-    print(f"{count} examples, {time.monotonic() - began:.1f} s; wrote")
+    print(f"{len(task.labels)} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in files), sep="\n")
 
 
@@ -191,6 +176,52 @@ def _folders(workdirs: Sequence[str], names: Sequence[str], out: str | None) -> 
     if not out:
         return {n: Path(w) / "evaluation" for n, w in zip(names, workdirs, strict=True)}
     return {name: Path(out) / name if len(names) > 1 else Path(out) for name in names}
+
+
+def _check_report(report: str | None, names: Sequence[str]) -> None:
+    """Raises UserError if there are several runs for a page, or its file is a folder."""
+    if report is not None and len(names) > 1:
+        raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
+    if report is not None and Path(report).is_dir():
+        raise UserError(f"report must be a file, got the folder {report}")
+
+
+def _task(
+    dataset: Dataset,
+    suite: dict[str, Attack],
+    *,
+    eps: Sequence[float],
+    bounds: Bounds | None,
+    num_examples: int | None,
+    batch_size: int,
+    seed: int,
+) -> Task:
+    """Returns the examples of this process, and what else all models are evaluated with.
+
+    Raises:
+      UserError: the test set has fewer examples, or there are more processes than examples.
+    """
+    x, y = dataset.test
+    count = len(y) if num_examples is None else num_examples
+    if not 1 <= count <= len(y):
+        raise UserError(
+            f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
+        )
+    divided = shares(count, jax.process_count())
+    mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
+    keys = row_keys(jax.random.key(seed), count)[mine]
+    return Task(
+        x[mine],
+        y[mine],
+        divided,
+        x[:count],
+        y[:count],
+        suite,
+        eps,
+        bounds,
+        {"batch_size": batch_size, "key": keys},
+        {"examples": count, "bounds": bounds, "evaluation_seed": seed, **provenance()},
+    )
 
 
 def _common_data(models: Mapping[str, Trained]) -> Dataset:
@@ -263,40 +294,24 @@ def _evaluation_files(
     command: str | None,
 ) -> Files:
     """Evaluates a model, prints a table and returns its files. Collective."""
-    logits_fn, files = model.logits_fn, {}
-    with own_computation():
-        suite, measured = measured_rows(
-            logits_fn,
-            task.x,
-            task.y,
-            task.attacks,
-            eps=task.eps,
-            bounds=task.bounds,
-            examples=report is not None,
-            progress=_progress(name),
-            **task.options,
-        )
-    measured = gather_rows(measured, task.shares)
-    key = jax.random.key(task.settings["evaluation_seed"])
-    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
-    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
+    files = {}
+    found = _evaluated(name, model, task, examples=report is not None)
     if report is not None:
         from adv_jax.evaluate.reporting import page  # Its statistics are slow to import.
 
-        found = with_examples(found, task.inputs, measured)
         text = page(found, title=f"{name} under attack", command=command)
         files[Path(report)] = text.encode()
     document = model.about | task.settings | _document(found, task.attacks)
     if minimal_eps:
         high = max(task.eps)
-        smallest = _of_each_attack(partial(evaluate.minimal_eps, logits_fn, high=high), name, task)
+        measure = partial(evaluate.minimal_eps, model.logits_fn, high=high)
+        smallest = _of_each_attack(measure, name, task)
         document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
         rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
         files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
-    curves = document["attacks"]
     rows = (
         [attack, eps, *(curve[measure][i] for measure in _MEASURES)]
-        for attack, curve in curves.items()
+        for attack, curve in document["attacks"].items()
         for i, eps in enumerate(document["eps"])
     )
     files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
@@ -304,6 +319,30 @@ def _evaluation_files(
     files[folder / "evaluation.json"] = json_bytes(document)
     _print(name, document)
     return files
+
+
+def _evaluated(name: str, model: Trained, task: Task, *, examples: bool) -> evaluate.Evaluation:
+    """Evaluates a model on the examples of all processes. Collective.
+
+    examples: whether to keep the adversarial examples.
+    """
+    with own_computation():
+        suite, measured = measured_rows(
+            model.logits_fn,
+            task.x,
+            task.y,
+            task.attacks,
+            eps=task.eps,
+            bounds=task.bounds,
+            examples=examples,
+            progress=_progress(name),
+            **task.options,
+        )
+    measured = gather_rows(measured, task.shares)
+    key = jax.random.key(task.settings["evaluation_seed"])
+    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
+    found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
+    return with_examples(found, task.inputs, measured) if examples else found
 
 
 def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Document:

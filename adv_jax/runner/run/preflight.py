@@ -53,23 +53,7 @@ def check_fit(
       UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly.
       DataError: an image is outside the declared bounds of the data set.
     """
-    train = len(dataset.train.y) - config["data"]["num_valid"]
-    batch_size, shards = config["batch_size"], config["replicas"]["shards"]
-    if not batch_size <= train:
-        raise ConfigError(
-            f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
-        )
-    layout(len(replicas(config)), shards=shards, devices=devices)
-    if batch_size % shards:
-        raise ConfigError(
-            f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
-        )
-    own = batch_size // shards
-    if own % config.get("microbatches", 1):
-        raise ConfigError(
-            f"microbatches must be a divisor of batch_size / replicas.shards, {own}, "
-            f"got {config['microbatches']}"
-        )
+    _check_batches(config, len(dataset.train.y) - config["data"]["num_valid"], devices)
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
@@ -89,6 +73,28 @@ def check_fit(
             if not bounds[0] <= low <= high <= bounds[1]:
                 values = f"the values of the inputs, {low:g} to {high:g}"
                 raise ConfigError(f"{path} must include {values}, got {bounds!r}")
+
+
+def _check_batches(
+    config: Mapping[str, Any], train: int, devices: Sequence[jax.Device] | None
+) -> None:
+    """Raises UserError if batches do not fit the `train` rows, the devices, shards or parts."""
+    batch_size, shards = config["batch_size"], config["replicas"]["shards"]
+    if not batch_size <= train:
+        raise ConfigError(
+            f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
+        )
+    layout(len(replicas(config)), shards=shards, devices=devices)
+    if batch_size % shards:
+        raise ConfigError(
+            f"replicas.shards must be a divisor of batch_size, {batch_size}, got {shards}"
+        )
+    own = batch_size // shards
+    if own % config.get("microbatches", 1):
+        raise ConfigError(
+            f"microbatches must be a divisor of batch_size / replicas.shards, {own}, "
+            f"got {config['microbatches']}"
+        )
 
 
 def _extremes(dataset: Dataset) -> tuple[float, float]:
