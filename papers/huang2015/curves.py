@@ -80,10 +80,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
-                "objective": run.config["objective"],
-                "model": run.config["model"],
-                "data": run.result["data"],
-                "replicas": run.result["replicas"],
+                **run.described("objective", "model"),
                 "lengths": run.result["evaluation"]["adv_loss"]["eps"],
                 "accuracy": {
                     attack: rounded(1 - np.array(run.result["evaluation"][attack]["error"]))

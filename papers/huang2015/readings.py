@@ -75,15 +75,7 @@ def _table(
     )
     settings = {
         "settings": {"eps": EPS, "chosen": chosen},
-        "runs": [
-            {
-                "model": run.config["model"],
-                "objective": run.config["objective"],
-                "data": run.result["data"],
-                "replicas": run.result["replicas"],
-            }
-            for run in runs
-        ],
+        "runs": [run.described("model", "objective") for run in runs],
     }
     return drawing._replace(document=drawing.document | settings)
 

@@ -142,7 +142,7 @@ def _open_verdicts(
 ) -> int:
     """Returns the number of a target's numbers and claims that no document decides.
 
-    Those of a row with one seed do not count: one seed decides nothing.
+    Those of a row with one seed do not count, as one seed shows no spread.
     """
     seeds = {
         row.label: len({one.seed for one in replicas(trainings[row.run.key].config)})

@@ -36,6 +36,11 @@ class Finished:
         """The data set and its source, for titles."""
         return f"{self.result['data']['name']} ({self.result['data']['source']})"
 
+    def described(self, *fields: str) -> dict[str, Any]:
+        """Returns fields of its config, its data and its replicas, for the document of a figure."""
+        chosen = {field: self.config[field] for field in fields}
+        return {**chosen, "data": self.result["data"], "replicas": self.result["replicas"]}
+
     def models(self) -> list[Trained]:
         """Loads the trained model of each replica.
 

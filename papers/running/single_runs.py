@@ -61,12 +61,13 @@ def documents(
 class OneSeed(NamedTuple):
     """A measured number or claim that has no test, mostly because it is of one seed.
 
-    file: its path in the folder of results.
-    value: in the unit that its metric is printed in; None for a claim that the caption answers.
-    ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
-    caption: of the figure.
-    runs: the runs that it is of, each with its `data` and `replicas`.
-    why: why it decides nothing.
+    Attributes:
+      file: its path in the folder of results.
+      value: in the unit that its metric is printed in; None for a claim that the caption answers.
+      caption: of the figure.
+      runs: the runs that it is of, each with its `data` and `replicas`.
+      why: why it has no test.
+      ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
     """
 
     file: str
@@ -96,7 +97,7 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
         return None
     runs = [_drawn(run, document) for run in _runs(trained)]
     seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
-    default = "without a test" if len(seeds) > 1 else "one seed decides nothing"
+    default = "without a test" if len(seeds) > 1 else "one seed"
     why = place.get("why", default)
     return OneSeed(file, value, document.get("caption", ""), runs, why, ends)
 

@@ -63,15 +63,7 @@ def regularizers(workdirs: Sequence[str]) -> Drawing:
         "caption": caption,
         "settings": {"attack": "fgsm", "bounds": None, "chosen": ["net", "members", "eps"]},
         "by_seed": by_seed,
-        "runs": [
-            {
-                "model": run.config["model"],
-                "optimizer": run.config["optimizer"],
-                "data": run.result["data"],
-                "replicas": run.result["replicas"],
-            }
-            for run in runs
-        ],
+        "runs": [run.described("model", "optimizer") for run in runs],
     }
     title = f"Regularizers under FGSM, error in %; {trained_on(runs)}"
     return Drawing(None, document, Table(title, ["nets", "count", *SIZES], rows))

@@ -62,15 +62,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
         "caption": caption,
         "settings": {"attack": "fgsm", "eps": eps, "bounds": None, "chosen": ["targets"]},
         "rows": rows,
-        "runs": [
-            {
-                "experiment": run.config["experiment"],
-                "objective": run.config["objective"],
-                "data": run.result["data"],
-                "replicas": run.result["replicas"],
-            }
-            for run in runs
-        ],
+        "runs": [run.described("experiment", "objective") for run in runs],
     }
     title = f"Label smoothing, error in % under FGSM {eps} on the cost of two kinds of targets"
     columns = ["trained on", "clean", *(f"{name} targets" for name in TARGETS), "the paper"]

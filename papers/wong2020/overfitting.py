@@ -58,15 +58,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         f"inside linf {eps:g}. " + " ".join(map(_summary, found)),
         "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
         "curves": found,
-        "runs": [
-            {
-                "objective": run.config["objective"],
-                "model": run.config["model"],
-                "data": run.result["data"],
-                "replicas": run.result["replicas"],
-            }
-            for run in runs
-        ],
+        "runs": [run.described("objective", "model") for run in runs],
     }
     return Drawing(figure, document)
 

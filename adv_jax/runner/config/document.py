@@ -119,8 +119,5 @@ def unknown(field: str, found: object, legal: Iterable[str]) -> str:
     "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
     """
     legal = sorted(legal)
-    return f"{field} must be one of {_listed(legal)}, got {found!r}{suggestion(str(found), legal)}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names) or "none"
+    names = ", ".join(legal) or "none"
+    return f"{field} must be one of {names}, got {found!r}{suggestion(str(found), legal)}"

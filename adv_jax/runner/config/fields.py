@@ -96,8 +96,9 @@ _OPTIONAL: dict[str, Any] = {
     "replays": int,
     "stop": Mapping | None,
 }
-FIELDS = frozenset({*_FIELDS, *_OPTIONAL})
-TEXTS = frozenset(field for field in FIELDS if (_FIELDS | _OPTIONAL).get(field) is str)
+_TYPES = _FIELDS | _OPTIONAL
+FIELDS = frozenset(_TYPES)
+TEXTS = frozenset(field for field, expected in _TYPES.items() if expected is str)
 TYPE_NAMES: dict[Any, str] = {
     str: "a text",
     int: "a whole number",
@@ -131,15 +132,14 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict, got {config!r}")
-    known = _FIELDS | _OPTIONAL
     for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained"):
-        legal = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == group]
+        legal = [path.rpartition(".")[2] for path in _TYPES if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
             own = group == "data" and is_import_path(node.get("name"))
             if name not in legal and not own:
                 raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
-    for path, expected in known.items():
+    for path, expected in _TYPES.items():
         *parents, last = path.split(".")
         node: Any = config
         for parent in parents:

@@ -104,18 +104,18 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
     Raises:
       DataError: the sizes do not fit the data.
     """
-    settings, labels = config["data"], dataset.train.y
+    spec, labels = config["data"], dataset.train.y
     rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labeled": []}
     for replica in replicas:
         train, valid = split(
             labels,
-            num_valid=settings["num_valid"],
+            num_valid=spec["num_valid"],
             seed=replica.seed,
-            stratified=settings.get("stratified", False),
+            stratified=spec.get("stratified", False),
         )
         subset = labeled_subset(
             labels[train],
-            num_labels=settings["num_labels"] or len(train),
+            num_labels=spec["num_labels"] or len(train),
             num_classes=dataset.num_classes,
             seed=replica.seed,
         )
@@ -143,11 +143,11 @@ def _to_run(config: Mapping[str, Any]) -> str:
 
     The embedded digits are 4,000 for training, so that a larger validation set shrinks.
     """
-    settings, name = config["data"], config["experiment"]
-    if settings["name"] != "mnist" or settings["source"] == "embedded":
+    spec, name = config["data"], config["experiment"]
+    if spec["name"] != "mnist" or spec["source"] == "embedded":
         return "--config.data.source=files --config.data.dir=FOLDER"
     line = "--config.data.source=embedded"
-    if settings["num_valid"] + max(settings["num_labels"], 1) > 4000:
+    if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
         line += " --config.data.num_valid=500"
     return f"{line}, or --config={name}:quick" if name in catalogue.names() else line
 

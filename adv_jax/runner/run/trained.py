@@ -72,8 +72,8 @@ def load_all(workdir: str | Path) -> list[Trained]:
 def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[Trained]:
     runs = replicas(config)
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
-    program = experiment(config, dataset)
-    saved = restored(path, program, runs)
+    built = experiment(config, dataset)
+    saved = restored(path, built, runs)
     arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
 
     def of_replica(replica: int) -> Trained:
@@ -81,11 +81,11 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
         mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
         # As in training: by default accelerators round float32 products to 10 bits or less.
         with jax.default_matmul_precision("float32"):
-            variables = program.final_variables(run, arrays, mine)
+            variables = built.final_variables(run, arrays, mine)
 
         def apply(*args: Any, **options: Any) -> Output:
             with jax.default_matmul_precision("float32"):
-                return program.apply(*args, **options)
+                return built.apply(*args, **options)
 
         def logits_fn(x: Array) -> Array:
             return apply(variables, x).logits
@@ -102,9 +102,9 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "epochs": saved.epoch,
             "best_epoch": int(run.best_epoch) or None,
         }
-        return Trained(logits_fn, apply, variables, program.predicts, labeled, about)
+        return Trained(logits_fn, apply, variables, built.predicts, labeled, about)
 
-    labeled = _real(dataset) if program.predicts == "real" else dataset
+    labeled = _real(dataset) if built.predicts == "real" else dataset
     return [of_replica(replica) for replica in wanted]
 
 
@@ -143,7 +143,7 @@ def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
     return Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
 
 
-def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Restored:
+def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Restored:
     """Returns the newest intact checkpoint of a run; its tree has a leading axis of replicas.
 
     Reads through temporary links, so that a damaged checkpoint is not renamed in the workdir. For a
@@ -151,14 +151,14 @@ def restored(workdir: Path, program: Experiment, runs: Sequence[Replica]) -> Res
 
     Args:
       workdir: the directory of the run.
-      program: the output of `experiment`.
+      built: the output of `experiment`.
       runs: the replicas.
 
     Raises:
       UserError: there is no intact checkpoint, it is from another version, or the run is finished
         and the last checkpoint is missing or damaged.
     """
-    like = jax.eval_shape(jax.vmap(program.init), *initial(runs))
+    like = jax.eval_shape(jax.vmap(built.init), *initial(runs))
     checkpoints = workdir / "checkpoints"
     with tempfile.TemporaryDirectory() as links:
         for epoch in checkpoints.glob("[0-9]*"):
