@@ -51,11 +51,15 @@ class Verdict(NamedTuple):
 class Line(NamedTuple):
     """A row of a table.
 
-    label: what it is; where: its place in the paper; paper, ours, difference: in words.
-    runs: the seeds, epochs and data of ours, in words.
-    key: the id, or the text of a claim without one.
-    row: the judged row, its fractions in percent; None without a run of its own.
-    training: the training of the row.
+    Attributes:
+      label: what it is.
+      where: its place in the paper.
+      paper, ours, difference: in words.
+      runs: the seeds, epochs and data of ours, in words.
+      key: the id, or the text of a claim without one.
+      row: the judged row, its fractions in percent; None without a run of its own.
+      training: the training of the row.
+      source: the file of a number without a row, in the folder of results.
     """
 
     label: str
@@ -69,6 +73,7 @@ class Line(NamedTuple):
     key: str = ""
     row: Mapping[str, Any] | None = None
     training: Mapping[str, Any] | None = None
+    source: str = ""
 
     @property
     def measured(self) -> str:
@@ -88,16 +93,15 @@ class Unmeasured(NamedTuple):
             return line._replace(verdict=self.verdict)
         note = " ".join(filter(None, (line.note, self.one_seed.caption)))
         replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
-        runs = self.one_seed.file
+        runs = ""
         if replicas:
-            words = trained_in_words(
+            runs = trained_in_words(
                 [one["seed"] for one in replicas],
                 epochs_in_words([one["epochs"] for one in replicas]),
                 [run["data"] for run in self.one_seed.runs],
             )
-            runs = f"{words}; {runs}"
-        ours = self.ours or line.ours
-        return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note)
+        ours, source = self.ours or line.ours, self.one_seed.file
+        return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note, source=source)
 
 
 class Chapter(NamedTuple):

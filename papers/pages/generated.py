@@ -162,7 +162,7 @@ def _claims(one: Chapter, *, with_details: bool) -> Iterator[str]:
         return
     rows = []
     for line in run:
-        details = "; ".join(filter(None, (line.where, line.verdict.why, line.runs)))
+        details = "; ".join(filter(None, (line.where, line.verdict.why, line.runs, line.source)))
         test = f" {folded('test', [details])}".rstrip() if with_details else ""
         rows.append([line.label, found_in_words(line), f"{line.ours}{test}", line.paper])
     yield markdown(["claim", "found", "ours", "paper"], rows)

@@ -212,7 +212,7 @@ def detail(line: Line) -> str:
     if not _is_run(line):
         return ""
     if row is None or row["difference"] is None:
-        return line.verdict.why
+        return "; ".join(filter(None, (line.verdict.why, line.runs)))
     parts = [f"{row['difference']:+.3g}"]
     if row["interval"]:
         factor = percent_factor(row["metric"])
@@ -226,7 +226,10 @@ def detail(line: Line) -> str:
 
 
 def caption(lines: Sequence[Line]) -> str:
-    """Returns the seeds, epochs and data of the cells of a table, short runs apart."""
+    """Returns the seeds, epochs and data of the cells of a table.
+
+    Those of short runs, and of cells without a test, stand apart.
+    """
     parts = []
     for is_full in (True, False):
         own = [
@@ -237,6 +240,9 @@ def caption(lines: Sequence[Line]) -> str:
         ]
         if own:
             parts.append(("" if is_full else "Not judged: ") + _trained(own, is_full))
+    runs = [line.runs.replace("; ", ", ") for line in lines if line.source and line.runs]
+    if runs:
+        parts.append(f"Without a test: {'; '.join(dict.fromkeys(runs))}.")
     return " ".join(parts)
 
 

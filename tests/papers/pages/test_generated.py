@@ -139,6 +139,29 @@ def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(found):
             assert ("gray" in cell) == (extent in ("short", "quick"))
 
 
+def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
+    lines = (made[ROOT / "docs/results.md"]).splitlines()
+    for paper in numbers.load().values():
+        for grid in printed.grids(paper, chapters.chapter(paper, found).lines):
+            for cell in (one for one in grid.lines if one.source and one.runs):
+                seeds, epochs, *data = cell.runs.split("; ")
+                assert seeds.startswith("seed") and epochs.endswith(("epoch", "epochs")) and data
+                (caption,) = [line for line in lines if line.startswith(f"{grid.title}. ")]
+                assert ", ".join([seeds, epochs, *data]) in caption.partition("Without a test")[2]
+
+
+def test_own_tests_are_not_counted_as_claims_of_the_paper(found):
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        own: dict[str, set[str]] = {}
+        for line in one.claims:
+            if line.verdict.word in FINDINGS and line.verdict.extent == "full":
+                if line.key not in paper.entries:
+                    own.setdefault(line.key, set()).add(line.verdict.word)
+        held = sum(words == {"reproduced"} for words in own.values())
+        assert summary.reproduced(one, summary.OWN) == (f"{held} of {len(own)}" if own else "")
+
+
 def test_one_sentence_of_a_work_is_on_every_page(found, made):
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)
