@@ -155,9 +155,9 @@ def test_own_tests_are_not_counted_as_claims_of_the_paper(found):
         one = chapters.chapter(paper, found)
         own: dict[str, set[str]] = {}
         for line in one.claims:
-            if line.verdict.word in FINDINGS and line.verdict.extent == "full":
-                if line.key not in paper.entries:
-                    own.setdefault(line.key, set()).add(line.verdict.word)
+            is_judged = line.verdict.word in FINDINGS and line.verdict.extent == "full"
+            if is_judged and line.key not in paper.entries:
+                own.setdefault(line.key, set()).add(line.verdict.word)
         held = sum(words == {"reproduced"} for words in own.values())
         assert summary.reproduced(one, summary.OWN) == (f"{held} of {len(own)}" if own else "")
 
