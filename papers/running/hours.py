@@ -103,6 +103,13 @@ def speeds(results: Results, device: str) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def devices(results: Results) -> list[str]:
+    """Returns the devices of stored runs, the CPU first."""
+    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
+    names = {run["device"] for run in (*runs, *results.runs.values()) if run["device"]}
+    return sorted(names, key=lambda name: (name != CPU, name))
+
+
 def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
     """Returns `speeds` on a device, and guesses for steps that only other devices have timed.
 
@@ -110,10 +117,9 @@ def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
     timed; without any, the other device counts as equally fast. On an accelerator the times of
     other accelerators come before those of a CPU.
     """
-    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
-    devices = {run["device"] for run in (*runs, *results.runs.values())} - {device}
     found = speeds(results, device)
-    for other in sorted(devices, key=lambda name: (name == CPU, name)):
+    cpu_last = sorted(devices(results), key=lambda name: name == CPU)
+    for other in (name for name in cpu_last if name != device):
         timed = speeds(results, other)
         ratios = [found[name] / seconds for name, seconds in timed.items() if name in found]
         ratio = statistics.median(ratios) if ratios else 1.0

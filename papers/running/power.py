@@ -81,12 +81,9 @@ class Plan(NamedTuple):
 
 def rates_of(results: Results) -> dict[str, Rate]:
     """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
-    runs = [run for one in results.targets.values() for run in one["trainings"].values()]
-    devices = {run["device"] for run in (*runs, *results.runs.values()) if run["device"]}
-    ordered = sorted(devices, key=lambda name: (name != hours.CPU, name))
     return {
         device: Rate(hours.speeds_or_guesses(results, device), hours.speeds(results, device).keys())
-        for device in ordered
+        for device in hours.devices(results)
     }
 
 

@@ -138,7 +138,14 @@ class Below(NamedTuple):
 
 
 class NotBelow(NamedTuple):
-    """The claim that one row's values are not lower than another's by more than a margin."""
+    """The claim that one row's values are not lower than another's by more than a margin.
+
+    Attributes:
+      text: the claim in our words.
+      row, than: labels of rows.
+      margin: in the rows' unit.
+      paper: id of the claim, if the paper states it.
+    """
 
     text: str
     row: str
