@@ -79,7 +79,7 @@ def _ten(table: int) -> Row:
 
 
 def _ten_seeds(table: int) -> Target:
-    name, title = f"maronas2016.table{table}", f"Ten seeds: {TEN_SEEDS[table][1]}"
+    name, title = f"maronas2016.table{table}", f"Table {table}: {TEN_SEEDS[table][1]}"
     if table not in GAINS:
         return Target(name, title, (_ten(table),))
     without, claim = GAINS[table]

@@ -181,6 +181,12 @@ def _order(line: Line) -> int:
     return len(FINDINGS) + (1 if word == NOT_RUN else 2)
 
 
+def told_apart(claims: Sequence[Line]) -> list[str]:
+    """Returns the labels of claims, with what the test is of where several have one label."""
+    counts = Counter(line.label for line in claims)
+    return [f"{c.label} ({c.where})" if counts[c.label] > 1 else c.label for c in claims]
+
+
 def extent_in_words(line: Line) -> str:
     """Returns why a line that was run is not judged: "short", "quick" or "without a test"."""
     is_alone = line.verdict.extent == SHORT and "short run" not in line.verdict.why

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from papers.judging.words import FULL, RIGHT, WRONG
 from papers.pages import summary
-from papers.pages.chapters import Chapter, Line, extent_in_words
+from papers.pages.chapters import Chapter, Line, extent_in_words, told_apart
 from papers.pages.tables import markdown
 
 BEFORE = json.loads(Path(__file__).with_name("words_before.json").read_text("utf-8"))
@@ -57,12 +57,13 @@ def moved(one: Chapter) -> Iterator[Moved]:
     for entry in BEFORE.get(one.paper.name, {"words": []})["words"]:
         old[entry["key"], entry["text"]] = entry["word"]
         by_key.setdefault(entry["key"], []).append(entry["word"])
-    for line in (*one.claims, *one.lines):
+    labels = *told_apart(one.claims), *(line.label for line in one.lines)
+    for line, label in zip((*one.claims, *one.lines), labels, strict=True):
         known = by_key.get(line.key, [])
         before = old.get((line.key, line.label), known[0] if len(known) == 1 else None)
         now = _now(line)
         if before and line.verdict.word not in (RIGHT, WRONG) and before != now:
-            yield Moved(line.label, before, now, line.verdict.why)
+            yield Moved(label, before, now, line.verdict.why)
 
 
 def _now(line: Line) -> str:
