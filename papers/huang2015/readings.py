@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from adv_jax.types import UserError
-from papers.huang2015.targets import COLUMNS
+from papers.huang2015.targets import ATTACKS, COLUMNS
 from papers.judging import numbers
 from papers.judging.statistics import BySeed
 from papers.running.drawing import Drawing, rounded
@@ -22,6 +22,7 @@ from papers.running.trainings import same_point
 EPS = 1.5  # l2 norm
 CLEAN = "validation"
 TOLERANCES = {CLEAN: 0.005} | dict.fromkeys(COLUMNS, 0.05)  # as in the targets
+NAMES = {CLEAN: "clean"} | {column: ATTACKS[attack] for column, attack in COLUMNS.items()}
 RADIUS = "objective.attack.eps"
 
 
@@ -63,7 +64,7 @@ def _table(
 ) -> Drawing:
     require_same_data(runs)
     cells = {
-        cell: Cell(cell, numbers.entry(f"huang2015.table1.{row}.{cell}")["value"], tolerance)
+        cell: Cell(NAMES[cell], numbers.entry(f"huang2015.table1.{row}.{cell}")["value"], tolerance)
         for cell, tolerance in TOLERANCES.items()
     }
     about = trained_on(runs)
