@@ -9,7 +9,7 @@ import numpy as np
 from adv_jax.style import attack_style, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import Finished, finished, require_same_data, trained_on
+from papers.running.runs import Finished, described, finished, require_same_data, trained_on
 
 _STYLES = {
     name: attack_style(name) | {"label": label, "marker": marker}
@@ -80,7 +80,7 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
-                **run.described("objective", "model"),
+                **described(run, "objective", "model"),
                 "lengths": run.result["evaluation"]["adv_loss"]["eps"],
                 "accuracy": {
                     attack: rounded(1 - np.array(run.result["evaluation"][attack]["error"]))

@@ -16,7 +16,7 @@ from papers.judging import numbers
 from papers.judging.statistics import BySeed
 from papers.running.drawing import Drawing, rounded
 from papers.running.readings import Cell, Reading, compared
-from papers.running.runs import Finished, finished, require_same_data, trained_on
+from papers.running.runs import Finished, described, finished, require_same_data, trained_on
 from papers.running.trainings import same_point
 
 EPS = 1.5  # l2 norm
@@ -76,7 +76,7 @@ def _table(
     )
     settings = {
         "settings": {"eps": EPS, "chosen": chosen},
-        "runs": [run.described("model", "objective") for run in runs],
+        "runs": [described(run, "model", "objective") for run in runs],
     }
     return drawing._replace(document=drawing.document | settings)
 

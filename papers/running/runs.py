@@ -36,11 +36,6 @@ class Finished:
         """The data set and its source, for titles."""
         return f"{self.result['data']['name']} ({self.result['data']['source']})"
 
-    def described(self, *fields: str) -> dict[str, Any]:
-        """Returns fields of its config, its data and its replicas, for the document of a figure."""
-        chosen = {field: self.config[field] for field in fields}
-        return {**chosen, "data": self.result["data"], "replicas": self.result["replicas"]}
-
     def models(self) -> list[Trained]:
         """Loads the trained model of each replica.
 
@@ -87,6 +82,12 @@ def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
         legal = f"a run with a grid of {', '.join(over)} only" if over else "a run without a grid"
         raise UserError(f"workdir must be {legal}, got {path} with {grid}")
     return Finished(path, config, read_result(path))
+
+
+def described(run: Finished, *fields: str) -> dict[str, Any]:
+    """Returns fields of a run's config, its data and its replicas, for the document of a figure."""
+    chosen = {field: run.config[field] for field in fields}
+    return {**chosen, "data": run.result["data"], "replicas": run.result["replicas"]}
 
 
 def by_epoch(run: Finished, metric: str) -> list[np.ndarray]:

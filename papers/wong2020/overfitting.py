@@ -9,7 +9,14 @@ import numpy as np
 from adv_jax.style import GRAY, attack_style, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
+from papers.running.runs import (
+    Finished,
+    by_epoch,
+    described,
+    finished,
+    require_same_data,
+    trained_on,
+)
 
 _LINES = {
     "test_error": {"label": "clean", "color": GRAY, "linestyle": ":"},
@@ -58,7 +65,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         f"inside linf {eps:g}. " + " ".join(map(_summary, found)),
         "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
         "curves": found,
-        "runs": [run.described("objective", "model") for run in runs],
+        "runs": [described(run, "objective", "model") for run in runs],
     }
     return Drawing(figure, document)
 
