@@ -21,7 +21,7 @@ from adv_jax.evaluate.preparing import noticed, prepared
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
-from adv_jax.evaluate.setup import GivenRows, Setup
+from adv_jax.evaluate.setup import Inputs, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
@@ -108,7 +108,7 @@ def evaluate(
             examples=examples,
             progress=steps,
         )
-    setup = GivenRows().add(x).setup(bounds=bounds, bits=bits, key=key)
+    setup = Inputs().add(x).setup(bounds=bounds, bits=bits, key=key)
     found = concluded(suite, measured, eps, shape=np.shape(x)[1:], setup=setup)
     if examples:
         found = with_examples(found, np.asarray(x), measured)

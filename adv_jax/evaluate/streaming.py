@@ -16,7 +16,7 @@ from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
-from adv_jax.evaluate.setup import GivenRows
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described
@@ -103,7 +103,7 @@ def streamed(
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
-    inputs = GivenRows()
+    inputs = Inputs()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
         x, y, aux = checked_data(*block, bounds=options["bounds"], batch_size=batch_size)

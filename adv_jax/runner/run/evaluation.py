@@ -19,7 +19,7 @@ from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
-from adv_jax.evaluate.setup import GivenRows
+from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
@@ -340,7 +340,7 @@ def _evaluated(name: str, model: Trained, task: Task, *, examples: bool) -> eval
         )
     measured = gather_rows(measured, task.shares)
     key = jax.random.key(task.settings["evaluation_seed"])
-    setup = GivenRows().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
+    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
     found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
     return with_examples(found, task.inputs, measured) if examples else found
 
