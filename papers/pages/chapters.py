@@ -55,7 +55,7 @@ class Line(NamedTuple):
       label: what it is.
       where: its place in the paper.
       paper, ours, difference: in words.
-      runs: the seeds, epochs and data of ours, in words.
+      runs: the seeds, epochs and data of ours, in words, then `source`.
       key: the id, or the text of a claim without one.
       row: the judged row, its fractions in percent; None without a run of its own.
       training: the training of the row.
@@ -76,6 +76,11 @@ class Line(NamedTuple):
     source: str = ""
 
     @property
+    def trained(self) -> str:
+        """The seeds, epochs and data without the file."""
+        return self.runs.removesuffix(self.source).removesuffix("; ")
+
+    @property
     def measured(self) -> str:
         """Ours, with the seeds, epochs and data."""
         return "; ".join(filter(None, (self.ours, self.runs)))
@@ -93,14 +98,15 @@ class Unmeasured(NamedTuple):
             return line._replace(verdict=self.verdict)
         note = " ".join(filter(None, (line.note, self.one_seed.caption)))
         replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
-        runs = ""
+        runs = source = self.one_seed.file
         if replicas:
-            runs = trained_in_words(
+            words = trained_in_words(
                 [one["seed"] for one in replicas],
                 epochs_in_words([one["epochs"] for one in replicas]),
                 [run["data"] for run in self.one_seed.runs],
             )
-        ours, source = self.ours or line.ours, self.one_seed.file
+            runs = f"{words}; {source}"
+        ours = self.ours or line.ours
         return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note, source=source)
 
 

@@ -162,7 +162,7 @@ def _claims(one: Chapter, *, with_details: bool) -> Iterator[str]:
         return
     rows = []
     for line, label in zip(run, chapters.told_apart(run), strict=True):
-        details = "; ".join(filter(None, (line.where, line.verdict.why, line.runs, line.source)))
+        details = "; ".join(filter(None, (line.where, line.verdict.why, line.runs)))
         test = f" {folded('test', [details])}".rstrip() if with_details else ""
         rows.append([label, found_in_words(line), f"{line.ours}{test}", line.paper])
     yield markdown(["claim", "found", "ours", "paper"], rows)

@@ -212,7 +212,7 @@ def detail(line: Line) -> str:
     if not _is_run(line):
         return ""
     if row is None or row["difference"] is None:
-        return "; ".join(filter(None, (line.verdict.why, line.runs)))
+        return "; ".join(filter(None, (line.verdict.why, line.trained)))
     parts = [f"{row['difference']:+.3g}"]
     if row["interval"]:
         factor = percent_factor(row["metric"])
@@ -240,9 +240,9 @@ def caption(lines: Sequence[Line]) -> str:
         ]
         if own:
             parts.append(("" if is_full else "Not judged: ") + _trained(own, is_full))
-    runs = [line.runs.replace("; ", ", ") for line in lines if line.source and line.runs]
-    if runs:
-        parts.append(f"Without a test: {'; '.join(dict.fromkeys(runs))}.")
+    alone = [line.trained.replace("; ", ", ") for line in lines if line.source and line.trained]
+    if alone:
+        parts.append(f"Without a test: {'; '.join(dict.fromkeys(alone))}.")
     return " ".join(parts)
 
 

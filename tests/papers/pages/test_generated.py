@@ -143,8 +143,8 @@ def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
     lines = (made[ROOT / "docs/results.md"]).splitlines()
     for paper in numbers.load().values():
         for grid in printed.grids(paper, chapters.chapter(paper, found).lines):
-            for cell in (one for one in grid.lines if one.source and one.runs):
-                seeds, epochs, *data = cell.runs.split("; ")
+            for cell in (one for one in grid.lines if one.source and one.trained):
+                seeds, epochs, *data = cell.trained.split("; ")
                 assert seeds.startswith("seed") and epochs.endswith(("epoch", "epochs")) and data
                 (caption,) = [line for line in lines if line.startswith(f"{grid.title}. ")]
                 assert ", ".join([seeds, epochs, *data]) in caption.partition("Without a test")[2]
