@@ -45,6 +45,7 @@ from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
+from launch._carry import further
 from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
@@ -65,7 +66,7 @@ _SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for
 _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
 
 _MISSING = "missing"
-_MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default", 0.0)
+_MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default")
 _WORKS = flags.DEFINE_list("works", ["all"], "missing: targets or papers to look at")
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "missing: only print the plan")
 _CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on from elsewhere")
@@ -124,20 +125,27 @@ def main(argv: list[str]) -> None:
 
 def _spend(data: dict[str, str]) -> None:
     """Trains what is missing; exits with 1 if a training failed."""
+    began = time.monotonic()
     _refuse(_OF_OTHERS, f"with {_MISSING}")
+    minutes = math.inf if _MINUTES.value is None else _MINUTES.value
+    if not minutes >= 0:  # Also false for NaN.
+        raise UserError(f"--minutes must be 0 or more, got {minutes}")
     if _NICE.value:
         _take_one_core()
-    targets = chosen(_WORKS.value)
-    keep_programs()
+    targets = chosen(_WORKS.value, field="--works")
     use_cores()
     check_devices()
+    settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
     carry = None if _CARRY.value is None else Path(_CARRY.value)
-    campaign = Campaign(targets, Settings(Path(_RUNS.value), Path(_RESULTS.value), data, carry))
-    campaign.print_plan()
     if _DRY_RUN.value:
+        Campaign(targets, settings).print_plan()
+        for workdir in further(carry, settings.runs, settings.results) if carry else ():
+            print(f"--carry has more epochs of {workdir}")
         return
-    minutes = math.inf if _MINUTES.value is None else _MINUTES.value
-    failures = campaign.run(time.monotonic() + 60 * minutes)
+    keep_programs()
+    campaign = Campaign(targets, settings._replace(carry=carry))
+    campaign.print_plan()
+    failures = campaign.run(began + 60 * minutes)
     if failures:
         sys.exit("\n".join(f"error: {line}" for line in failures))
 
