@@ -10,6 +10,7 @@ from adv_jax.runner.store.result import provenance
 from adv_jax.runner.store.workdir import as_json, read_json
 from adv_jax.types import UserError
 from papers.judging.documents import VERSIONS
+from papers.judging.gains import FEWEST_SEEDS
 from papers.judging.statistics import BySeed
 from papers.judging.words import UNCLEAR
 from papers.running import hours
@@ -141,7 +142,7 @@ def _open_verdicts(
 ) -> int:
     """Returns the number of a target's numbers and claims that no document decides.
 
-    Those of a row with one seed do not count: one seed decides nothing.
+    Claims with fewer seeds than they need do not count.
     """
     seeds = {
         row.label: len({one.seed for one in replicas(trainings[row.run.key].config)})
@@ -153,16 +154,13 @@ def _open_verdicts(
         for one in (*document["rows"], *document["claims"])
         if document["budget"] == PAPER and one["verdict"] not in (None, UNCLEAR)
     }
-    judged = {
-        row.label: [row.label]
-        for row in target.rows
-        if row.paper is not None and row.tolerance is not None
-    }
-    judged |= {claim.text: claim_document(claim, target)["rows"] for claim in target.claims}
-    return sum(
-        name not in decided and min(seeds[label] for label in rows) > 1
-        for name, rows in judged.items()
-    )
+    numbers = [row.label for row in target.rows if None not in (row.paper, row.tolerance)]
+    claims = [
+        claim.text
+        for claim in target.claims
+        if min(seeds[label] for label in claim_document(claim, target)["rows"]) >= FEWEST_SEEDS
+    ]
+    return sum(name not in decided for name in (*numbers, *claims))
 
 
 def _kept(

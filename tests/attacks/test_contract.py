@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, marked, norm_of
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 # One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
 FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
@@ -178,7 +178,7 @@ def test_a_float32_batch_stays_float32_with_float64_enabled(name, dtype):
 @pytest.mark.slow
 @few_attacks
 @pytest.mark.parametrize(
-    ("shape", "other"), slow_after(1, [(SHAPE, (1, 2, 1, 3)), (SHAPE, (6,)), ((), (1,))])
+    ("shape", "other"), exhaustive_after(1, [(SHAPE, (1, 2, 1, 3)), (SHAPE, (6,)), ((), (1,))])
 )
 def test_inputs_may_have_any_rank(name, shape, other):
     x, y = inputs(shape)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import nets
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks
 
@@ -140,7 +140,7 @@ def moves(x_adv):
 
 
 @cases(lambda case: True)
-@pytest.mark.parametrize("bounded", slow_after(1, [True, False]))
+@pytest.mark.parametrize("bounded", exhaustive_after(1, [True, False]))
 def test_examples_in_units_of_another_size_are_the_same(name, bounded):
     if CASES[name].bounds and not bounded:
         pytest.skip("needs bounds")
@@ -162,7 +162,7 @@ def test_examples_after_a_change_of_unit_and_origin_are_the_same_up_to_rounding(
 
 # A patch lies on any pixel, and l0 keeps the largest changes in units of x.
 @cases(lambda case: case.attack is not patched and case.options.get("norm") != "l0")
-@pytest.mark.parametrize("bounded", slow_after(1, [True, False]))
+@pytest.mark.parametrize("bounded", exhaustive_after(1, [True, False]))
 def test_examples_in_units_of_each_feature_are_the_same(name, bounded):
     if not bounded and (CASES[name].bounds or not CASES[name].each):
         pytest.skip("needs bounds")
