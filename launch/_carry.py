@@ -23,7 +23,7 @@ from papers.running.trainings import saved_epochs
 MAX_BYTES = 64_000_000
 _ARCHIVES = (".tar", ".tgz", ".gz")  # suffixes; a name without one is a folder
 # A file takes blocks of a disk, or of an archive with its name; an archive is padded at its end.
-_BLOCK, _NAME, _END = 4096, 1536, 10_240
+_BLOCK, _NAME, _END = 4096, 1536, 11_264
 _RESULTS = "results/*/results/*.json"
 
 

@@ -138,8 +138,9 @@ def _spend(data: dict[str, str]) -> None:
     settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
     carry = None if _CARRY.value is None else Path(_CARRY.value)
     if _DRY_RUN.value:
+        carried = further(carry, settings.runs, settings.results) if carry else []
         Campaign(targets, settings).print_plan()
-        for workdir in further(carry, settings.runs, settings.results) if carry else ():
+        for workdir in carried:
             print(f"--carry has more epochs of {workdir}")
         return
     keep_programs()
