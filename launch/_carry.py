@@ -79,7 +79,7 @@ def of_result(path: Path, results: Path) -> Load:
 def pack(carry: Path, loads: Iterable[Load]) -> list[Path]:
     """Replaces `carry` by the loads, those first that save most per byte.
 
-    Hold `locked(carry)`.
+    Call it within `locked_copy(carry)`.
 
     Args:
       carry: a folder, or an archive if its name ends in .tar, .tgz or .tar.gz.
@@ -125,9 +125,9 @@ def unpack(carry: Path, runs: Path, results: Path) -> list[str]:
       The names of the copied workdirs.
 
     Raises:
-      UserError: `check` raises, it cannot be read, or a folder cannot be written.
+      UserError: `carry` cannot be used or read, or a folder cannot be written.
     """
-    check(carry, runs, results)
+    _check_place(carry, runs, results)
     copied = []
     if not _there(carry):
         return copied
@@ -150,9 +150,9 @@ def further(carry: Path, runs: Path, results: Path) -> list[str]:
     """Returns the names of the workdirs that `unpack` would copy. Writes nothing.
 
     Raises:
-      UserError: `check` raises, or it cannot be read.
+      UserError: `carry` cannot be used or read.
     """
-    check(carry, runs, results)
+    _check_place(carry, runs, results)
     with _opened(carry) as folder:
         return [there.name for there, _ in _further(folder, runs)]
 
@@ -168,7 +168,7 @@ def contents(carry: Path) -> tuple[set[str], set[Path]]:
         return {path.name for path in (folder / "runs").glob("*")}, results
 
 
-def check(carry: Path, runs: Path, results: Path) -> None:
+def _check_place(carry: Path, runs: Path, results: Path) -> None:
     """Raises UserError unless a copy may be written to `carry`. Writes nothing."""
     for folder in (runs, results):
         if folder.resolve().is_relative_to(carry.resolve()):

@@ -296,6 +296,19 @@ def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, mo
     assert first_seen(2) == [wide.workdir, small.workdir]
 
 
+def test_an_accelerator_compiles_the_next_program_while_one_trains(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(_campaign, "compile_ahead", lambda _, workdir: compiled.append(workdir))
+    short, long = trainings(BOTH, tmp_path)
+    campaign = Campaign([BOTH], settings(tmp_path))
+    assert campaign._compiling(short, time.monotonic() + 60) is None  # a CPU
+    monkeypatch.setattr(_campaign.jax, "default_backend", lambda: "gpu")
+    campaign._compiling(short, time.monotonic() + 60).join()
+    campaign._compiling(long, time.monotonic() + 60).join()
+    assert compiled == [long.workdir, short.workdir]
+    assert campaign._compiling(short, time.monotonic()) is None  # no time to train it
+
+
 @pytest.mark.slow
 def test_flags_of_the_other_use_are_refused():
     for argv, message in (
