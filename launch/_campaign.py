@@ -227,6 +227,7 @@ class Campaign:
             train.run(training.config, training.workdir, ends=0.0 if is_measured else ends)
         except InUse:
             self._busy.add(training.workdir)
+            return
         except UserError as error:
             self._fail(training.workdir.name, error)
         except Interrupted as stop:
@@ -239,6 +240,7 @@ class Campaign:
             if ahead:
                 ahead.join()
             self._began = None
+        self._busy.clear()  # The other call may have ended meanwhile.
         self._keep()
 
     def _compiling(self, current: Training, ends: float) -> threading.Thread | None:

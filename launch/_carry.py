@@ -102,20 +102,29 @@ def pack(carry: Path, loads: Iterable[Load]) -> list[Path]:
             files += load.named()
         part = carry.with_name(f".{carry.name}.part")
         _remove(part)
-        if carry.suffix in _ARCHIVES:
-            mode = "w" if carry.suffix == ".tar" else "w:gz"
-            with tarfile.open(part, mode, format=tarfile.GNU_FORMAT) as archive:
-                for path, name in files:
-                    archive.add(path, str(name))
-        else:
-            part.mkdir()
-            _copy((path, part / name) for path, name in files)
+        try:
+            _write(part, files, suffix=carry.suffix)
+        except OSError:
+            _remove(part)  # A full disk has better uses.
+            raise
         if carry.is_dir():  # A folder cannot be replaced in one step.
             _remove(_old(carry))
             carry.rename(_old(carry))
         part.replace(carry)
         _remove(_old(carry))
     return left
+
+
+def _write(part: Path, files: Iterable[tuple[Path, Path]], *, suffix: str) -> None:
+    """Writes files under their names to a new archive, or a folder if `suffix` is of none."""
+    if suffix not in _ARCHIVES:
+        part.mkdir()
+        _copy((path, part / name) for path, name in files)
+        return
+    mode = "w" if suffix == ".tar" else "w:gz"
+    with tarfile.open(part, mode, format=tarfile.GNU_FORMAT) as archive:
+        for path, name in files:
+            archive.add(path, str(name))
 
 
 def unpack(carry: Path, runs: Path, results: Path) -> list[str]:

@@ -296,6 +296,20 @@ def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, mo
     assert first_seen(2) == [wide.workdir, small.workdir]
 
 
+def test_a_training_of_a_call_that_was_killed_is_taken_over(tmp_path, monkeypatch):
+    short, long = trainings(BOTH, tmp_path)
+    killed = []
+
+    def run(config, workdir, **_):
+        if workdir == short.workdir and not killed:
+            killed.append(workdir)
+            raise InUse("in use")
+        finish(next(one for one in (short, long) if one.workdir == workdir), lambda *_: 0.01)
+
+    monkeypatch.setattr(train, "run", run)
+    assert spend(tmp_path, BOTH) == [] and results(tmp_path).keys() == {"both"}
+
+
 def test_an_accelerator_compiles_the_next_program_while_one_trains(tmp_path, monkeypatch):
     compiled = []
     monkeypatch.setattr(_campaign, "compile_ahead", lambda _, workdir: compiled.append(workdir))

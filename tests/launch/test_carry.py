@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import resource
 import tarfile
 import threading
 
@@ -90,6 +91,24 @@ def test_a_copy_of_many_small_files_is_not_larger_than_its_limit(tmp_path, name,
     kept = _carry.unpack(tmp_path / name, tmp_path / "there", tmp_path / "results")
     assert sorted(kept) == sorted({f"run-{i}" for i in range(20)} - {path.name for path in left})
     assert "run-19" in kept and "run-0" not in kept
+
+
+@pytest.mark.parametrize("name", ["carry", "carry.tar"])
+def test_a_copy_that_cannot_be_written_leaves_the_last_one_and_no_part(tmp_path, name):
+    workdir = tmp_path / "runs/run"
+    workdir.mkdir(parents=True)
+    (workdir / "config.json").write_text("{}")
+    load = _carry.of_run(workdir, 1.0, weights=False)
+    _carry.pack(tmp_path / name, [load])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))  # as a full disk
+    try:
+        with pytest.raises(UserError, match=f"{name} cannot be written: File too large"):
+            _carry.pack(tmp_path / name, [load])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", name}
+    assert _carry.unpack(tmp_path / name, tmp_path / "there", tmp_path / "results") == ["run"]
 
 
 def test_a_carried_result_replaces_a_smaller_one_only(tmp_path):
