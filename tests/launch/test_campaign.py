@@ -328,6 +328,7 @@ def test_flags_of_the_other_use_are_refused():
     for argv, message in (
         (["missing", "--budget=short"], "--budget must be unset with missing, got 'short'"),
         (["missing", "--minutes=nan"], "--minutes must be 0 or more, got nan"),
+        (["missing", "huang2015"], "missing must stand alone, with targets in --works, got"),
         (["missing", "--judge"], "--judge must be unset with missing, got True"),
         (["huang2015.table1", "--minutes=3"], "--minutes must be unset without missing, got 3.0"),
         (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),

@@ -47,15 +47,16 @@ PACKED = gzip.compress(WHOLE)
         ("carry.tgz", b"text", "Not a gzipped file"),
         ("carry.tgz", PACKED[: len(PACKED) // 2], "ended before the end-of-stream marker"),
         ("carry.tgz", PACKED[:30] + b"x" * 30 + PACKED[60:], "decompressing"),
-        ("carry.tgz", gzip.compress(bytes(_carry.MAX_BYTES + 1)), "more than 64 MB"),
+        ("carry.tgz", gzip.compress(bytes(1_000_001)), "more than 1 MB"),
         ("carry.tar", archive({"../../outside": b"x"}), "outside the destination"),
         ("carry.tar", archive({"thesis.txt": b"x"}), "it has thesis.txt"),
         ("carry.tar", archive({"runs/a/thesis.txt": b"x"}), "runs/a has no config.json"),
     ],
 )
 def test_an_archive_that_this_command_did_not_write_is_refused_in_one_line(
-    tmp_path, name, content, reason
+    tmp_path, monkeypatch, name, content, reason
 ):
+    monkeypatch.setattr(_carry, "MAX_BYTES", 1_000_000)
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="^--carry must be a folder or an archive") as refused:
         _carry.unpack(tmp_path / name, tmp_path / "runs", tmp_path / "results")
@@ -111,6 +112,7 @@ def test_a_copy_that_cannot_be_written_leaves_the_last_one_and_no_part(tmp_path,
     assert _carry.unpack(tmp_path / name, tmp_path / "there", tmp_path / "results") == ["run"]
 
 
+@pytest.mark.slow
 def test_a_carried_result_replaces_a_smaller_one_only(tmp_path):
     def written(folder, budget, error):
         for training in plan(TARGET, BUDGETS[budget], runs=tmp_path / folder, data={}).values():
