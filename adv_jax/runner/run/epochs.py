@@ -66,6 +66,8 @@ def train(
         surroundings = environment(len(program.layout.devices))
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
+        program.wait()  # The time of an epoch is that of its steps.
+        first = time.monotonic()
         tracked = Tracked(files.path, config, runs, epoch)
         names = config["trackers"] if is_first() else ()  # Each process has the same lines.
         with (
@@ -89,7 +91,11 @@ def train(
                 last = epoch == epochs or not running.any()
                 signum = _stop_signal(signals, started, math.inf if last else ends)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
-                    notes = {"seconds": time.monotonic() - began, "environment": surroundings}
+                    notes = {
+                        "seconds": now - began,
+                        "epoch_seconds": (now - first) / (epoch - restored.epoch),
+                        "environment": surroundings,
+                    }
                     with raise_on_all():
                         files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
                     checkpoints.save(epoch, program.layout.fetch_saved(state), notes)
