@@ -1,6 +1,5 @@
 """Trains epoch by epoch: logs, saves, resumes, and stops on a signal."""
 
-import math
 import signal
 import time
 from collections.abc import Mapping
@@ -89,7 +88,9 @@ def train(
                 trackers.log(log.epoch(epoch, means, running=running, steps=steps))
                 running = ~program.layout.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
-                signum = _stop_signal(signals, started, math.inf if last else ends)
+                now = time.monotonic()
+                is_late = not last and 2 * now - started > ends
+                signum = _stop_signal(signals, is_late=is_late)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
                     notes = {
                         "seconds": now - began,
@@ -143,18 +144,8 @@ def _trained(
     return state, metrics
 
 
-def _stop_signal(signals: list[int], started: float, ends: float) -> int:
-    """Returns the signal that stops the run after an epoch, or 0. Collective.
-
-    It is SIGALRM if the next epoch, taking as long as this one, would end after `ends`.
-
-    Args:
-      signals: the output of `held_signals`.
-      started: when this epoch began, as of time.monotonic().
-      ends: as in `training.run`.
-    """
-    now = time.monotonic()
-    is_late = 2 * now - started > ends
+def _stop_signal(signals: list[int], *, is_late: bool) -> int:
+    """Returns the signal that stops the run: one of `signals`, SIGALRM if late, or 0. Collective."""
     return max_over_processes(signals[0] if signals else signal.SIGALRM if is_late else 0)
 
 
