@@ -145,7 +145,7 @@ def _trained(
 
 
 def _stop_signal(signals: list[int], *, is_late: bool) -> int:
-    """Returns the signal that stops the run: one of `signals`, SIGALRM if late, or 0. Collective."""
+    """Returns what stops the run: one of `signals`, SIGALRM if it is late, or 0. Collective."""
     return max_over_processes(signals[0] if signals else signal.SIGALRM if is_late else 0)
 
 
