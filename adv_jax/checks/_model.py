@@ -135,8 +135,9 @@ def traceable(
     except _TRAINING as error:
         raise UserError(
             f"{name} must be a model in evaluation mode, got one that draws random numbers or "
-            "updates its state, as dropout and batch normalization do in training: call "
-            "model.eval() in Flax NNX, or pass train=False in Linen, as the model names it"
+            "updates its state, as dropout and batch normalization do in training, and nnx.jit "
+            "always: call model.eval() in Flax NNX, and the model itself; or pass train=False in "
+            "Linen, as the model names it"
         ) from error
 
 
@@ -190,7 +191,8 @@ def explained(
             others = f", or use {names}" if (names := ", ".join(instead)) else ""
             raise UserError(
                 f"{name} must have a logits_fn with a derivative, got one without, as "
-                f"jax.pure_callback is: give it one by jax.custom_vjp{others}"
+                f"jax.pure_callback and loops of unknown length are: give it one by "
+                f"jax.custom_vjp{others}"
             ) from origin
         of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
         mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)
