@@ -314,17 +314,14 @@ def checked_labels(y: Any, logits: Any) -> Array:
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
-    given, last = y, logits.shape[1] - 1
+    given = y
     y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y):
-        highest = last if y.ndim == 1 else np.finfo(np.float64).max
+    if is_known(y) and y.ndim == 2:
         values = np.asarray(y, np.float64)
-        bad = values[~((values >= 0) & (values <= highest))]
+        bad = values[~((values >= 0) & (values < np.inf))]
         if bad.size:
-            allowed = f"classes from 0 to {last}"
-            allowed = allowed if y.ndim == 1 else "finite weights of at least 0"
-            raise UserError(f"y must be {allowed}, got {bad[0]:g}")
-        if y.ndim == 2 and np.asarray(given).dtype.kind in "iu":
+            raise UserError(f"y must be finite weights of at least 0, got {bad[0]:g}")
+        if np.asarray(given).dtype.kind in "iu":
             other = values[values.sum(axis=1) != 1]
             if other.size:
                 raise UserError(
