@@ -31,6 +31,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
 # Files of a finished run.
 
 
+@pytest.mark.slow
 def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
     done = call(MODULE, *TINY, "--config.epochs=1", f"--workdir={tmp_path / 'run'}")
     assert (done.returncode, done.stderr) == (0, "")

@@ -123,7 +123,7 @@ def test_dual_shows_a_nan_and_takes_an_infinite_entry_as_the_limit(kind):
     assert np.isfinite(r[2]).all()
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", slow_after(2, NORMS))
 @few
 @given(r=batches(), eps=st.floats(0.0625, 8, width=32))
 def test_projection_is_the_nearest_point(kind, r, eps):

@@ -34,7 +34,11 @@ def test_normal_of_every_shape_equals_jax_bit_for_bit(shape, seed):
 
 
 @pytest.mark.parametrize(
-    "shape", [(), (1,), (2,), (3,), (0, 3), (2, 100, 784), (60_001, 10), (99_999, 3)]
+    "shape",
+    [
+        *((), (1,), (2,), (3,), (0, 3), (99_999, 3)),
+        *(pytest.param(shape, marks=pytest.mark.slow) for shape in ((2, 100, 784), (60_001, 10))),
+    ],
 )
 def test_normal_scalars_empty_odd_and_large_arrays_equal_jax_bit_for_bit(shape):
     key = jax.random.fold_in(jax.random.key(7), math.prod(shape))

@@ -39,6 +39,7 @@ def exact_zca(train):
     return pca.mean_, (pca.components_.T * scale) @ pca.components_
 
 
+@pytest.mark.slow
 def test_zca_equals_pca_whitening_turned_back_for_training_and_test(parts):
     transform = preprocessing.zca(regularizer=REGULARIZER)(parts[0])
     mean, matrix = exact_zca(parts[0])

@@ -32,6 +32,7 @@ def band(level, x=X):
     return found.logits, found.extras.get("low")
 
 
+@pytest.mark.slow
 def test_each_level_has_two_players():
     players = {f"{name}_{level}" for name in ("generator", "discriminator") for level in range(3)}
     assert initial()["params"].keys() == players

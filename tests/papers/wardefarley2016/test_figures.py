@@ -87,6 +87,7 @@ def test_the_fgsm_direction_moves_each_pixel_as_fgsm_or_not_at_all(make):
     np.testing.assert_allclose((u1 * u2).reshape(len(X), -1).sum(axis=1), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_directions_are_those_of_the_figures(plane):
     name, (u1, u2) = plane
     g = gradients(X, Y).reshape(len(X), -1)
