@@ -23,7 +23,8 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.training import compile_ahead
-from adv_jax.runner.store.workdir import InUse, json_bytes, read_json, replace, writing
+from adv_jax.runner.store.workdir import InUse, json_bytes, read_config, read_json
+from adv_jax.runner.store.writing import check_writable, locked, replace, writing
 from adv_jax.types import UserError
 from launch import _carry
 from papers.judging.statistics import span
@@ -39,6 +40,8 @@ from papers.running.trainings import Training, finished, saved_epochs, state
 STORED = ROOT / "papers"
 _KEEP_EVERY = 60  # seconds between copies to --carry
 _CUT_OFF = "cut_off.json"  # in the folder of the workdirs: seconds in which no epoch ended
+_LOCK = "results.lock"  # there, too: calls on one folder write results one after another
+_CARRY = "--carry"
 
 
 class Settings(NamedTuple):
@@ -68,23 +71,26 @@ class Campaign:
             are not all of a set.
         """
         check_data(settings.data, BUDGETS[PAPER])
+        for folder in (settings.runs, settings.results):
+            check_writable(folder)
         self._settings, self._device = settings, jax.devices()[0].device_kind
         if settings.carry:
             for name in _carry.unpack(settings.carry, settings.runs, settings.results):
                 print(f"carried {name}")
         results = stored.read(STORED)
-        if settings.results.is_dir() and settings.results.resolve() != STORED.resolve():
+        if not self._writes_stored and settings.results.is_dir():
             own = stored.read(settings.results)
             results = results._replace(targets=results.targets | own.targets)
         self._lacking = lacks(targets, results, runs=settings.runs, data=settings.data)
-        self._timed = hours.speeds_or_guesses(results, self._device)
-        self._bounds: dict[str, float] = {}
-        if (settings.runs / _CUT_OFF).exists():
-            self._bounds = read_json(settings.runs / _CUT_OFF)
-        self._failed: dict[Path, str] = {}
+        self._planned = {training.workdir.name for training in self.trainings}
+        self._timed = hours.speeds(results, self._device)
+        self._guessed = hours.speeds_or_guesses(results, self._device)
+        self._bounds = _read_bounds(settings.runs / _CUT_OFF)
+        self._failed: dict[str, str] = {}  # a workdir, a target or --carry -> why
         self._busy: set[Path] = set()
         self._late: set[Path] = set()
-        self._trained: set[Path] = set()
+        self._finished: set[Path] = set()
+        self._written: set[Path] = set()
         self._lock = threading.Lock()
 
     @property
@@ -97,12 +103,13 @@ class Campaign:
         """Prints a line for each target, in the order of the plan."""
         rows = []
         for lack in self._ordered():
-            left = [t for t in lack.trainings.values() if finished(t) is None]
+            left = [t for t in lack.trainings.values() if not self._is_finished(t)]
             seconds = sum(map(self._seconds, left))
             seeds = sorted({len({r.seed for r in replicas(t.config)}) for t in left})
             epochs = sorted({t.config["epochs"] for t in left})
             runs = sum(len(replicas(t.config)) for t in left)
-            trained = f"{sum(map(state, left)) / len(left):.0%}" if left else "all"
+            shares = [state(t) for t in left if t.workdir.name not in self._failed]
+            trained = f"{sum(shares) / len(left):.0%}" if left else "all"
             minutes = "not timed" if math.isnan(seconds) else f"{seconds / 60:,.1f}"
             number = f"{len(left)} of {len(lack.target.runs)}"
             spans = [span(seeds) if seeds else "-", span(epochs) if epochs else "-"]
@@ -115,7 +122,7 @@ class Campaign:
         """Trains what is missing until `ends`, a reading of time.monotonic().
 
         Returns:
-          A message for each training that failed; the others went on.
+          A message for each training, result or copy that failed; the others went on.
 
         Raises:
           UserError: a folder cannot be written.
@@ -131,83 +138,119 @@ class Campaign:
             finally:
                 self._keep()
         self._print_rest()
-        return [f"{path.name}: {message}" for path, message in self._failed.items()]
+        return self._failures()
+
+    @property
+    def _writes_stored(self) -> bool:
+        return self._settings.results.resolve() == STORED.resolve()
+
+    def _is_finished(self, training: Training) -> bool:
+        """Returns whether a training has ended; one whose workdir is damaged has failed."""
+        workdir = training.workdir
+        if workdir not in self._finished and workdir.name not in self._failed:
+            try:
+                if finished(training) is not None:
+                    self._finished.add(workdir)
+            except UserError as error:
+                self._fail(workdir.name, error)
+        return workdir in self._finished
+
+    def _fail(self, name: str, error: Exception) -> None:
+        self._failed[name] = str(error)
+        print(f"error: {name}: {error}", flush=True)
+
+    def _failures(self) -> list[str]:
+        return [f"{name}: {message}" for name, message in self._failed.items()]
 
     def _ordered(self) -> list[Lack]:
         self._timed |= measured(self.trainings, self._device)
         return in_order(self._lacking, self._seconds)
 
     def _seconds(self, training: Training) -> float:
-        return seconds_left(training, self._timed)
+        """Returns the seconds that the rest of a training takes; NaN if they are not known."""
+        if self._is_finished(training):
+            return 0.0
+        if training.workdir.name in self._failed:
+            return math.nan
+        return seconds_left(training, self._guessed | self._timed)
 
     def _epoch(self, training: Training) -> float:
         """Returns the seconds of an epoch of all replicas; NaN if they are not known."""
-        return len(replicas(training.config)) * hours.speed(training.config, self._timed)
+        each = hours.speed(training.config, self._guessed | self._timed)
+        return len(replicas(training.config)) * each
+
+    def _is_timed(self, training: Training) -> bool:
+        """Returns whether such an epoch has been timed on this kind of device."""
+        return hours.same_steps(training.config) in self._timed
+
+    def _candidates(self, ends: float) -> Iterator[Training]:
+        """Yields what may be trained next, the best first, if an epoch fits the time.
+
+        Trainings without any time come first, as the order depends on it; those that fit only if a
+        guess is wrong come last.
+        """
+        ready = [(lack, t) for lack in self._ordered() for t in self._ready(lack)]
+        unknown = [t for lack, t in ready if lack.verdicts and math.isnan(self._epoch(t))]
+        left = ends - time.monotonic()
+        for trusts_guesses in (True, False):
+            for training in (*unknown, *(t for _, t in ready)):
+                is_used = trusts_guesses or self._is_timed(training)
+                epoch = self._epoch(training) if is_used else 0.0
+                bound = self._bounds.get(training.workdir.name, 0.0)
+                if bound < left and not epoch >= left:  # An unknown epoch, NaN, may fit.
+                    yield training
 
     def _next(self, ends: float) -> Training | None:
         """Writes complete targets; returns what to train next, None if nothing fits the time."""
         self._write_complete()
-        for training in [t for lack in self._ordered() for t in self._ready(lack)]:
-            left = ends - time.monotonic()
-            bound = self._bounds.get(training.workdir.name, 0.0)
-            if max(bound, 0.0 if math.isnan(own := self._epoch(training)) else own) < left:
-                return training
-            self._late.add(training.workdir)
-        return None
+        return next(self._candidates(ends), None)
 
     def _ready(self, lack: Lack) -> Iterator[Training]:
         """Yields the trainings of a target that may begin: their sources are finished."""
-        if any(t.workdir in self._failed for t in lack.trainings.values()):
+        needed = lack.trainings
+        done = {key for key, training in needed.items() if self._is_finished(training)}
+        if any(training.workdir.name in self._failed for training in needed.values()):
             return
-        for training in lack.trainings.values():
-            sources = [s.key for s in training.run.with_sources()[:-1]]
-            waits = any(
-                finished(lack.trainings[key]) is None for key in sources if key in lack.trainings
-            )
-            out = training.workdir in self._busy | self._late
-            if not waits and not out and finished(training) is None:
+        for key, training in needed.items():
+            sources = {source.key for source in training.run.with_sources()[:-1]}
+            is_out = key in done or training.workdir in self._busy | self._late
+            if not is_out and sources & needed.keys() <= done:
                 yield training
 
     def _train(self, training: Training, ends: float) -> None:
         """Trains; of a training of unknown speed only the first epoch, which is measured."""
-        is_measured = math.isnan(self._epoch(training))
+        is_measured = not self._is_timed(training)
         print(f"training {training.command}", flush=True)
         self._began = training, time.monotonic(), saved_epochs(training.workdir)
-        ahead = self._compiling(training)
+        ahead = self._compiling(training, ends)
         try:
             train.run(training.config, training.workdir, ends=0.0 if is_measured else ends)
-            self._trained.add(training.workdir)
         except InUse:
             self._busy.add(training.workdir)
+            return
         except UserError as error:
-            self._failed[training.workdir] = str(error)
-            print(f"error: {error}", flush=True)
+            self._fail(training.workdir.name, error)
         except Interrupted as stop:
             if stop.signum != signal.SIGALRM:
                 raise
             print(stop, flush=True)
-            self._trained.add(training.workdir)
             if not is_measured:
                 self._late.add(training.workdir)
         finally:
             if ahead:
                 ahead.join()
             self._began = None
+        self._busy.clear()  # The other call may have ended meanwhile.
         self._keep()
 
-    def _compiling(self, current: Training) -> threading.Thread | None:
+    def _compiling(self, current: Training, ends: float) -> threading.Thread | None:
         """Starts to compile the program after this one, on an accelerator."""
         if jax.default_backend() == "cpu":
             return None
-        following = [
-            training
-            for lack in self._ordered()
-            for training in self._ready(lack)
-            if training.workdir != current.workdir
-        ]
-        if not following:
+        others = (t for t in self._candidates(ends) if t.workdir != current.workdir)
+        if (following := next(others, None)) is None:
             return None
-        args = following[0].config, following[0].workdir
+        args = following.config, following.workdir
         thread = threading.Thread(target=compile_ahead, args=args, daemon=True)
         thread.start()
         return thread
@@ -215,47 +258,63 @@ class Campaign:
     def _write_complete(self) -> None:
         """Writes the result of each target whose last run has ended."""
         for lack in list(self._lacking):
-            if any(finished(t) is None for t in lack.trainings.values()):
+            name, own = lack.target.name, self._settings
+            if name in self._failed or not all(map(self._is_finished, lack.trainings.values())):
                 continue
-            self._lacking.remove(lack)
-            own = self._settings
             where: dict[str, Any] = {"runs": own.runs, "results": own.results, "data": own.data}
             try:
-                reproduce(lack.target, BUDGETS[PAPER], kept=lack.kept, **where)
+                with locked(own.runs / _LOCK):
+                    reproduce(lack.target, BUDGETS[PAPER], kept=lack.kept, **where)
             except UserError as error:
-                self._failed[Path(lack.target.name)] = str(error)
-                print(f"error: {lack.target.name}: {error}", flush=True)
+                self._fail(name, error)
+            else:
+                self._written.add(lack.target.file(own.results))
+                self._lacking.remove(lack)
 
     def _keep(self) -> None:
         """Copies what another machine needs to --carry."""
-        if self._settings.carry is None:
+        carry = self._settings.carry
+        if carry is None:
             return
         try:
-            with self._lock:
-                results = _carry.target_files(self._settings.results, STORED)
-                root = self._settings.results
-                left = _carry.pack(self._settings.carry, self._loads(), results, root)
+            with self._lock, _carry.locked_copy(carry):
+                left = _carry.pack(carry, self._loads(carry))
         except (OSError, UserError) as error:  # A checkpoint may be replaced by the next one.
-            print(f"--carry stays as it was: {error}", flush=True)
+            self._fail(_CARRY, error)
             return
-        for workdir in left:
-            print(f"not carried, as {_carry.MAX_BYTES // 10**6} MB are full: {workdir}")
+        self._failed.pop(_CARRY, None)
+        for source in left:
+            print(f"not carried, as {_carry.MAX_BYTES // 10**6} MB are full: {source}")
 
-    def _loads(self) -> Iterator[_carry.Load]:
+    def _loads(self, carry: Path) -> Iterator[_carry.Load]:
+        """Yields the results, the runs that are missing, and what the copy has of other works."""
+        runs, results = self._settings.runs, self._settings.results
+        other_runs, carried = _carry.contents(carry)
+        own = () if self._writes_stored else results.glob("*/results/*.json")
+        for path in sorted({*own, *self._written, *(results / path for path in carried)}):
+            if path.exists():
+                yield _carry.of_result(path, results)
         for training in self.trainings:
-            if not training.workdir.is_dir() or not (training.workdir / "config.json").exists():
-                continue
-            epochs = saved_epochs(training.workdir) * len(replicas(training.config))
-            each = hours.speed(training.config, self._timed)
-            needing = [lack for lack in self._lacking if training.run.key in lack.trainings]
-            weights = finished(training) is None or any(
-                lack.target.is_drawn
-                or any(training.run in run.with_sources()[:-1] for run in lack.target.runs)
-                for lack in needing
-            )
-            yield _carry.Load(
-                training.workdir, weights, epochs * (1.0 if math.isnan(each) else each)
-            )
+            if (training.workdir / "config.json").exists():
+                yield self._load(training.workdir, training.config, self._needs_weights(training))
+        for workdir in (runs / name for name in sorted(other_runs - self._planned)):
+            with contextlib.suppress(UserError):  # It is damaged, and may be another call's.
+                yield self._load(workdir, read_config(workdir), True)
+
+    def _load(self, workdir: Path, config: Mapping[str, Any], weights: bool) -> _carry.Load:
+        epochs = saved_epochs(workdir) * len(replicas(config))
+        each = hours.speed(config, self._guessed | self._timed)
+        seconds = epochs * (1.0 if math.isnan(each) else each)
+        return _carry.of_run(workdir, seconds, weights=weights)
+
+    def _needs_weights(self, training: Training) -> bool:
+        """Returns whether a training is to be resumed, or its nets are to be read."""
+        return not self._is_finished(training) or any(
+            lack.target.is_drawn
+            or any(training.run in run.with_sources()[:-1] for run in lack.target.runs)
+            for lack in self._lacking
+            if training.run.key in lack.trainings
+        )
 
     @contextlib.contextmanager
     def _cut_off(self, ends: float) -> Iterator[None]:
@@ -269,11 +328,17 @@ class Campaign:
                     return
                 if self._began:
                     self._keep()
-            self._note_cut_off()
-            self._keep()
-            print("time is up inside an epoch; the same command goes on from the last save")
-            sys.stdout.flush()
-            os._exit(0)  # XLA cannot be interrupted; files are written atomically.
+            status = 1
+            try:
+                self._note_cut_off()
+                self._keep()
+                print("time is up inside an epoch; the same command goes on from the last save")
+                for message in self._failures():
+                    print(f"error: {message}", file=sys.stderr, flush=True)
+                sys.stdout.flush()
+                status = 1 if self._failed else 0
+            finally:
+                os._exit(status)  # XLA cannot be interrupted; files are written atomically.
 
         threading.Thread(target=watch, daemon=True).start()
         try:
@@ -286,18 +351,41 @@ class Campaign:
         if self._began is None:
             return
         training, began, epochs = self._began
-        if saved_epochs(training.workdir) == epochs:
-            bounds = self._bounds | {training.workdir.name: round(time.monotonic() - began, 1)}
-            replace(self._settings.runs / _CUT_OFF, json_bytes(bounds))
+        workdir, file = training.workdir, self._settings.runs / _CUT_OFF
+        has_ended = workdir in self._busy | self._late or workdir.name in self._failed
+        if has_ended or saved_epochs(workdir) > epochs:
+            return
+        try:
+            seconds = {workdir.name: round(time.monotonic() - began, 1)}
+            replace(file, json_bytes(_read_bounds(file) | seconds))
+        except UserError as error:
+            self._fail(workdir.name, error)
 
     def _print_rest(self) -> None:
-        left = [t for t in self.trainings if finished(t) is None]
-        seconds = [s for s in map(self._seconds, left) if not math.isnan(s)]
-        if left and self._busy >= {t.workdir for t in left} and not self._trained:
+        left = [t for t in self.trainings if not self._is_finished(t)]
+        if left and self._busy >= {t.workdir for t in left}:
             runs = self._settings.runs
             print(f"--runs is in use: another call trains all that is missing in {runs}")
             return
+        seconds = list(map(self._seconds, left))
+        timed = [s for s in seconds if not math.isnan(s)]
+        unknown = f", and {len(seconds) - len(timed)} not timed" if len(timed) < len(left) else ""
         print(
             f"left: {len(self._lacking)} targets, {len(left)} trainings, "
-            f"{sum(seconds) / 3600:,.1f} hours on {self._device}"
+            f"{sum(timed) / 3600:,.1f} hours on {self._device}{unknown}"
         )
+
+
+def _read_bounds(file: Path) -> dict[str, float]:
+    """Returns the seconds by workdir that `Campaign` has noted; {} without the file.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    bounds = read_json(file) if file.exists() else {}
+    is_meant = isinstance(bounds, dict) and all(
+        isinstance(seconds, int | float) for seconds in bounds.values()
+    )
+    if not is_meant:
+        raise UserError(f"{file} must be seconds by workdir, got {bounds!r}; delete it")
+    return bounds

@@ -45,6 +45,7 @@ from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
+from launch._carry import further
 from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
@@ -65,7 +66,7 @@ _SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for
 _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
 
 _MISSING = "missing"
-_MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default", 0.0)
+_MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default")
 _WORKS = flags.DEFINE_list("works", ["all"], "missing: targets or papers to look at")
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "missing: only print the plan")
 _CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on from elsewhere")
@@ -76,38 +77,19 @@ _OF_OTHERS = (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _JUDGE, _POWER, _LIST)
 
 
 def main(argv: list[str]) -> None:
-    """Reproduces the targets that the arguments name.
+    """Reproduces the targets that the arguments name, or trains what is missing.
 
     Continues after a target that fails, and then exits with 1; with --check also if something is
     not reproduced.
     """
     logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     given = {"data.source": _SOURCE.value, "data.dir": _DIR.value}
-    settings: dict[str, Any] = {
-        "runs": _RUNS.value,
-        "data": {path: value for path, value in given.items() if value is not None},
-    }
+    data = {path: value for path, value in given.items() if value is not None}
+    names = argv[1:]
     try:
-        if argv[1:] == [_MISSING]:
-            _spend(settings["data"])
-            return
-        _refuse(_OF_MISSING, f"without {_MISSING}")
-        budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
-        if _LIST.value:
-            print_list(chosen(argv[1:] or ["all"]), budget, results=_RESULTS.value, **settings)
-            return
-        wanted = chosen(argv[1:])
-        if _JUDGE.value:
-            rejudge(wanted, results=_RESULTS.value)
-            return
-        if _POWER.value:
-            rates = rates_of(read(_RESULTS.value))
-            print_plans(stored(wanted, results=_RESULTS.value), rates)
-            return
-        use_cores(*programs(wanted, budget, **settings))
-        keep_programs()
-        check_devices()
-        found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
+        if _MISSING in names and len(names) > 1:
+            raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
+        messages = _spend(data) if names == [_MISSING] else _reproduce(names, data)
     except UserError as error:
         sys.exit(f"error: {error}")
     except Interrupted as stop:
@@ -115,31 +97,59 @@ def main(argv: list[str]) -> None:
         sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         sys.exit("stopped; run the same command to resume")
-    missed = [line for one in found for line in misses(one)]
-    messages = [f"error: {line}" for line in failures]
-    messages += ["missed:", *missed] if _CHECK.value and missed else []
     if messages:
         sys.exit("\n".join(messages))
 
 
-def _spend(data: dict[str, str]) -> None:
-    """Trains what is missing; exits with 1 if a training failed."""
+def _reproduce(names: list[str], data: dict[str, str]) -> list[str]:
+    """Reproduces, judges or lists targets -> what failed; with --check also what was missed."""
+    _refuse(_OF_MISSING, f"without {_MISSING}")
+    settings: dict[str, Any] = {"runs": _RUNS.value, "data": data}
+    budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
+    if _LIST.value:
+        print_list(chosen(names or ["all"]), budget, results=_RESULTS.value, **settings)
+        return []
+    wanted = chosen(names)
+    if _JUDGE.value:
+        rejudge(wanted, results=_RESULTS.value)
+        return []
+    if _POWER.value:
+        rates = rates_of(read(_RESULTS.value))
+        print_plans(stored(wanted, results=_RESULTS.value), rates)
+        return []
+    use_cores(*programs(wanted, budget, **settings))
+    keep_programs()
+    check_devices()
+    found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
+    missed = [line for one in found for line in misses(one)]
+    messages = [f"error: {line}" for line in failures]
+    return [*messages, "missed:", *missed] if _CHECK.value and missed else messages
+
+
+def _spend(data: dict[str, str]) -> list[str]:
+    """Trains what is missing -> what failed."""
+    began = time.monotonic()
     _refuse(_OF_OTHERS, f"with {_MISSING}")
+    minutes = math.inf if _MINUTES.value is None else _MINUTES.value
+    if not minutes >= 0:  # Also false for NaN.
+        raise UserError(f"--minutes must be 0 or more, got {minutes}")
     if _NICE.value:
         _take_one_core()
-    targets = chosen(_WORKS.value)
-    keep_programs()
+    targets = chosen(_WORKS.value, field="--works")
     use_cores()
     check_devices()
+    settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
     carry = None if _CARRY.value is None else Path(_CARRY.value)
-    campaign = Campaign(targets, Settings(Path(_RUNS.value), Path(_RESULTS.value), data, carry))
-    campaign.print_plan()
     if _DRY_RUN.value:
-        return
-    minutes = math.inf if _MINUTES.value is None else _MINUTES.value
-    failures = campaign.run(time.monotonic() + 60 * minutes)
-    if failures:
-        sys.exit("\n".join(f"error: {line}" for line in failures))
+        carried = further(carry, settings.runs, settings.results) if carry else []
+        Campaign(targets, settings).print_plan()
+        for workdir in carried:
+            print(f"--carry has more epochs of {workdir}")
+        return []
+    keep_programs()
+    campaign = Campaign(targets, settings._replace(carry=carry))
+    campaign.print_plan()
+    return [f"error: {line}" for line in campaign.run(began + 60 * minutes)]
 
 
 def _refuse(unused: tuple[flags.FlagHolder, ...], when: str) -> None:

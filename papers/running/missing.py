@@ -110,19 +110,18 @@ def seconds_left(training: Training, timed: Mapping[str, float]) -> float:
 def measured(trainings: Iterable[Training], device: str) -> dict[str, float]:
     """Returns the seconds of an epoch of one replica in workdirs, by `hours.same_steps`.
 
-    device: of `provenance`; what other devices have trained does not count.
+    device: as JAX names its kind; an epoch on another one does not count.
     """
     found = {}
     for training in trainings:
-        epochs = saved_epochs(training.workdir)
-        notes = training.workdir / "checkpoints" / str(epochs) / "notes" / "metadata"
+        newest = training.workdir / "checkpoints" / str(saved_epochs(training.workdir))
         try:
-            saved = read_json(notes)
-        except UserError:  # No checkpoint, one of several processes, or just replaced.
+            saved = read_json(newest / "notes" / "metadata")
+            if saved["environment"]["device"] == device:
+                each = saved["epoch_seconds"] / len(replicas(training.config))
+                found[hours.same_steps(training.config)] = each
+        except (UserError, KeyError):  # None, of several processes, of older versions, or replaced.
             continue
-        if saved.get("environment", {}).get("device") == device:
-            each = epochs * len(replicas(training.config))
-            found[hours.same_steps(training.config)] = saved["seconds"] / each
     return found
 
 

@@ -23,8 +23,10 @@ from papers.running.trainings import Training, check_alike, cost, finished, plan
 from papers.running.works import TARGETS, full_name
 
 
-def chosen(names: Sequence[str]) -> list[Target]:
+def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
     """Returns the targets that the names select: targets, papers, or "all"; without duplicates.
+
+    field: what the names are called in messages.
 
     Raises:
       UserError: a name is unknown, or there are no names.
@@ -32,8 +34,8 @@ def chosen(names: Sequence[str]) -> list[Target]:
     papers = dict.fromkeys(target.paper for target in TARGETS.values())
     legal = ["all", *papers, *TARGETS]
     if not names:
-        raise UserError(f"target must be {', '.join(legal)}, got none")
-    wanted = [full_name(name, legal, field="target") for name in names]
+        raise UserError(f"{field} must be {', '.join(legal)}, got none")
+    wanted = [full_name(name, legal, field=field) for name in names]
     return list(
         {
             name: target
@@ -197,17 +199,12 @@ def _check_replaceable(
     check_writable(path.parent)
     if not path.exists():
         return
-    there, order = _written(path), list(BUDGETS)
-    if there is None or there["budget"] not in order or there["target"] != target.name:
+    there = _written(path)
+    if there is None or there["budget"] not in BUDGETS or there["target"] != target.name:
         raise UserError(f"{path} must be a result of {target.name}, got another file; move it away")
-    there_trained = there["trainings"].values()
-    old = _Size(
-        order.index(there["budget"]),
-        max(training["config"]["epochs"] for training in there_trained),
-        max(len(training["seeds"]) for training in there_trained),
-    )
-    new = _Size(
-        order.index(budget.name),
+    old = _size(there)
+    new = Size(
+        list(BUDGETS).index(budget.name),
         max(training.config["epochs"] for training in trainings),
         max(map(_num_seeds, trainings)),
     )
@@ -218,7 +215,7 @@ def _check_replaceable(
         )
 
 
-class _Size(NamedTuple):
+class Size(NamedTuple):
     """The size of a result, ordered by budget, then epochs, then seeds."""
 
     budget: int
@@ -228,6 +225,25 @@ class _Size(NamedTuple):
     def __str__(self) -> str:
         name = list(BUDGETS)[self.budget]
         return f"budget {name} with {self.epochs} epochs and {self.seeds} seeds"
+
+
+def size_of(path: Path) -> Size | None:
+    """Returns the size of the result in a file; None if there is none.
+
+    Raises:
+      UserError: the result is damaged.
+    """
+    found = _written(path) if path.exists() else None
+    return None if found is None or found["budget"] not in BUDGETS else _size(found)
+
+
+def _size(document: Mapping[str, Any]) -> Size:
+    trained = document["trainings"].values()
+    return Size(
+        list(BUDGETS).index(document["budget"]),
+        max((training["config"]["epochs"] for training in trained), default=0),
+        max((len(training["seeds"]) for training in trained), default=0),
+    )
 
 
 def _num_seeds(training: Training) -> int:

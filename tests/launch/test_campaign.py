@@ -1,5 +1,6 @@
 """`launch.reproduce missing`: what it trains, in which order, and where it goes on."""
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -8,20 +9,23 @@ import time
 
 import pytest
 from command_line import ROOT, call, environment
+from fabricated import finish
 
 from adv_jax import train
 from adv_jax.runner.host.signals import Interrupted
-from adv_jax.runner.store.workdir import InUse, Workdir
+from adv_jax.runner.store.workdir import InUse, Workdir, as_json
 from adv_jax.types import UserError
 from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings
+from papers.running import hours
 from papers.running.budget import BUDGETS
+from papers.running.hours import same_steps
 from papers.running.target import Below, Row, Run, Target
 from papers.running.trainings import plan, saved_epochs, state
 
 TINY = {
     "data.source": "embedded",
-    "replicas.seeds": 2,
+    "replicas.seeds": 3,
     "model.features": (8,),
     "batch_size": 500,
     "evaluation.eps": (0.0, 0.2),
@@ -199,10 +203,132 @@ def test_a_training_that_fails_is_reported_and_others_go_on(tmp_path):
     assert results(tmp_path).keys() == {"shorter"}
 
 
+def made(folder, *targets, share=0.01):
+    """Writes the finished workdirs of targets, without training."""
+    found = [training for one in targets for training in trainings(one, folder)]
+    for training in found:
+        finish(training, lambda replica, eps: share)
+    return found
+
+
+def test_a_damaged_workdir_fails_alone_and_stays(tmp_path):
+    damaged, _ = made(tmp_path, SHORTER, LONGER)
+    (damaged.workdir / "result.json").write_text("{")
+    campaign = Campaign([SHORTER, LONGER], settings(tmp_path, tmp_path / "carry"))
+    campaign.print_plan()
+    (message,) = campaign.run(time.monotonic() + 60)
+    assert message.startswith(f"{damaged.workdir.name}: ") and "is damaged" in message
+    assert results(tmp_path).keys() == {"longer"}
+    assert (tmp_path / "carry/results/maronas2016/results/longer.json").exists()
+    assert (damaged.workdir / "result.json").read_text() == "{"
+
+
+@pytest.mark.parametrize("error", [UserError("disk full"), KeyboardInterrupt])
+def test_runs_whose_result_cannot_be_written_stay_in_the_copy(tmp_path, monkeypatch, error):
+    def fails(*_, **__):
+        raise error
+
+    (training,) = made(tmp_path, SHORTER)
+    monkeypatch.setattr(_campaign, "reproduce", fails)
+    with contextlib.suppress(KeyboardInterrupt):
+        failures = spend(tmp_path, SHORTER, carry=tmp_path / "carry")
+        assert failures == ["maronas2016.shorter: disk full"]
+    assert (tmp_path / "carry/runs" / training.workdir.name / "result.json").exists()
+
+
+def test_a_call_for_fewer_works_leaves_the_others_in_the_copy(tmp_path):
+    for training in trainings(BOTH, tmp_path):  # LONGER and SHORTER
+        training.workdir.mkdir(parents=True)
+        (training.workdir / "config.json").write_text(json.dumps(as_json(training.config)))
+        (training.workdir / "checkpoints/1").mkdir(parents=True)
+    there, carry = tmp_path / "there", tmp_path / "carry.tar"
+    spend(tmp_path, LONGER, SHORTER, seconds=0, carry=carry)
+    (tmp_path / "runs").rename(tmp_path / "first machine")
+    spend(tmp_path, SHORTER, seconds=0, carry=carry)
+    assert len(_carry.unpack(carry, there / "runs", there / "results")) == 2
+
+
+def test_a_result_goes_to_the_copy_also_when_it_goes_to_the_stored_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(_campaign, "STORED", tmp_path / "results")
+    (tmp_path / "results").mkdir()
+    made(tmp_path, SHORTER)
+    carry, there = tmp_path / "carry", tmp_path / "there"
+    for _ in range(2):  # The second call finds the result stored, and leaves it in the copy.
+        assert spend(tmp_path, SHORTER, carry=carry) == []
+        assert _carry.unpack(carry, there / "runs", there / "results") == []
+        assert results(there).keys() == {"shorter"}
+
+
+def test_a_copy_that_cannot_be_written_at_the_end_is_an_error(tmp_path, monkeypatch):
+    campaign = Campaign([SHORTER], settings(tmp_path, tmp_path / "carry.tar"))
+    (tmp_path / "carry.tar").mkdir()
+    (tmp_path / "carry.tar/thesis.txt").write_text("years of work")
+    (message,) = campaign.run(time.monotonic())
+    assert message.startswith("--carry: --carry must be a folder") and "thesis.txt" in message
+    assert (tmp_path / "carry.tar/thesis.txt").exists()
+
+
+@pytest.mark.parametrize("content", ["[1]", '{"a": "b"}', "{"])
+def test_a_damaged_record_of_times_is_named(tmp_path, content):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/cut_off.json").write_text(content)
+    with pytest.raises(UserError, match=r"^\S+cut_off.json (must be seconds by|is damaged)"):
+        Campaign([SHORTER], settings(tmp_path))
+
+
+def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, monkeypatch):
+    """An epoch of three replicas takes 150 s by a guess, and 3 s on this device."""
+    unknown = target("unknown", WIDE, claims=1)
+    short, long, wide = (trainings(one, tmp_path)[0] for one in (SHORTER, LONGER, unknown))
+    other = target("other", SHORT._replace(values=SHORT.values | {"batch_size": 250}), claims=1)
+    (small,) = trainings(other, tmp_path)
+    guesses = {same_steps(small.config): 50.0, same_steps(short.config): 1.0}
+    monkeypatch.setattr(hours, "speeds", lambda *_: {same_steps(short.config): 1.0})
+    monkeypatch.setattr(hours, "speeds_or_guesses", lambda *_: guesses)
+    campaign = Campaign([LONGER, other, SHORTER, unknown], settings(tmp_path))
+
+    def first_seen(seconds):
+        found = campaign._candidates(time.monotonic() + seconds)
+        return list(dict.fromkeys(training.workdir for training in found))
+
+    one_day = [wide.workdir, short.workdir, long.workdir, small.workdir]
+    assert first_seen(86400) == one_day and first_seen(60) == one_day
+    assert first_seen(2) == [wide.workdir, small.workdir]
+
+
+def test_a_training_of_a_call_that_was_killed_is_taken_over(tmp_path, monkeypatch):
+    short, long = trainings(BOTH, tmp_path)
+    killed = []
+
+    def run(config, workdir, **_):
+        if workdir == short.workdir and not killed:
+            killed.append(workdir)
+            raise InUse("in use")
+        finish(next(one for one in (short, long) if one.workdir == workdir), lambda *_: 0.01)
+
+    monkeypatch.setattr(train, "run", run)
+    assert spend(tmp_path, BOTH) == [] and results(tmp_path).keys() == {"both"}
+
+
+def test_an_accelerator_compiles_the_next_program_while_one_trains(tmp_path, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(_campaign, "compile_ahead", lambda _, workdir: compiled.append(workdir))
+    short, long = trainings(BOTH, tmp_path)
+    campaign = Campaign([BOTH], settings(tmp_path))
+    assert campaign._compiling(short, time.monotonic() + 60) is None  # a CPU
+    monkeypatch.setattr(_campaign.jax, "default_backend", lambda: "gpu")
+    campaign._compiling(short, time.monotonic() + 60).join()
+    campaign._compiling(long, time.monotonic() + 60).join()
+    assert compiled == [long.workdir, short.workdir]
+    assert campaign._compiling(short, time.monotonic()) is None  # no time to train it
+
+
 @pytest.mark.slow
 def test_flags_of_the_other_use_are_refused():
     for argv, message in (
         (["missing", "--budget=short"], "--budget must be unset with missing, got 'short'"),
+        (["missing", "--minutes=nan"], "--minutes must be 0 or more, got nan"),
+        (["missing", "huang2015"], "missing must stand alone, with targets in --works, got"),
         (["missing", "--judge"], "--judge must be unset with missing, got True"),
         (["huang2015.table1", "--minutes=3"], "--minutes must be unset without missing, got 3.0"),
         (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),
@@ -255,11 +381,16 @@ def test_nice_takes_one_core_at_the_lowest_priority_and_a_dry_run_trains_nothing
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     # A target that no device at hand can run in full: it stays missing.
     argv = ["missing", "--nice", "--dry-run", "--works=nokland2015.table3", *where]
+    carried = tmp_path / "carry/runs/rules_mnist-12345678"
+    carried.mkdir(parents=True)
+    (carried / "config.json").write_text("{}")
+    argv.append(f"--carry={tmp_path / 'carry'}")
     options = {"cwd": ROOT, "env": environment(), "capture_output": True, "text": True}
     done = subprocess.run([sys.executable, "-c", NICE, *argv], **options)
     assert done.returncode == 0, done.stderr
     assert "nokland2015.table3" in done.stdout and done.stdout.endswith("19 1\n")
-    assert not (tmp_path / "runs").exists() and not (tmp_path / "results").exists()
+    assert "--carry has more epochs of rules_mnist-12345678" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"stored", "carry"}
 
 
 SCRIPT = """
@@ -274,7 +405,9 @@ _campaign.STORED = folder / "stored"
 values = made.TINY | {{"epochs": 3, "batch_size": 1, "model.features": (400, 400)}}
 slow = made.target("slow", Run("quickstart", "quick", values | {{"replicas.seeds": 200}}))
 began = time.monotonic()
-_campaign.Campaign([slow], made.settings(folder)).run(began + {seconds})
+broken = made.SHORT._replace(values=made.TINY | {{"data.source": "files"}})
+targets = [made.target("broken", broken), slow] if {seconds} == 15 else [slow]
+_campaign.Campaign(targets, made.settings(folder)).run(began + {seconds})
 print("left out without an epoch")
 """
 
@@ -288,7 +421,8 @@ def test_the_time_ends_the_process_inside_an_epoch_and_the_next_call_takes_other
     began = time.monotonic()
     options = {"cwd": ROOT, "capture_output": True, "text": True}
     done = subprocess.run(command, env=environment(PYTHONPATH=path), **options)
-    assert done.returncode == 0, done.stderr
+    # The training that failed before is not forgotten.
+    assert done.returncode == 1 and "data.dir must be the folder" in done.stderr
     assert "time is up inside an epoch" in done.stdout and time.monotonic() - began < 60
     bounds = json.loads((tmp_path / "runs" / "cut_off.json").read_text())
     assert all(5 < seconds < 20 for seconds in bounds.values())

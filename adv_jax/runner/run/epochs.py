@@ -65,6 +65,8 @@ def train(
         surroundings = environment(len(program.layout.devices))
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
         epoch, running = restored.epoch, ~stopped
+        program.wait()  # The time of an epoch is that of its steps.
+        first = time.monotonic()
         tracked = Tracked(files.path, config, runs, epoch)
         names = config["trackers"] if is_first() else ()  # Each process has the same lines.
         with (
@@ -93,7 +95,11 @@ def train(
                 stop = signals[0] if signals else signal.SIGALRM if is_late else 0
                 signum = max_over_processes(stop)
                 if epoch % config["checkpoint_every"] == 0 or last or signum:
-                    notes = {"seconds": time.monotonic() - began, "environment": surroundings}
+                    notes = {
+                        "seconds": now - began,
+                        "epoch_seconds": (now - first) / (epoch - restored.epoch),
+                        "environment": surroundings,
+                    }
                     with raise_on_all():
                         files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
                     checkpoints.save(epoch, program.layout.fetch_saved(state), notes)

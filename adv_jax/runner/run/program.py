@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -100,6 +100,7 @@ class Program:
         self._buffers = buffers(dataset, 3) if dataset.stream else []
         self._reader = ThreadPoolExecutor(1, "stream")
         self._functions = functions(experiment, self.layout.devices, traced)
+        self._compiling: list[Future[Any]] = []
 
     def compile(self, *, wait: bool = False) -> None:
         """Starts to compile all functions; without it, each is compiled at its first call.
@@ -115,15 +116,20 @@ class Program:
         # The order of need. Tracing holds Python's lock, so lower in this thread.
         threads = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="compile")
         options = partial(compiler_options, self.layout.devices[0].platform)
-        init, state = _started(threads, options(once=True), self._functions.init, *self._seeds)
+        init, state, _ = _started(threads, options(once=True), self._functions.init, *self._seeds)
         start = partial(_started, threads, options())
         # A chunk differs from the sample of a stream in size, and may in dtype.
         whole = ["monitor", "evaluate"] if self._streamed else ["epoch", "monitor", "evaluate"]
-        others = {
-            name: start(getattr(self._functions, name), state, *self._data)[0] for name in whole
-        }
-        self._functions = self._functions._replace(init=init, **others)
+        others = {name: start(getattr(self._functions, name), state, *self._data) for name in whole}
+        ready = {name: fn for name, (fn, _, _) in others.items()}
+        self._functions = self._functions._replace(init=init, **ready)
+        self._compiling = [future for name, (_, _, future) in others.items() if name != "evaluate"]
         threads.shutdown(wait=wait)
+
+    def wait(self) -> None:
+        """Waits until the functions of an epoch are compiled, if `compile` has started that."""
+        for future in self._compiling:
+            future.result()
 
     def init(self) -> RunState:
         """Initializes all replicas."""
@@ -174,12 +180,14 @@ class Program:
 
 def _started(
     threads: Executor, options: Mapping[str, Any], fn: Any, *args: Any
-) -> tuple[Callable[..., Any], Any]:
-    """Starts to compile fn -> (fn, which waits for its program; shapes and dtypes of its result).
+) -> tuple[Callable[..., Any], Any, Future[Any]]:
+    """Starts to compile fn -> (fn, shapes and dtypes of its result, its program).
+
+    The fn returned waits for its program.
 
     options: of XLA.
     args: trees of arrays, or of their shapes and dtypes.
     """
     lowered = fn.lower(*args)
     program = threads.submit(compiled, lowered, options)
-    return lambda *args: program.result()(*args), lowered.out_info
+    return lambda *args: program.result()(*args), lowered.out_info, program

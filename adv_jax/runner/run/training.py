@@ -116,7 +116,11 @@ def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
     """
     if is_finished(workdir):
         return
-    with jax.default_matmul_precision("float32"), contextlib.suppress(UserError):
+    with (
+        jax.default_matmul_precision("float32"),
+        contextlib.suppress(UserError),
+        _out_of_memory_as_user_error(),
+    ):
         _, program = prepared(config, workdir).program()
         program.compile(wait=True)
 

@@ -1,9 +1,10 @@
 """Writes files atomically, and checks beforehand that a folder takes them."""
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from adv_jax.types import UserError
@@ -68,3 +69,18 @@ def replace(path: Path, content: bytes) -> None:
         except OSError:
             part.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Holds the lock of a file, which stays; waits while another process holds it.
+
+    Raises:
+      WorkdirError: the file cannot be written.
+    """
+    with ExitStack() as opened:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = opened.enter_context(path.open("a"))
+            fcntl.flock(file, fcntl.LOCK_EX)  # The kernel releases it when the file is closed.
+        yield

@@ -1,5 +1,6 @@
 """What the campaign plans: what is missing, which stored values stay, and in which order."""
 
+import json
 import math
 
 import pytest
@@ -10,8 +11,8 @@ from adv_jax.runner.store.workdir import as_json
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
-from papers.running.hours import speeds_or_guesses
-from papers.running.missing import in_order, lacks, seconds_left
+from papers.running.hours import same_steps, speeds_or_guesses
+from papers.running.missing import in_order, lacks, measured, seconds_left
 from papers.running.stored import Results
 from papers.running.target import Below, Measure, Row, Run, Target
 from papers.running.trainings import plan
@@ -168,3 +169,17 @@ def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed()
     assert speeds[PLAIN.key] == pytest.approx(0.1)
     assert speeds[squared.key] == pytest.approx(10 * 0.1 / 2)
     assert speeds_or_guesses(found, "cpu")[squared.key] == pytest.approx(10)
+
+
+def test_an_epoch_is_timed_by_the_newest_checkpoint_on_this_device(tmp_path):
+    (training,) = plan(BASE, PAPER, runs=tmp_path, data={}).values()
+    notes = {"seconds": 6000.0, "epoch_seconds": 6.0, "environment": {"device": "a card"}}
+    for epoch, changes in (("1", {"epoch_seconds": 90.0}), ("12", {})):
+        folder = training.workdir / "checkpoints" / epoch / "notes"
+        folder.mkdir(parents=True)
+        (folder / "metadata").write_text(json.dumps(notes | changes))
+    assert measured([training], "a card") == {same_steps(training.config): 2.0}  # three replicas
+    assert measured([training], "cpu") == {}
+    del notes["epoch_seconds"]
+    (folder / "metadata").write_text(json.dumps(notes))
+    assert measured([training], "a card") == {}

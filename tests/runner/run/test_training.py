@@ -1,10 +1,12 @@
 """Runs in this process: replicas, early stopping, evaluation, TensorBoard; on 400 real digits."""
 
+import itertools
 import json
 import os
 import shutil
 import signal
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -14,7 +16,8 @@ from short_run import few_digits
 
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
-from adv_jax.runner.run import training
+from adv_jax.runner.host.compiler_options import compiled
+from adv_jax.runner.run import program, training
 from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.workdir import WorkdirError
@@ -264,3 +267,17 @@ def test_a_run_resumes_only_on_the_same_data(tmp_path, digits, monkeypatch):
 def test_a_run_accepts_a_config_dict(tmp_path):
     result = training.run(ConfigDict(document(epochs=1)), tmp_path / "run")
     assert result["replicas"][0]["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_the_time_of_an_epoch_has_no_compilation(tmp_path, monkeypatch):
+    count = itertools.count()
+
+    def slow(lowered, options):
+        time.sleep(3 if next(count) else 0)  # init comes first
+        return compiled(lowered, options)
+
+    monkeypatch.setattr(program, "compiled", slow)
+    training.run(document(epochs=2), tmp_path / "run")
+    notes = json.loads((tmp_path / "run/checkpoints/2/notes/metadata").read_text())
+    assert 2 * notes["epoch_seconds"] < notes["seconds"] - 2
