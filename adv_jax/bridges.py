@@ -112,7 +112,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
         classes = _scores(predict, np.zeros(shape, dtype), num_classes).shape[1]
 
         def answers(x: Array) -> np.ndarray:
-            rows = np.asarray(x).reshape(-1, *shape[1:])
+            rows = np.array(x).reshape(-1, *shape[1:])  # A copy, which predict may write into.
             return _scores(predict, rows, classes).reshape(
                 *x.shape[: x.ndim + 1 - len(shape)], classes
             )

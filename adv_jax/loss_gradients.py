@@ -55,11 +55,6 @@ def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool 
     return jnp.argmax(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
 
 
-def classes(y: Array) -> Array:
-    """Returns the most probable class, i32[B], of labels i32[B] or f32[B, K]."""
-    return y if y.ndim == 1 else jnp.argmax(y, axis=1)
-
-
 def cross_entropy(logits: Array, y: Array) -> Array:
     """Returns the cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
     return losses.cross_entropy(logits, checked_labels(y, logits))
@@ -67,7 +62,7 @@ def cross_entropy(logits: Array, y: Array) -> Array:
 
 def log_odds(logits: Array, y: Array) -> Array:
     """Returns `losses.log_odds` of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
-    return losses.log_odds(logits, classes(checked_labels(y, logits)))
+    return losses.log_odds(logits, losses.classes(checked_labels(y, logits)))
 
 
 def margin(logits: Array, y: Array) -> Array:
@@ -75,7 +70,8 @@ def margin(logits: Array, y: Array) -> Array:
 
     y: i32[B], or f32[B, K], whose most probable class is used.
     """
-    is_label = jax.nn.one_hot(classes(checked_labels(y, logits)), logits.shape[1], dtype=bool)
+    label = losses.classes(checked_labels(y, logits))
+    is_label = jax.nn.one_hot(label, logits.shape[1], dtype=bool)
     others = jnp.where(is_label, -jnp.inf, logits).max(axis=1)
     return others - jnp.where(is_label, logits, 0).sum(axis=1)
 

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from adv_jax import norms
-from adv_jax.types import Array, described
+from adv_jax.types import Array, UserError, described
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -40,7 +40,13 @@ def log_odds(logits: Array, labels: Array) -> Array:
 
     Its ascent direction is that of the cross-entropy, softplus(log odds), whose slope underflows
     at margins above 87 nats; the slope of the log odds is 1 everywhere.
+
+    Raises:
+      ValueError: the labels are class weights, or as `as_labels`.
     """
+    labels = as_labels(labels, logits)
+    if labels.ndim > 1:
+        raise UserError(f"labels must be classes i32[B] here, got {described(labels)}")
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=1)
     return others - jnp.where(true, logits, 0).sum(axis=1)
@@ -80,11 +86,17 @@ def _class_weights(labels: Array, logits: Array) -> Array:
     return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
 
 
+def classes(labels: Array) -> Array:
+    """Returns the most probable class, i32[B], of labels i32[B] or f32[B, K]."""
+    return labels if labels.ndim == 1 else jnp.argmax(labels, axis=1)
+
+
 def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
-    """Returns labels i32[B] or f32[B, K] as a JAX array; checks only shape and dtype.
+    """Returns labels i32[B] or f32[B, K] as a JAX array; of values only known classes are checked.
 
     Raises:
-      ValueError: another shape or dtype; the message calls the labels `name`.
+      ValueError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
+        the labels `name`.
     """
     if np.ndim(logits) != 2:
         raise ValueError(f"logits must be f32[B, K], got {described(logits)}")
@@ -93,6 +105,9 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
         array = jnp.asarray(labels)
         integers = array.shape == (batch,) and jnp.issubdtype(array.dtype, jnp.integer)
         weights = array.shape == (batch, count) and jnp.issubdtype(array.dtype, jnp.floating)
+        if integers:
+            in_range = lambda label: (label >= 0) & (label < count)
+            norms.check_known(name, labels, in_range, f"classes from 0 to {count - 1}")
         if integers or weights:
             return array
     raise ValueError(

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 
 from adv_jax.random import row_keys
-from adv_jax.types import UserError, described, working_dtype
+from adv_jax.types import UserError, described, dtype_of, working_dtype
 
 Scale = jax.Array | None
 
@@ -260,10 +260,7 @@ def is_real(value: Any) -> bool:
     >>> [is_real(value) for value in (1, [.1, .2], True, "1", None, 1j, [[1], [1, 2]])]
     [True, True, False, False, False, False, False]
     """
-    try:
-        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    except (TypeError, ValueError):  # A ragged list, or a list of traced numbers.
-        return False
+    dtype = dtype_of(value)
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
 
 

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax.types import Array, Batch, Key, Metrics, Objective, Variables
+from adv_jax.types import Array, Batch, Key, Metrics, Objective, UserError, Variables
 
 DEVICES = "devices"  # name of the pmapped axis
 # optax mixes floats and integers, which strict dtype promotion forbids.
@@ -130,6 +130,9 @@ def make_step(
 
 def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     """Returns the mean of fn(part, key) over equal parts of the rows, computed one by one."""
+    rows = len(jax.tree.leaves(batch)[0])
+    if rows % count:
+        raise UserError(f"microbatches must divide the {rows} rows of a batch, got {count}")
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 

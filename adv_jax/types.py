@@ -68,6 +68,23 @@ def install_hint(extra: str) -> str:
     return " ".join(["pip install", *(f"'{line[1]}'" for line in lines if line)])
 
 
+def dtype_of(value: Any) -> Any:
+    """Returns the dtype of what JAX takes for an array, traced or not; else NumPy's of objects.
+
+    JAX takes no array with a mask, or of another byte order than the machine's.
+
+    >>> dtype_of([1, 2.]), dtype_of(np.ones(2, ">f4")), dtype_of("a")
+    (dtype('float64'), dtype('O'), dtype('O'))
+    """
+    try:
+        array = value if hasattr(value, "dtype") else np.asarray(value)
+        if isinstance(array, np.ndarray | np.generic):
+            jax.typeof(array)
+        return array.dtype if isinstance(array, jax.Array) else np.dtype(array.dtype)
+    except (TypeError, ValueError):  # Also a ragged list, and a list of traced numbers.
+        return np.dtype(object)
+
+
 def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
     """Raises UserError for a value that is not one of the allowed names."""
     if not isinstance(value, str) or value not in allowed:
@@ -81,6 +98,8 @@ def described(value: Any) -> str:
     '(0, float32[28, 28])'
     >>> described(["a"] * 9)
     "('a', 'a', 'a', 'a', ...)"
+    >>> described(np.ones(3, ">f4")), described(np.ma.ones(3))
+    ('>f4[3]', 'masked float64[3]')
     >>> described({"a": np.ones((2, 3)), "b": 1})
     '{a: float64[2, 3], b: 1}'
     """
@@ -92,5 +111,12 @@ def described(value: Any) -> str:
         return f"({', '.join(parts)})"
     shape = list(np.shape(value))
     unknown = isinstance(value, jax.core.Tracer)
-    text = f"{value.dtype.name}{shape}" if shape or unknown else " ".join(repr(value).split())
+    text = f"{_dtype_name(value)}{shape}" if shape or unknown else " ".join(repr(value).split())
     return text if len(text) <= 100 else f"a {type(value).__name__}"
+
+
+def _dtype_name(array: Any) -> str:
+    """Returns the name of a dtype, and what else keeps an array from JAX: byte order or a mask."""
+    native = getattr(array.dtype, "isnative", True)
+    name = getattr(array.dtype, "name", array.dtype) if native else array.dtype.str
+    return f"masked {name}" if isinstance(array, np.ma.MaskedArray) else name

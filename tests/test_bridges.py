@@ -28,6 +28,17 @@ def test_labels_and_scores_become_logits():
     np.testing.assert_array_equal(labels(X), 2 * np.eye(4)[Y] - 1)
 
 
+def test_a_predict_that_writes_into_its_input_sees_a_copy():
+    def standardized(x):
+        x -= x.mean(axis=1, keepdims=True)
+        return x @ W
+
+    x = jnp.asarray(X)
+    found = bridges.black_box(standardized)(x)
+    np.testing.assert_allclose(found, (X - X.mean(axis=1, keepdims=True)) @ W, rtol=1e-5)
+    np.testing.assert_array_equal(x, X)
+
+
 def test_vmap_calls_the_function_once_on_all_rows():
     sizes = []
 

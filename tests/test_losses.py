@@ -181,6 +181,19 @@ def test_labels_of_another_shape_or_type_are_refused_compiled_or_not(name, label
         )
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("label", [-1, 4])
+def test_a_known_class_that_the_logits_do_not_have_is_refused(name, label):
+    with pytest.raises(ValueError, match=f"^labels must be classes from 0 to 3, got {label}$"):
+        losses.LOSSES[name](random_rows()[0], np.array([0, 1, 2, 3, 0, label]))
+
+
+def test_log_odds_of_class_weights_are_refused():
+    logits = np.float32(random_rows()[0])
+    with pytest.raises(ValueError, match=r"^labels must be classes i32\[B\] here, got float32"):
+        losses.log_odds(logits, np.ones_like(logits))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", losses.LOSSES.values())
 def test_logits_of_one_row_are_refused(loss):

@@ -304,6 +304,13 @@ def test_microbatches_equal_the_whole_batch(parts, batches):
     assert_same(accumulated, whole)
 
 
+def test_microbatches_that_do_not_divide_the_batch_are_refused_in_one_line(batches):
+    step = make_step(regression, MOMENTUM, microbatches=7)
+    rows = len(batches["x"][0])
+    with pytest.raises(ValueError, match=f"^microbatches must divide the {rows} rows .* got 7$"):
+        step(start(6), jax.tree.map(lambda leaf: leaf[0], batches))
+
+
 def test_microbatches_draw_different_numbers():
     def drawn(variables, batch, *, key):
         del batch

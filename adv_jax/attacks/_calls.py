@@ -19,6 +19,7 @@ from adv_jax.attacks._traits import NOISE, Traits, function_name
 from adv_jax.checks import (
     as_batch,
     ball,
+    check_booleans,
     check_counts,
     check_function,
     check_logits,
@@ -30,7 +31,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import Rated, note_loss
 from adv_jax.random import key_of_rows
-from adv_jax.types import Array, Bounds, RowFn, RowTree
+from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of
 
 Settings = dict[str, Any]
 
@@ -95,8 +96,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
     if isinstance(y, list | tuple) and norms.is_real(y) and not any(map(np.ndim, y)):
         y = jnp.asarray(y)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
-    given = settings.items()
-    settings = {n: jnp.asarray(v) if type(v) is list and norms.is_real(v) else v for n, v in given}
+    settings = {n: _as_array(v, static=_is_static(body, n, settings)) for n, v in settings.items()}
     _check_settings(body, settings)
     constant = settings.get("constant", True)
     x = batch if constant else jnp.asarray(x)
@@ -175,24 +175,33 @@ def _unchanged(x: Array) -> Array:
 
 
 def _check_settings(body: Body, settings: Settings) -> None:
-    """Checks the counts, which become Python's, and the real numbers of which a range is given."""
+    """Checks counts and flags, which become Python's, and real numbers with a range."""
     parameters = parameters_of(body.fn)
     own = {n: v for n, v in settings.items() if n in parameters}
     given = {n: v for n, v in own.items() if v is not None or not _may_be_none(parameters[n])}
-    for name in given.keys() & {n for n, p in parameters.items() if _is_count(p)}:
+    for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
+    for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, bool)}:
+        check_booleans(**{name: given[name]})
+        settings[name] = bool(given[name])
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
             check_range(name, given[name], interval, per_row=name in body.row_ranges)
+
+
+def _as_array(value: Any, *, static: bool) -> Any:
+    """Returns a list of numbers or bools as an array; a tuple too, unless it stays a static one."""
+    sequence = isinstance(value, list) or (type(value) is tuple and not static)
+    return jnp.asarray(value) if sequence and dtype_of(value).kind in "biuf" else value
 
 
 def _may_be_none(parameter: inspect.Parameter) -> bool:
     return type(None) in _members(parameter.annotation) or parameter.default is None
 
 
-def _is_count(parameter: inspect.Parameter) -> bool:
-    return _members(parameter.annotation) - {type(None)} == {int}
+def _is_only(parameter: inspect.Parameter, kind: type) -> bool:
+    return _members(parameter.annotation) - {type(None)} == {kind}
 
 
 def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings) -> None:

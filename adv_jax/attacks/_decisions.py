@@ -11,7 +11,8 @@ from adv_jax import norms
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._lengths import typical_length
 from adv_jax.checks import check_range, checked_labels, checked_logits
-from adv_jax.loss_gradients import classes, labels_at
+from adv_jax.loss_gradients import labels_at
+from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.loss_gradients import classes, margin
+from adv_jax.loss_gradients import margin
+from adv_jax.losses import classes
 from adv_jax.types import Array, RowFn
 
 

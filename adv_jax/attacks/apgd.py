@@ -17,8 +17,8 @@ from adv_jax.attacks._region import Region
 from adv_jax.attacks._sparse_ascent import ascend_sparsely
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import checked_logits
-from adv_jax.loss_gradients import RateFn, classes, labels_at, rate_fn, with_gradient
-from adv_jax.losses import cross_entropy
+from adv_jax.loss_gradients import RateFn, labels_at, rate_fn, with_gradient
+from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import (

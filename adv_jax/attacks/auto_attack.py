@@ -19,8 +19,8 @@ from adv_jax.attacks.apgd import ascend
 from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
 from adv_jax.checks import checked_logits, linf_or_l2
-from adv_jax.loss_gradients import classes, labels_at, margin, rate_fn
-from adv_jax.losses import cross_entropy
+from adv_jax.loss_gradients import labels_at, margin, rate_fn
+from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import limits
 from adv_jax.random import row_keys
 from adv_jax.types import (

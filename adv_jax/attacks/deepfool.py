@@ -22,7 +22,8 @@ from adv_jax.checks import (
     checked_labels,
     checked_logits,
 )
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.losses import classes
 from adv_jax.perturbations import choose, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 

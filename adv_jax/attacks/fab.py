@@ -22,7 +22,8 @@ from adv_jax.checks import (
     checked_logits,
     linf_or_l2,
 )
-from adv_jax.loss_gradients import classes, labels_at, linearized, margin
+from adv_jax.loss_gradients import labels_at, linearized, margin
+from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, limits, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import (

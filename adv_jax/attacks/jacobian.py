@@ -8,7 +8,8 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._linear_model import class_values, nearest_boundary, others, over_classes
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
-from adv_jax.loss_gradients import classes, labels_at, margin
+from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.losses import classes
 from adv_jax.perturbations import perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 

@@ -18,7 +18,8 @@ from adv_jax.checks import (
     checked_labels,
     checked_mask,
 )
-from adv_jax.loss_gradients import classes, labels_at
+from adv_jax.loss_gradients import labels_at
+from adv_jax.losses import classes
 from adv_jax.perturbations import inside, moved, perturbed
 from adv_jax.types import (
     Array,

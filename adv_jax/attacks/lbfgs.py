@@ -18,7 +18,6 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import as_batch, ball, checked_logits, dtype_and_shape
 from adv_jax.loss_gradients import (
     Rated,
-    classes,
     cross_entropy,
     labels_at,
     margin,
@@ -26,6 +25,7 @@ from adv_jax.loss_gradients import (
     rated,
     with_gradient,
 )
+from adv_jax.losses import classes
 from adv_jax.perturbations import in_units, inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 

@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import as_batch, check_function, check_rows
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree, UserError, described
 
 
 @attack(aimed=False, gradient=False, compiles=False)
@@ -36,7 +36,7 @@ def transferred(
       f[B, *D] in the dtype of x.
 
     Raises:
-      ValueError: as `attack` does.
+      ValueError: as `attack` does, and if it is no function.
 
     Sources: [szegedy2014], sec. 4.2; the fixed adversarial set of [huang2015], sec. 7.
 
@@ -48,6 +48,8 @@ def transferred(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_function(logits_fn)
+    if not callable(attack):
+        raise UserError(f"attack must be a function such as fgsm, got {described(attack)}")
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     y = labels_of(logits_fn, x, y, aux, targeted=False)

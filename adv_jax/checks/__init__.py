@@ -25,6 +25,7 @@ from adv_jax.checks._model import (
 from adv_jax.checks._values import (
     as_batch,
     broadcasts,
+    check_booleans,
     check_bounds,
     check_counts,
     check_range,
@@ -44,6 +45,7 @@ __all__ = [
     "ball",
     "broadcasts",
     "callback_errors",
+    "check_booleans",
     "check_bounds",
     "check_counts",
     "check_finite",

@@ -7,7 +7,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.checks._values import broadcasts, dtype_and_shape, is_known, radius
-from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, working_dtype
+from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, dtype_of, working_dtype
 
 
 class Ball(NamedTuple):
@@ -79,7 +79,7 @@ def checked_mask(mask: Any, x: Array) -> Array:
       UserError: neither bool nor numbers, or it does not broadcast to x; a known number is neither
         0 nor 1.
     """
-    is_bool = _is_bool(mask)
+    is_bool = jnp.issubdtype(dtype_of(mask), jnp.bool_)
     if not (is_bool or norms.is_real(mask)) or not broadcasts(mask, x.shape):
         raise UserError(
             f"mask must be bool or 0 and 1, broadcast to x, {dtype_and_shape(x)}, got "
@@ -89,15 +89,6 @@ def checked_mask(mask: Any, x: Array) -> Array:
         norms.check_known("mask", mask, lambda number: (number == 0) | (number == 1), "0 or 1")
     mask = jnp.asarray(mask).astype(bool)
     return mask.reshape(*(1,) * (x.ndim - mask.ndim), *mask.shape)
-
-
-def _is_bool(value: Any) -> bool:
-    """Returns whether the dtype of a value, traced or not, is bool."""
-    try:
-        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    except (TypeError, ValueError):
-        return False
-    return jnp.issubdtype(dtype, jnp.bool_)
 
 
 def is_per_feature(eps: Any, x: Array) -> bool:

@@ -135,8 +135,9 @@ def traceable(
     except _TRAINING as error:
         raise UserError(
             f"{name} must be a model in evaluation mode, got one that draws random numbers or "
-            "updates its state, as dropout and batch normalization do in training: call "
-            "model.eval() in Flax NNX, or pass train=False in Linen, as the model names it"
+            "updates its state, as dropout and batch normalization do in training, and nnx.jit "
+            "always: call model.eval() in Flax NNX, and the model itself; or pass train=False in "
+            "Linen, as the model names it"
         ) from error
 
 
@@ -190,7 +191,8 @@ def explained(
             others = f", or use {names}" if (names := ", ".join(instead)) else ""
             raise UserError(
                 f"{name} must have a logits_fn with a derivative, got one without, as "
-                f"jax.pure_callback is: give it one by jax.custom_vjp{others}"
+                f"jax.pure_callback and loops of unknown length are: give it one by "
+                f"jax.custom_vjp{others}"
             ) from origin
         of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
         mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)
@@ -312,17 +314,14 @@ def checked_labels(y: Any, logits: Any) -> Array:
     Raises:
       UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
-    given, last = y, logits.shape[1] - 1
+    given = y
     y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y):
-        highest = last if y.ndim == 1 else np.finfo(np.float64).max
+    if is_known(y) and y.ndim == 2:
         values = np.asarray(y, np.float64)
-        bad = values[~((values >= 0) & (values <= highest))]
+        bad = values[~((values >= 0) & (values < np.inf))]
         if bad.size:
-            allowed = f"classes from 0 to {last}"
-            allowed = allowed if y.ndim == 1 else "finite weights of at least 0"
-            raise UserError(f"y must be {allowed}, got {bad[0]:g}")
-        if y.ndim == 2 and np.asarray(given).dtype.kind in "iu":
+            raise UserError(f"y must be finite weights of at least 0, got {bad[0]:g}")
+        if np.asarray(given).dtype.kind in "iu":
             other = values[values.sum(axis=1) != 1]
             if other.size:
                 raise UserError(

@@ -11,7 +11,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.ranges import Range
-from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described
+from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described, dtype_of
 
 
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
@@ -156,10 +156,10 @@ def linf_or_l2(norm: Norm) -> str:
 
 
 def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
-    """Raises UserError unless all leaves of a tree are arrays f[B, ...] of any dtype."""
+    """Raises UserError unless all leaves of a tree are arrays [B, ...] that JAX takes."""
     for leaf in jax.tree.leaves(tree):
         array = isinstance(leaf, jax.Array) or (
-            isinstance(leaf, np.ndarray) and leaf.dtype.kind not in "OSU"
+            isinstance(leaf, np.ndarray) and dtype_of(leaf).kind != "O"
         )
         if not array or leaf.shape[:1] != (batch,):
             raise UserError(
@@ -192,6 +192,13 @@ def check_range(
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
     norms.check_known(name, value, Range.of(interval).holds, f"in {interval}")
+
+
+def check_booleans(**flags: Any) -> None:
+    """Raises UserError for a flag that is neither True nor False: any text would count as True."""
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | np.bool_):
+            raise UserError(f"{name} must be True or False, got {described(flag)}")
 
 
 def is_whole(value: Any) -> bool:

@@ -19,6 +19,9 @@ from adv_jax.checks import (
     check_rows,
     check_width,
     checked_labels,
+    dtype_and_shape,
+    is_known,
+    is_tracing,
     traced,
     with_aux,
 )
@@ -45,17 +48,30 @@ def checked_data(
     """Returns x f32[N, *D], y i32[N] and aux, a tree of f[N, ...], as JAX arrays.
 
     Raises:
-      UserError: x as in `attacks`; y are not N integers; aux has not N rows; bounds are not
+      UserError: x as in `known_batch`; y are not N integers; aux has not N rows; bounds are not
         (lo, hi); batch_size < 1.
     """
     check_counts(batch_size=batch_size)
-    x = as_batch(x, bounds)
+    x = known_batch(x, bounds)
     check_bounds(bounds, (1, *x.shape[1:]))
     labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
         raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {described(y)}")
     check_rows("aux", aux, batch=len(x))
     return x, labels, jax.tree.map(jnp.asarray, aux)
+
+
+def known_batch(x: Any, bounds: Bounds | None = None) -> Array:
+    """Returns x as a JAX array f[N, *D] of known values.
+
+    Raises:
+      UserError: as `as_batch`; JAX is tracing.
+    """
+    x = as_batch(x, bounds)
+    if is_tracing() or not is_known(x):
+        found = f"{dtype_and_shape(x)} inside jit, vmap or grad"
+        raise UserError(f"x must be known, as an evaluation returns NumPy arrays, got {found}")
+    return x
 
 
 def _classes(y: Any, rows: int) -> Any:

@@ -21,12 +21,15 @@ class Folder:
     settings: JSON values that determine the result, apart from the rows.
 
     Raises:
-      UserError: the folder holds blocks of other settings.
+      UserError: the path is no folder; the folder holds blocks of other settings.
     """
 
     def __init__(self, path: str | os.PathLike[str], settings: Mapping[str, Any]):
-        self._path = Path(path)
-        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path = Path(path)
+            self._path.mkdir(parents=True, exist_ok=True)
+        except (TypeError, OSError) as error:
+            raise UserError(f"folder must be a path of a folder to write, got {path!r}") from error
         file = self._path / "settings.json"
         wanted = json.loads(json.dumps(settings))
         if not file.exists():

@@ -202,8 +202,9 @@ class Evaluation(NamedTuple):
         text = page(self, title=title, certificate=certificate, images=images)
         try:
             write_whole(Path(path), text.encode())
-        except OSError as error:
-            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+        except (OSError, TypeError) as error:
+            cause = getattr(error, "strerror", None) or error
+            raise UserError(f"{path} cannot be written: {cause}") from error
 
 
 def _arrays(kind: Any, fields: dict[str, Any]) -> Any:

@@ -9,10 +9,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax.checks import as_batch, check_counts, check_finite, check_range, own_keywords
+from adv_jax.checks import check_counts, check_finite, check_range, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
-from adv_jax.evaluate.checks import check_model, like_batch, warnings_of_rows
+from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnings_of_rows
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.perturbations import moved
@@ -83,7 +83,7 @@ def certify_smoothed(
     ([0, 1, -1], True)
     """
     given: Any = x
-    x = as_batch(given)
+    x = known_batch(given)
     check_counts(num_selection=num_selection, num_estimation=num_estimation, batch_size=batch_size)
     check_range("std", std, "(0, inf)")
     check_range("alpha", alpha, "(0, 1)")

@@ -100,6 +100,8 @@ def streamed(
     """`evaluate_batches` without its warnings; options: of `checked_suite`."""
     check_counts(batch_size=batch_size)
     key = None if key is None else one_key(key)
+    if not isinstance(batches, Iterable):
+        raise UserError(f"batches must be an iterable of (x, y), got {described(batches)}")
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()

@@ -133,7 +133,7 @@ def substitute(
 
 def _asked(victim: Victim, num_classes: int, x: np.ndarray) -> np.ndarray:
     """Returns the victim's classes i32[B] after checking them."""
-    y = np.asarray(victim(x))
+    y = np.asarray(victim(x.copy()))  # It may write into its input.
     if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         found = f"{y.dtype}{list(y.shape)}"
         raise UserError(f"victim must return classes i32[B] with B = {len(x)}, got {found}")

@@ -24,7 +24,8 @@ def apply_fn(model: nn.Module) -> Apply:
     key: for noise and dropout; not needed without them.
 
     Raises:
-      UserError: raised by `apply`, if the module returns something else, or has no such method.
+      UserError: the model is no Linen module; raised by `apply`, if the module returns something
+        else, or has no such method.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -32,6 +33,7 @@ def apply_fn(model: nn.Module) -> Apply:
     >>> apply_fn(model)(init(model, jax.random.key(0), x), x).logits.shape
     (2, 3)
     """
+    _check_linen(model)
 
     def apply(
         variables: Variables,
@@ -64,8 +66,14 @@ def apply_fn(model: nn.Module) -> Apply:
 
 
 def init(model: nn.Module, key: Key, x: Array) -> Variables:
-    """Returns initial variables of a module for inputs like x f32[B, *D]."""
+    """Returns initial variables of a Linen module for inputs like x f32[B, *D]."""
+    _check_linen(model)
     return model.init(key, x, **_mode(model, None, train=True))
+
+
+def _check_linen(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model must be a module of Flax Linen, got a {type(model).__name__}")
 
 
 def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Training methods: `objective(apply, variables, batch, *, key, attack, ...) -> (loss, aux)`.
 
 loss is f32[], aux is (model_state, metrics). An objective defines the loss and the perturbed
-points at which it is taken; the attack is an argument.
+points at which it is taken; the attack is an argument. `apply` is `models.apply_fn(model)` of a
+Linen module, or any function of the same signature that returns an `adv_jax.types.Output`.
 
 An objective says of itself what its model predicts and which state it carries from step to step
 (`objective`).

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.losses import loss_fn
+from adv_jax.losses import as_labels, classes, loss_fn
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
@@ -14,7 +14,7 @@ def cross_entropy(
 
     Args:
       apply: the model.
-      batch: {"x": f32[B, *D], "y": i32[B]}.
+      batch: {"x": f32[B, *D], "y": i32[B], or class weights f32[B, K]}.
       key: for the model's noise and dropout.
       loss: a name in `losses.LOSSES`: "cross_entropy" of a softmax, or "binary_cross_entropy" or
         "squared_error" of K logistic outputs.
@@ -50,11 +50,15 @@ def unlabeled(batch: Batch) -> Array:
 
 
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
-    """Returns the mean cross-entropy of logits f32[B, K] and labels i32[B]: f32[] in nats."""
+    """Returns the mean cross-entropy f32[] of f32[B, K] and labels i32[B] or f32[B, K], in nats."""
     return loss_fn("cross_entropy")(logits, labels).mean()
 
 
 def accuracy(logits: Array, labels: Array) -> Array:
-    """Returns the share of rows of logits f32[B, K] whose largest logit is at the label i32[B]."""
+    """Returns the share of rows of logits f32[B, K] whose largest logit is at the label.
+
+    The label of weights f32[B, K], as those of mixup, is the class of the largest weight.
+    """
+    labels = classes(as_labels(labels, logits))
     found = jnp.argmax(jax.lax.stop_gradient(logits), axis=1)
     return jnp.mean(found.astype(labels.dtype) == labels)

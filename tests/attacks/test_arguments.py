@@ -326,3 +326,54 @@ def test_a_guide_of_integers_and_missing_features_are_refused_by_name():
     assert said == "guide must be a batch f32[B, *D] of floats, got int32[2, 2]"
     said = refused(attacks.feature_adversary, None, X, X, eps=0.1)
     assert said.startswith("features_fn must be a function of x alone, got a NoneType: ")
+
+
+@pytest.mark.parametrize(
+    ("attack", "name", "flag", "got"),
+    [
+        (attacks.pgd, "targeted", "False", "'False'"),
+        (attacks.pgd, "early_stop", 1, "1"),
+        (attacks.pgd, "random_start", "no", "'no'"),
+        (attacks.fgsm, "constant", None, "None"),
+        (attacks.deepfool, "targeted", np.ones(2, bool), "bool[2]"),
+    ],
+)
+def test_a_flag_that_is_not_a_bool_is_refused(attack, name, flag, got):
+    sizes = {} if attack is attacks.deepfool else {"eps": 0.1}
+    said = refused(attack, model, X, Y, **sizes, **{name: flag}, error=UserError)
+    assert said == f"{name} must be True or False, got {got}"
+
+
+def test_a_traced_flag_is_refused_by_name():
+    attack = jax.jit(lambda flag: attacks.fgsm(model, X, Y, eps=0.1, targeted=flag))
+    assert refused(attack, True) == "targeted must be True or False, got bool[]"
+
+
+def test_a_flag_of_numpy_is_that_flag():
+    targeted = functools.partial(attacks.fgsm, model, X, Y, eps=0.1)
+    np.testing.assert_array_equal(targeted(targeted=np.True_), targeted(targeted=True))
+
+
+def test_settings_in_tuples_and_lists_are_arrays():
+    gradient_sign = np.float32([[-1, -1], [1, 1]])  # d(loss)/dx = w (p - one_hot(y)), by hand.
+    x_adv = attacks.fgsm(model, X, Y, eps=(0.1, 0.2), mask=[True, False])
+    moved = np.float32([[0.1], [0.2]]) * gradient_sign * [1, 0]
+    np.testing.assert_allclose(x_adv, X + moved, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("convert", "got"),
+    [
+        (lambda array: array.astype(array.dtype.newbyteorder(">")), r">[fi]\d"),
+        (np.ma.array, "masked "),
+    ],
+)
+@pytest.mark.parametrize("name", ["x", "y", "bounds", "mask", "aux", "start", "eps"])
+def test_numpy_arrays_that_jax_does_not_take_are_refused_by_name(name, convert, got):
+    given = {"x": np.asarray(X), "y": np.asarray(Y), "eps": np.float32([0.1, 0.1])}
+    given |= {"mask": np.ones((2, 2), np.int32), "start": np.zeros((2, 2), np.float32)}
+    given |= {"bounds": (np.float32([0, 0]), np.float32([1, 1])), "aux": np.zeros((2, 1))}
+    given[name] = jax.tree.map(convert, given[name])
+    with_side_input = lambda x, aux: model(x) + aux
+    said = refused(attacks.pgd, with_side_input, **given)
+    assert said.startswith(f"{name} must be ") and re.search(f"got .*{got}", said)

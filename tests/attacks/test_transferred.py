@@ -4,8 +4,10 @@ from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from adv_jax import attacks
+from adv_jax.types import UserError
 
 W = np.array([[1.0, -1.0], [2.0, 0.0], [0.0, 1.0]])
 
@@ -23,3 +25,8 @@ def test_transferred_examples_depend_on_the_source_model_alone():
     for shown in (linear, other):
         found = attacks.transferred(shown, x, y, source_fn=linear, attack=attack, eps=0.7)
         np.testing.assert_array_equal(found, expected)
+
+
+def test_an_attack_that_is_no_function_is_refused_in_one_line():
+    with pytest.raises(UserError, match="^attack must be a function such as fgsm, got 'fgsm'$"):
+        attacks.transferred(linear, jnp.ones((1, 3)), None, source_fn=linear, attack="fgsm", eps=1)

@@ -53,8 +53,9 @@ def test_an_attack_that_needs_the_derivative_is_refused_in_one_line():
     with pytest.raises(UserError) as error:
         evaluate.evaluate(callback, X, Y, {"steps": attacks.pgd}, eps=[0.1], key=KEY)
     assert str(error.value) == (
-        "pgd must have a logits_fn with a derivative, got one without, as jax.pure_callback is: "
-        "give it one by jax.custom_vjp, or use boundary, hop_skip_jump, square"
+        "pgd must have a logits_fn with a derivative, got one without, as jax.pure_callback and "
+        "loops of unknown length are: give it one by jax.custom_vjp, or use boundary, "
+        "hop_skip_jump, square"
     )
 
 

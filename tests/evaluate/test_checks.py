@@ -197,3 +197,20 @@ def test_the_model_is_not_called_before_the_arguments_are_checked(change):
     arguments = {"x": X, "y": np.zeros(5, np.int32), "attacks": FGSM, "eps": [0.1], **change}
     with pytest.raises(UserError):
         evaluate.evaluate(logits_fn, **arguments)
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    [
+        lambda x: evaluate.evaluate(jnp.tanh, x, np.zeros(5, int), FGSM, eps=[0.1]),
+        lambda x: evaluate.minimal_eps(jnp.tanh, x, np.zeros(5, int), attacks.fgsm, high=1.0),
+        lambda x: evaluate.certify_smoothed(jnp.tanh, x, std=0.1, key=jax.random.key(0)),
+    ],
+)
+def test_an_evaluation_inside_jit_is_refused_in_one_line(evaluation):
+    with pytest.raises(UserError) as caught:
+        jax.jit(evaluation)(X)
+    assert str(caught.value) == (
+        "x must be known, as an evaluation returns NumPy arrays, got float32[5, 6] inside jit, "
+        "vmap or grad"
+    )

@@ -201,6 +201,8 @@ def test_a_report_that_cannot_be_written_is_refused_in_one_line(found, tmp_path)
     path = tmp_path / "no" / "report.html"
     with pytest.raises(UserError, match=f"^{path} cannot be written: No such file or directory$"):
         found.report(path)
+    with pytest.raises(UserError, match="^5 cannot be written: expected str"):
+        found.report(5)
 
 
 def test_without_examples_and_with_sizes_of_each_attack_the_page_has_the_tables(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks, evaluate
+from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.suite import Suite
 from adv_jax.types import UserError
 
@@ -201,3 +202,13 @@ def test_batches_of_another_form_are_refused(batches, message):
     with pytest.raises(UserError) as error:
         evaluate.evaluate_batches(lambda x: x, batches, {"fgsm": attacks.fgsm}, eps=EPS)
     assert str(error.value) == message
+
+
+def test_what_is_no_stream_and_no_folder_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"^batches must be an iterable of \(x, y\), got 5$"):
+        evaluate.evaluate_batches(jnp.tanh, 5, SUITE, eps=EPS)
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (5, file):
+        with pytest.raises(UserError, match=r"^folder must be a path of a folder to write, got .*"):
+            Folder(folder, {})

@@ -95,3 +95,11 @@ def test_a_module_with_another_output_is_refused_in_one_line():
     message = r"Wordy must return logits f32\[B, K\] or \(logits, extras\), got a dict"
     with pytest.raises(UserError, match=message):
         models.apply_fn(model)(models.init(model, KEY, X), X)
+
+
+def test_what_is_no_linen_module_is_refused_in_one_line():
+    said = "^model must be a module of Flax Linen, got a function$"
+    with pytest.raises(UserError, match=said):
+        models.apply_fn(lambda x: x)
+    with pytest.raises(UserError, match=said):
+        models.init(lambda x: x, jax.random.key(0), jnp.ones((2, 3)))

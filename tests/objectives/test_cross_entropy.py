@@ -51,6 +51,19 @@ def test_cross_entropy_of_two_rows_equals_the_loss_by_hand():
     assert float(metrics["accuracy"]) == 0.5
 
 
+def test_weights_of_mixup_give_the_loss_and_accuracy_of_numpy():
+    x, _, w = random_problem(3)
+    x, mixed = x[:3], np.float32([[0.7, 0.3, 0], [0, 0.4, 0.6], [0.2, 0.8, 0]])  # As many as K.
+    loss, (_, metrics) = objectives.cross_entropy(
+        linear, {"params": w}, {"x": jnp.asarray(x), "y": mixed}, key=jax.random.key(0)
+    )
+    logits = np.float64(x) @ w
+    expected = -(mixed * np.log(oracles.softmax(logits))).sum(axis=1).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    right = logits.argmax(axis=1) == mixed.argmax(axis=1)
+    assert float(metrics["accuracy"]) == pytest.approx(right.mean())
+
+
 def test_large_logits_give_a_finite_loss():
     batch = {"x": jnp.array([[1e4, 0.0]]), "y": jnp.array([1])}
     loss, _ = objectives.cross_entropy(linear, {"params": jnp.eye(2)}, batch, key=jax.random.key(0))

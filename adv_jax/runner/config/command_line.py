@@ -182,7 +182,9 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return lines[-1].partition(": ")[2]
     unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
     if unread or isinstance(error, AttributeError | KeyError | TypeError):
-        make = runpy.run_path(path)["get_config"]
+        make = runpy.run_path(path).get("get_config")
+        if make is None:
+            return f"{path} must define get_config, a function that returns a config, got none"
         document = (make(mode) if mode else make()).to_dict()
         values = dict(leaves(document))
         if unread:

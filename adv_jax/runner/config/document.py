@@ -117,7 +117,11 @@ def unknown(field: str, found: object, legal: Iterable[str]) -> str:
 
     >>> unknown("model.name", "mpl", ["mlp", "lenet"])
     "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
+    >>> unknown("a setting of own:Net", "width", [])
+    "a setting of own:Net must be left out, got 'width'"
     """
     legal = sorted(legal)
-    names = ", ".join(legal) or "none"
-    return f"{field} must be one of {names}, got {found!r}{suggestion(str(found), legal)}"
+    if not legal:
+        return f"{field} must be left out, got {found!r}"
+    near = suggestion(str(found), legal)
+    return f"{field} must be one of {', '.join(legal)}, got {found!r}{near}"

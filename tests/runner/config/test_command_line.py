@@ -62,6 +62,14 @@ def test_an_unknown_config_file_is_refused_with_the_existing_ones(folder, monkey
     )
 
 
+def test_a_file_without_get_config_is_refused_by_name(tmp_path, monkeypatch):
+    own = tmp_path / "own.py"
+    own.write_text("width = 3")
+    assert explained(monkeypatch, f"--config={own}") == (
+        f"{own} must define get_config, a function that returns a config, got none"
+    )
+
+
 @pytest.mark.parametrize("missing", ["configs", "configs.common"])
 def test_a_config_that_imports_common_by_its_name_in_a_clone_is_refused_with_the_other(
     missing, tmp_path, monkeypatch
