@@ -232,7 +232,7 @@ def test_a_config_without_import_paths_is_recorded_as_it_is():
         ),
         (
             {"data": {"name": "mine:broken", "count": 1}},
-            "a setting of data.mine:broken must be one of",
+            "a setting of data.mine:broken must be left out",
         ),
         (
             {"data": {"counts": 6}},
