@@ -136,14 +136,13 @@ FIRST = [next(at for at in EVERY if at[0] == name) for name in KINDS]
 def costs(name, mode):
     """Returns the mark of a config's trace.
 
-    A ladder table's config has the steps of another one with other numbers, and a deeper net more
-    of the same blocks. The later modes of a config join what its first two have apart.
+    The later modes of a config change numbers, repeat blocks or join what other traces have apart;
+    `test_a_run_reads_every_field_and_trains` trains some of them.
     """
     if (name, mode) in FIRST:
         return ()
     number = [of for at, of in EVERY if at == name].index(mode)
-    is_like_others = number >= 2 or re.fullmatch(r"table=\d+|depth=110", mode)
-    return pytest.mark.exhaustive if is_like_others else pytest.mark.slow
+    return pytest.mark.exhaustive if number else pytest.mark.slow
 
 
 @pytest.mark.parametrize(("name", "mode"), [pytest.param(*at, marks=costs(*at)) for at in EVERY])

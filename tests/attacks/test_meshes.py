@@ -107,7 +107,7 @@ def test_an_attack_of_sharded_rows_with_automatic_axes_equals_the_attack_on_one_
 
 
 @each_attack
-@pytest.mark.parametrize("kind", slow_after(1, [AxisType.Explicit, AxisType.Auto]))
+@pytest.mark.parametrize("kind", exhaustive_after(1, [AxisType.Explicit, AxisType.Auto]))
 def test_a_call_outside_jit_follows_the_placement_of_its_arrays(name, kind):
     arrays = placed(mesh(kind))
     with jax.set_mesh(mesh(kind)):

@@ -73,7 +73,7 @@ def test_bounds_hold_in_other_balls(norm, bounds):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(1, ["relu", "tanh", "lenet"]))
+@pytest.mark.parametrize("name", exhaustive_after(2, ["relu", "tanh", "lenet"]))
 def test_no_attack_finds_a_margin_below_the_bound(name):
     variables, logits = bounded_nets.built(name)
     x, logits_fn = bounded_nets.images(name), partial(logits, variables)
@@ -183,7 +183,7 @@ def test_crown_is_its_closed_form_for_one_hidden_layer():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(1, ["relu", "lenet", "tanh", "max_pool"]))
+@pytest.mark.parametrize("name", exhaustive_after(2, ["relu", "lenet", "tanh", "max_pool"]))
 def test_linear_bounds_are_never_below_intervals_and_meet_the_margins_at_eps_zero(name):
     variables, _ = bounded_nets.built(name)
     x = bounded_nets.images(name)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import models
 from adv_jax.models.layered import Layered
@@ -62,7 +62,7 @@ def in_bfloat16(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(1, NETS))
+@pytest.mark.parametrize("name", exhaustive_after(2, NETS))
 def test_in_bfloat16_weights_logits_extras_and_gradients_stay_float32(name):
     apply, variables, x = in_bfloat16(name)
     logits, extras, _ = whole = apply(variables, x)
