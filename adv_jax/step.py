@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax.types import Array, Batch, Key, Metrics, Objective, UserError, Variables
+from adv_jax.types import (
+    Array,
+    Batch,
+    Key,
+    Metrics,
+    Objective,
+    UserError,
+    Variables,
+    described,
+    dtype_of,
+)
 
 DEVICES = "devices"  # name of the pmapped axis
 # optax mixes floats and integers, which strict dtype promotion forbids.
@@ -60,7 +70,13 @@ def init_state(
     seed: Array | int,
     hyper: dict[str, Array] | None = None,
 ) -> TrainState:
-    """Returns the initial state for variables {"params": ..., **model_state}."""
+    """Returns the initial state for variables {"params": ..., **model_state}.
+
+    Raises:
+      UserError: the seed is no whole number.
+    """
+    if not jnp.issubdtype(dtype_of(seed), jnp.integer):
+        raise UserError(f"seed must be a whole number, got {described(seed)}")
     model_state = {name: value for name, value in variables.items() if name != "params"}
     with _optax_promotion():
         opt_state = optimizer.init(variables["params"])
@@ -95,7 +111,17 @@ def make_step(
 
     Returns:
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
+
+    Raises:
+      UserError: the objective is no function, or a count is not at least 1; raised by `step`, if
+        microbatches do not divide a batch.
     """
+    if not callable(objective):
+        raise UserError(f"objective must be a function, got {described(objective)}")
+    if min(shards, microbatches) < 1:
+        raise UserError(
+            f"shards and microbatches must be at least 1, got {shards} and {microbatches}"
+        )
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

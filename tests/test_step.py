@@ -311,6 +311,25 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused_in_one_line(batch
         step(start(6), jax.tree.map(lambda leaf: leaf[0], batches))
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: make_step(3, MOMENTUM), "objective must be a function, got 3"),
+        (
+            lambda: make_step(regression, MOMENTUM, microbatches=0),
+            "shards and microbatches must be at least 1, got 1 and 0",
+        ),
+        (
+            lambda: init_state({"params": {}}, MOMENTUM, seed=0.5),
+            "seed must be a whole number, got 0.5",
+        ),
+    ],
+)
+def test_bad_arguments_of_a_step_are_refused_in_one_line(call, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        call()
+
+
 def test_microbatches_draw_different_numbers():
     def drawn(variables, batch, *, key):
         del batch
