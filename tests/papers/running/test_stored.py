@@ -34,6 +34,12 @@ def copied(results, tmp_path):
     return change
 
 
+def test_no_stored_command_names_a_folder_of_the_machine_that_ran_it():
+    found = stored.read(ROOT / "papers").targets.values()
+    commands = [one["command"] for result in found for one in result["trainings"].values()]
+    assert commands and not [command for command in commands if "=/" in command]
+
+
 @pytest.mark.slow
 def test_results_of_another_version_or_config_are_refused_by_name(copied):
     def value(document):
