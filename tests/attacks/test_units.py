@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import nets
 import numpy as np
 import pytest
-from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks
 
@@ -108,14 +107,19 @@ OTHERS = [name for name in attacks.__all__ if getattr(attacks, name).traits.size
 CASES = {name: Case(getattr(attacks, name), 0.1, KEYED) for name in OTHERS} | CASES
 
 
-def cases(condition, slow=lambda case: not case.quick):
-    """Parametrizes over the cases with a property."""
+def with_and_without_bounds(condition, unbounded, needs_bounds=lambda case: case.bounds):
+    """Parametrizes over the cases with a property; `unbounded` marks those without bounds."""
     return pytest.mark.parametrize(
-        "name",
+        ("name", "bounded"),
         [
-            pytest.param(name, marks=pytest.mark.slow if slow(case) else ())
+            pytest.param(
+                name,
+                bounded,
+                marks=unbounded if not bounded else () if case.quick else pytest.mark.slow,
+            )
             for name, case in CASES.items()
-            if condition(case)
+            for bounded in (True, False)
+            if condition(case) and (bounded or not needs_bounds(case))
         ],
     )
 
@@ -139,33 +143,28 @@ def moves(x_adv):
     return np.any(x_adv != np.asarray(X), axis=(1, 2))
 
 
-@cases(lambda case: True)
-@pytest.mark.parametrize("bounded", exhaustive_after(1, [True, False]))
+@with_and_without_bounds(lambda case: True, pytest.mark.exhaustive)
 def test_examples_in_units_of_another_size_are_the_same(name, bounded):
-    if CASES[name].bounds and not bounded:
-        pytest.skip("needs bounds")
     expected = run(name, bounded=bounded)
     assert moves(expected).mean() >= 0.5
     for s in (2.0**-8, 2.0**13):
         np.testing.assert_array_equal(run(name, s, bounded=bounded), expected)
 
 
-@cases(lambda case: not case.steps)
-@pytest.mark.parametrize("bounded", slow_after(1, [True, False]))
+@with_and_without_bounds(lambda case: not case.steps, pytest.mark.slow)
 def test_examples_after_a_change_of_unit_and_origin_are_the_same_up_to_rounding(name, bounded):
-    if CASES[name].bounds and not bounded:
-        pytest.skip("needs bounds")
     expected = run(name, bounded=bounded)
     for s, t in ((255.0, 0.0), (1 / 255, 0.0), (1e4, -3e3), (2.0, -1.0)):
         np.testing.assert_allclose(run(name, s, t, bounded=bounded), expected, atol=2e-3)
 
 
 # A patch lies on any pixel, and l0 keeps the largest changes in units of x.
-@cases(lambda case: case.attack is not patched and case.options.get("norm") != "l0")
-@pytest.mark.parametrize("bounded", exhaustive_after(1, [True, False]))
+@with_and_without_bounds(
+    lambda case: case.attack is not patched and case.options.get("norm") != "l0",
+    pytest.mark.exhaustive,
+    needs_bounds=lambda case: case.bounds or not case.each,
+)
 def test_examples_in_units_of_each_feature_are_the_same(name, bounded):
-    if not bounded and (CASES[name].bounds or not CASES[name].each):
-        pytest.skip("needs bounds")
     expected = run(name, bounded=bounded, each=True)
     assert moves(expected).mean() >= 0.5
     # The largest feature, by which slopes are divided first, is another one.
