@@ -172,12 +172,17 @@ class Campaign:
             return 0.0
         if training.workdir.name in self._failed:
             return math.nan
-        return seconds_left(training, self._guessed | self._timed)
+        return seconds_left(training, self._speeds)
 
     def _epoch(self, training: Training) -> float:
         """Returns the seconds of an epoch of all replicas; NaN if they are not known."""
-        each = hours.speed(training.config, self._guessed | self._timed)
+        each = hours.speed(training.config, self._speeds)
         return len(replicas(training.config)) * each
+
+    @property
+    def _speeds(self) -> dict[str, float]:
+        """The seconds of an epoch of one replica: as timed on this kind of device, else guessed."""
+        return self._guessed | self._timed
 
     def _is_timed(self, training: Training) -> bool:
         """Returns whether such an epoch has been timed on this kind of device."""
@@ -303,7 +308,7 @@ class Campaign:
 
     def _load(self, workdir: Path, config: Mapping[str, Any], weights: bool) -> _carry.Load:
         epochs = saved_epochs(workdir) * len(replicas(config))
-        each = hours.speed(config, self._guessed | self._timed)
+        each = hours.speed(config, self._speeds)
         seconds = epochs * (1.0 if math.isnan(each) else each)
         return _carry.of_run(workdir, seconds, weights=weights)
 
