@@ -1,7 +1,8 @@
 """Builds documents from single runs in the format of the targets' documents.
 
 A row of a document is of single runs (`runs`), or of a row that a target has stored (`target` and
-`row`), so that what the results answer together needs no training of its own. `seeds` keeps some.
+`row`), so that what the results answer together needs no training of its own. `seeds` keeps some;
+`at` keeps one point of a run's grid, {path of a field: value}.
 """
 
 import functools
@@ -17,6 +18,7 @@ from papers.judging.numbers import Paper
 from papers.judging.rows import row_document
 from papers.running.budget import PAPER
 from papers.running.drawing import FIRST_SEED
+from papers.running.trainings import same_point
 
 Json = Mapping[str, Any]
 
@@ -179,12 +181,15 @@ def _measured(
     if "target" in row:
         values, trained = _of_target(spec, row, targets)
     elif runs := [by_stem[name] for name in row["runs"] if name in by_stem]:
-        values = {
-            str(replica["seed"]): round(METRICS[_metric(row)](error), 10)
+        replicas = [
+            (replica, error)
             for run in runs
             for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
-        }
-        epochs = [replica["epochs"] for run in runs for replica in run["replicas"]]
+            if "at" not in row or same_point(row["at"], replica["overrides"])
+        ]
+        metric = METRICS[_metric(row)]
+        values = {str(replica["seed"]): round(metric(error), 10) for replica, error in replicas}
+        epochs = [replica["epochs"] for replica, _ in replicas]
         trained = {"epochs": epochs, "data": runs[0]["data"], "paper_epochs": spec["paper_epochs"]}
     kept = row.get("seeds", [int(seed) for seed in values])
     return _Measured({seed: v for seed, v in values.items() if int(seed) in kept}, trained)

@@ -93,6 +93,23 @@ def test_an_error_under_attack_is_read_at_its_eps_and_marked(found):
     assert of_clean["mark"] == ""
 
 
+def test_a_row_reads_its_point_of_a_grid():
+    """Two sizes of noise, each with two seeds, in one run."""
+    errors = {(seed, eps): seed / 100 + eps for eps in (0.25, 0.5) for seed in (1, 2)}
+    path = "objective.attack.eps"
+    replicas = [
+        {"seed": seed, "overrides": {path: eps}, "test_error": error, "epochs": 150}
+        for (seed, eps), error in errors.items()
+    ]
+    row = {"label": "eps .5", "runs": ["grid"], "at": {path: 0.5}}
+    spec = {"title": "", "budget": "paper", "paper_epochs": 150, "rows": [row]}
+    paper = numbers.load()["maronas2016"]._replace(single_runs={"documents": [spec]})
+    run = {"replicas": replicas, "data": {}}
+    (document,) = single_runs.documents(paper, {Path("grid.json"): run})
+    assert document["rows"][0]["values"] == pytest.approx({"1": 51, "2": 52})
+    assert document["trainings"]["eps .5"]["epochs"] == [150, 150]
+
+
 def test_the_errors_of_maronas_sec_5_4_are_of_one_net_and_the_stable_loss():
     places = numbers.load()["maronas2016"].single_runs["one_seed"]
     names = ("fgsm_tau025", "gauss_sign_tau025", "clean_reference", "not_robust")
