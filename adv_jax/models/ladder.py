@@ -95,11 +95,14 @@ class Encoder(nn.Module):
 
     def _corrupted(self, z: Array, key: Key, below: Sequence[Array], first: int) -> Array:
         """Adds noise to a layer, with the numbers of the key after those of the layers below."""
+        std = self.noise_std[len(below)]
+        if not isinstance(std, jax.Array) and not std:  # Draws would take a fifth of a CPU's step.
+            return z
         shape = z.shape if len(lead(z.shape)) == 1 else (2, *z.shape[1:])
         noise = draws(key, shape, first=first, start=sum(_of_half(b.shape) for b in below))
         if shape != z.shape:  # The clean pass has none.
             noise = jnp.concatenate([noise, jnp.zeros_like(noise[:1])])
-        return z + (self.noise_std[len(below)] * noise).astype(jnp.result_type(z))
+        return z + (std * noise).astype(jnp.result_type(z))
 
 
 class Decoder(nn.Module):

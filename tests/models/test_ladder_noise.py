@@ -65,6 +65,16 @@ def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
 
 
 @pytest.mark.slow
+def test_only_layers_with_noise_draw_it_and_as_beside_others(drawn):
+    variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((4, 6))
+    of = lambda **settings: drawn(
+        lambda: autoencode(make_apply(**settings), variables, {"x": x, "unlabeled": x})
+    )
+    bottom, _, _, top = of()
+    for noise, own in zip(of(noise_std=(0.3, 0, 0, 0.3)), (bottom, top), strict=True):
+        np.testing.assert_array_equal(noise, own)
+
+
 def test_the_noise_of_a_half_does_not_depend_on_the_other_half(drawn):
     variables, batch = in_float32(random_variables(), random_batch())
     apply, x = make_apply(), batch["x"]
