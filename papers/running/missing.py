@@ -66,7 +66,8 @@ def lacks(
             continue
         kept = _kept(target, trainings, documents)
         needed = {key: one for key, one in trainings.items() if key not in kept}
-        found.append(Lack(target, needed, kept, _open_verdicts(target, trainings, own)))
+        judged = [*own, *results.of_runs.get(target.paper, ())]
+        found.append(Lack(target, needed, kept, _open_verdicts(target, trainings, judged)))
     return found
 
 
@@ -143,20 +144,23 @@ def _open_verdicts(
     """Returns the number of a target's numbers and claims that no document decides.
 
     Claims with fewer seeds than they need do not count.
+
+    documents: of the target and of the paper's single runs.
     """
     seeds = {
         row.label: len({one.seed for one in replicas(trainings[row.run.key].config)})
         for row in target.rows
     }
     decided = {
-        one.get("text") or one["label"]
+        one.get("id") or one.get("text")
         for document in documents
+        if document["budget"] == PAPER and not document.get("another_way")
         for one in (*document["rows"], *document["claims"])
-        if document["budget"] == PAPER and one["verdict"] not in (None, UNCLEAR)
+        if one["verdict"] not in (None, UNCLEAR)
     }
-    numbers = [row.label for row in target.rows if None not in (row.paper, row.tolerance)]
+    numbers = [row.paper for row in target.rows if None not in (row.paper, row.tolerance)]
     claims = [
-        claim.text
+        claim.paper or claim.text
         for claim in target.claims
         if min(seeds[label] for label in claim_document(claim, target)["rows"]) >= FEWEST_SEEDS
     ]

@@ -117,6 +117,17 @@ def test_a_claim_needs_three_seeds_to_count_and_a_number_one():
     assert [lack.verdicts for lack in lacking([GAINED, single, number])] == [1, 0, 1]
 
 
+def test_a_number_that_a_single_run_decides_does_not_count():
+    number = "maronas2016.table5.row1.col1"
+    printed = Target("maronas2016.number", "", (Row("a", ONE_SEED, number, tolerance=0.09),), ())
+    found = {"budget": "paper", "claims": []}
+    of_runs = [found | {"rows": [{"label": "b", "id": number, "verdict": "reproduced"}]}]
+    for documents, verdicts in ((of_runs, 0), ([of_runs[0] | {"another_way": True}], 1)):
+        results = Results({}, {}, {}, of_runs={"maronas2016": documents})
+        (lack,) = lacks([printed], results, runs="runs", data={})
+        assert lack.verdicts == verdicts
+
+
 def test_most_verdicts_per_second_come_first_and_a_shared_training_costs_once():
     """Alone: 1 / 10, 1 / 12 and 2 / 30; after the first the third costs 20 for 2, 1 / 10."""
     first = target("first", Row("plain", PLAIN), claims=(Below("a", "plain", "plain"),))
