@@ -158,6 +158,7 @@ def test_random_attacks_need_a_key_and_repeat_with_the_same_key(problem):
         run()
 
 
+@pytest.mark.slow
 def test_success_of_a_model_that_is_never_right_is_zero_not_nan(problem):
     _, _, x, _ = problem(9)
     always_first = lambda x: jnp.stack([2 + 0 * x[:, 0], 0 * x[:, 0]], axis=1)

@@ -41,11 +41,13 @@ def test_leaving_the_bounds_of_a_feature_is_counted(found):
     ]
 
 
+@pytest.mark.slow
 def test_the_step_of_the_audit_is_clipped_to_the_bounds_of_each_feature(found):
     # Clipped steps of the size of the attack are as good as it.
     assert found[0].audit.one_step == {"linf": 0}
 
 
+@pytest.mark.slow
 def test_no_warning_of_gray_inputs_for_masked_attacks_which_cannot_make_them():
     # Half the width of the widest feature, 5, would make all inputs equal.
     chosen = {"masked": partial(attacks.fgsm, bounds=BOUNDS, mask=MASK)}

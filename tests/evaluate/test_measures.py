@@ -51,6 +51,7 @@ def test_curves_at_eps_0_measure_x_without_running_the_attack(problem, eps):
     assert found.attacks["rubbish"].linf[of_size_0] == pytest.approx(np.abs(x).max(1).mean())
 
 
+@pytest.mark.slow
 def test_the_memory_of_curves_does_not_grow_with_the_sizes():
     w_in = jnp.ones((20, 512))
     w_out = jnp.ones((512, 3))

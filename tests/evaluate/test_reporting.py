@@ -116,6 +116,7 @@ def test_images_show_a_row_that_only_the_attack_fools(found, tmp_path):
     np.testing.assert_allclose(images[2] / 255, (x_adv[0, ..., 0] - lo) / (hi - lo), atol=3e-3)
 
 
+@pytest.mark.slow
 def test_rows_that_are_no_images_show_their_largest_change(tmp_path):
     flat = lambda x: x @ W
     found = evaluated(X.reshape(30, 16), flat)
@@ -205,6 +206,7 @@ def test_a_report_that_cannot_be_written_is_refused_in_one_line(found, tmp_path)
         found.report(5)
 
 
+@pytest.mark.slow
 def test_without_examples_and_with_sizes_of_each_attack_the_page_has_the_tables(tmp_path):
     eps = {"fgsm": [0.1, 0.2], "<pgd>": [0.3, 0.4]}
     found = evaluate.evaluate(logits_fn, X, Y, SUITE, eps=eps, key=jax.random.key(0))

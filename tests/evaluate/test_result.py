@@ -34,6 +34,7 @@ def found():
     return evaluate.evaluate(logits_fn, X, Y, SUITE, eps=EPS, bounds=BOUNDS, key=key)
 
 
+@pytest.mark.slow
 def test_the_classes_of_every_row_are_those_of_the_attack_itself(found):
     for e, eps in enumerate(EPS):
         x_adv = attacks.fgsm(logits_fn, X, Y, eps=eps, bounds=BOUNDS)

@@ -147,6 +147,7 @@ def test_a_folder_of_another_evaluation_is_refused(problem, tmp_path, change, me
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_the_folder_is_refused_in_one_line(problem, tmp_path):
     w, b, x, y = problem(9)
     run = partial(evaluate.evaluate_batches, model(w, b), attacks=SUITE, eps=EPS, key=KEY)

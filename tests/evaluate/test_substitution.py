@@ -58,6 +58,7 @@ def published(x, kernel, bias, *, rounds, eps, epochs, rate):
     return x, y, kernel, bias
 
 
+@pytest.mark.slow
 def test_a_linear_substitute_is_that_of_the_published_algorithm_and_asks_each_query_once():
     asked = []
 

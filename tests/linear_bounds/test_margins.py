@@ -209,6 +209,7 @@ def test_bounds_of_a_model_that_ignores_x_are_its_margins():
     np.testing.assert_allclose(found[1], [2, np.inf, 1])
 
 
+@pytest.mark.slow
 def test_margins_have_the_gradients_of_finite_differences():
     variables, logits = bounded_nets.built("relu")
     x = bounded_nets.images("relu")

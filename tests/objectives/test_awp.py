@@ -59,6 +59,7 @@ def test_awp_is_the_loss_and_its_gradient_at_perturbed_weights():
     np.testing.assert_allclose(gradient["bias"], errors.mean(axis=0), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_awp_crafts_once_at_the_unperturbed_weights():
     calls = []
 

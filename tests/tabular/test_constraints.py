@@ -35,6 +35,7 @@ def check_projection(seed):
     assert all(obeys(constraints, a, b) for a, b in zip(x, np.asarray(found), strict=True))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_valid_agrees_with_numpy_on_rows_that_break_some_rule(seed):

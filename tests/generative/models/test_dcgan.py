@@ -20,6 +20,7 @@ def initial():
     return models.init(MODEL, jax.random.key(1), X)
 
 
+@pytest.mark.slow
 def test_the_players_are_the_parts_of_the_parameters_and_of_the_statistics():
     assert initial()["params"].keys() == {"generator", "discriminator"}
     assert initial()["batch_stats"].keys() == {"generator", "discriminator"}

@@ -32,6 +32,7 @@ def test_the_net_is_its_features_then_its_classes(net, features, layer, read):
     assert variables["params"].keys() == {"classifier", "adversary"}
 
 
+@pytest.mark.slow
 def test_with_layer_0_the_adversary_reads_probabilities():
     apply, variables = built(generative.models.judged(features=(5,), layer=0, num_classes=3))
     assert variables["params"]["adversary"]["hidden1"]["kernel"].shape == (3, 100)

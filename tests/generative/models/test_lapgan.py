@@ -38,6 +38,7 @@ def test_each_level_has_two_players():
     assert initial()["params"].keys() == players
 
 
+@pytest.mark.slow
 def test_images_are_the_coarsest_ones_doubled_with_the_details_of_each_level():
     coarsest, low = band(2)
     assert coarsest.shape == (6, 2, 1, 1) and low is None

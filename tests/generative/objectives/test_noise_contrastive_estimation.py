@@ -53,6 +53,7 @@ def numpy_density(v, images, own):
     return np.prod(np.where(v[:, None] == 1, means, 1 - means), axis=2).mean(axis=1)
 
 
+@pytest.mark.slow
 def test_loss_and_gradient_are_those_of_numpy_and_of_finite_differences():
     apply, variables, batch = built(5)
     seen = []

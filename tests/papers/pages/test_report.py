@@ -85,6 +85,7 @@ def test_a_target_is_trained_compared_and_written(small):
     assert "quick" in training["command"] and training["learning"]["loss"]["epoch"] == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_files_hold_the_numbers_that_are_returned(small):
     folder, _, found = small
     written = folder / "results"

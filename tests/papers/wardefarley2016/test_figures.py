@@ -75,6 +75,7 @@ def test_directions_are_unit_vectors_and_orthogonal(plane):
     np.testing.assert_allclose((u1 * u2).sum(axis=1), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [church_window.fgsm_and_random, church_window.fgsm_and_gradient])
 def test_the_fgsm_direction_moves_each_pixel_as_fgsm_or_not_at_all(make):
     sparse = np.where(np.arange(12)[:, None] < 3, W, 0)

@@ -179,6 +179,7 @@ def test_a_changed_file_is_imported_again_before_the_next_run(folder):
     assert find("mine:four", field="f")() == 5
 
 
+@pytest.mark.slow
 def test_a_run_read_from_another_folder_names_the_missing_module(finished, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

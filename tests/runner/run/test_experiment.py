@@ -49,6 +49,7 @@ def test_test_variables_average_means_and_unbiased_variances_of_labeled_batches(
     jax.tree.map(np.testing.assert_array_equal, found["params"], variables["params"])
 
 
+@pytest.mark.slow
 def test_fewer_labels_than_a_batch_are_one_batch(dataset):
     config = ladder_document(data__num_labels=8)
     experiment = Experiment(config, dataset)

@@ -133,6 +133,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(whitened, tmp_pat
     assert again["replicas"] == result["replicas"] and again["evaluation"] == result["evaluation"]
 
 
+@pytest.mark.slow
 def test_a_loaded_model_uses_the_stored_arrays(whitened, tmp_path, digits):
     workdir, _, fitted = whitened
     other = tmp_path / "other"
@@ -413,6 +414,7 @@ def test_augmenting_inputs_that_are_not_images_is_refused(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_missing_source_and_one_with_other_inputs_are_refused(plain, whitened, tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         train.run(with_source(tmp_path / "nowhere"), tmp_path / "run")

@@ -177,6 +177,7 @@ def test_a_prepared_run_replays_what_was_checked_unless_someone_debugs(tmp_path)
         assert made() is None
 
 
+@pytest.mark.slow
 def test_a_restart_compiles_an_epoch_once(counted):
     program, traces = counted
     state = program.layout.place(program.layout.fetch(program.init()))

@@ -67,6 +67,7 @@ def test_loaded_variables_reproduce_the_logits_of_the_model(replicas):
     np.testing.assert_allclose(model.logits_fn(x), logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_load_all_equals_loading_the_replicas_one_by_one(replicas, monkeypatch):
     workdir, result = replicas
     one_by_one = [trained.load(workdir, replica=i) for i in range(len(result["replicas"]))]

@@ -193,12 +193,14 @@ def test_a_run_without_attacks_and_validation_has_a_result(tmp_path, capsys):
     assert [p.name for p in (tmp_path / "run" / "figures").iterdir()] == ["learning.png"]
 
 
+@pytest.mark.slow
 def test_errors_are_measured_at_the_interval_and_at_the_end(tmp_path, capsys):
     training.run(document(monitor_every=3), tmp_path / "run")
     measured = ["test_error" in line for line in metrics_of(tmp_path / "run", 0)]
     assert measured == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_labeled_rows_are_balanced_and_recorded(tmp_path, capsys, digits):
     result = training.run(document(data__num_labels=50, epochs=1), tmp_path / "run")
     assert result["data"]["sizes"] == {"train": 300, "valid": 100, "labeled": 50, "test": 200}
@@ -247,12 +249,14 @@ def test_a_run_restores_the_signal_handlers(tmp_path, capsys):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.slow
 def test_out_of_memory_is_reported_in_one_line(tmp_path, capsys):
     with pytest.raises(UserError, match=r"^out of memory \(.*\); reduce batch_size") as caught:
         training.run(document(model__features=(10**9,)), tmp_path / "run")
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_only_on_the_same_data(tmp_path, digits, monkeypatch):
     run = partial(training.run, document(epochs=1), tmp_path / "run")
     run()
