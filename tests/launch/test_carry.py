@@ -35,7 +35,7 @@ def archive(files, end=True):
 
 RUNS = {"runs/a/config.json": b"{}", "runs/a/metrics.jsonl": b"text" * 1000}
 WHOLE = archive(RUNS)
-PACKED = gzip.compress(WHOLE)
+PACKED = gzip.compress(WHOLE, mtime=0)  # Workers must collect equal names.
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ PACKED = gzip.compress(WHOLE)
         ("carry.tgz", b"text", "Not a gzipped file"),
         ("carry.tgz", PACKED[: len(PACKED) // 2], "ended before the end-of-stream marker"),
         ("carry.tgz", PACKED[:30] + b"x" * 30 + PACKED[60:], "decompressing"),
-        ("carry.tgz", gzip.compress(bytes(1_000_001)), "more than 1 MB"),
+        ("carry.tgz", gzip.compress(bytes(1_000_001), mtime=0), "more than 1 MB"),
         ("carry.tar", archive({"../../outside": b"x"}), "outside the destination"),
         ("carry.tar", archive({"thesis.txt": b"x"}), "it has thesis.txt"),
         ("carry.tar", archive({"runs/a/thesis.txt": b"x"}), "runs/a has no config.json"),
