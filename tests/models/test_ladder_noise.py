@@ -64,7 +64,6 @@ def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     assert np.abs(correlation).max() < 0.25
 
 
-@pytest.mark.slow
 def test_only_layers_with_noise_draw_it_and_as_beside_others(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((4, 6))
     of = lambda **settings: drawn(
@@ -75,6 +74,7 @@ def test_only_layers_with_noise_draw_it_and_as_beside_others(drawn):
         np.testing.assert_array_equal(noise, own)
 
 
+@pytest.mark.slow
 def test_the_noise_of_a_half_does_not_depend_on_the_other_half(drawn):
     variables, batch = in_float32(random_variables(), random_batch())
     apply, x = make_apply(), batch["x"]
