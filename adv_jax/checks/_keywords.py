@@ -52,19 +52,33 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
 def suggestion(found: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for our word or the nearest legal name, "" if none is near.
 
-    Of names in the same group, as "model.width" and "module:width", the last parts are compared.
+    Of a path, as "model.width" or "module:width", the last part counts: first our word for it in
+    the same group, then all of its names in other groups, then what is spelled almost so.
 
     >>> suggestion("nb_iter", ["num_steps", "eps"]), suggestion("epss", ["num_steps", "eps"])
     ("; did you mean 'num_steps'?", "; did you mean 'eps'?")
+    >>> suggestion("lr", ["epochs", "optimizer.learning_rate"])
+    "; did you mean 'optimizer.learning_rate'?"
     """
     names = list(legal)
-    group = found[: 1 + max(found.rfind("."), found.rfind(":"))]
+    group, last = _group_and_name(found)
     own = [name.removeprefix(group) for name in names if name.startswith(group)]
-    ours = [name for name in OTHER_NAMES.get(found.removeprefix(group), ()) if name in own]
-    near = ours or difflib.get_close_matches(found.removeprefix(group), own, n=1)
-    others = [name for name in names if not name.startswith(group)]
-    whole = [group + name for name in near] or difflib.get_close_matches(found, others, n=1)
-    return f"; did you mean {whole[0]!r}?" if whole else ""
+    others = [name for name in names if _group_and_name(name)[0] != group]
+    words = (*OTHER_NAMES.get(last, ()), last)
+    alike = [name for name in others if _group_and_name(name)[1] in words]
+    meant = (
+        [group + word for word in words if word in own][:1]
+        or alike
+        or [group + name for name in difflib.get_close_matches(last, own, n=1)]
+        or difflib.get_close_matches(found, others, n=1)
+    )
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+
+
+def _group_and_name(path: str) -> tuple[str, str]:
+    """Returns ("objective.attack.", "eps") of "objective.attack.eps"; a file has no group."""
+    cut = 0 if "/" in path else 1 + max(path.rfind("."), path.rfind(":"))
+    return path[:cut], path[cut:]
 
 
 def check_keywords(name: str, given: Iterable[str], signature: inspect.Signature) -> None:

@@ -129,9 +129,10 @@ def check_overrides(argv: list[str], config: ConfigDict) -> None:
     legal = _legal(document, strict=bool(overridden))
     for field in overridden:
         if not _is_legal(field, legal):
-            group = field.rpartition(".")[0]
-            beside = [name for name in {*legal, *FIELDS} if name.rpartition(".")[0] == group]
-            raise UserError(unknown("a field of --config", field, beside))
+            group, names = field.rpartition(".")[0], {*legal, *FIELDS}
+            beside = {name for name in names if name.rpartition(".")[0] == group}
+            elsewhere = sorted(names - beside - {group})
+            raise UserError(unknown("a field of --config", field, beside, elsewhere))
         if field in values and (parameter := legal.get(field) or _NO_TEXTS.get(field)):
             with config.ignore_type():
                 config.update_from_flattened_dict({field: typed(values[field], parameter)})

@@ -112,8 +112,14 @@ def import_paths(config: Mapping[str, Any]) -> dict[str, str]:
     return {path: name for path, name in names.items() if is_import_path(name)}
 
 
-def unknown(field: str, found: object, legal: Iterable[str]) -> str:
+def unknown(field: str, found: object, legal: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
     """Returns the message for an unknown name, with the nearest legal one.
+
+    Args:
+      field: what has the name.
+      found: the unknown name.
+      legal: the names to list.
+      elsewhere: names of other groups, which may be suggested too.
 
     >>> unknown("model.name", "mpl", ["mlp", "lenet"])
     "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
@@ -123,5 +129,5 @@ def unknown(field: str, found: object, legal: Iterable[str]) -> str:
     legal = sorted(legal)
     if not legal:
         return f"{field} must be left out, got {found!r}"
-    near = suggestion(str(found), legal)
+    near = suggestion(str(found), [*legal, *elsewhere])
     return f"{field} must be one of {', '.join(legal)}, got {found!r}{near}"

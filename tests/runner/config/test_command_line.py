@@ -226,6 +226,9 @@ def test_optional_fields_of_the_named_functions_can_be_set(monkeypatch):
         ),
         ("data.mirorr=True", "got 'data.mirorr'; did you mean 'data.mirror'?"),
         ("monitor_trian=True", "got 'monitor_trian'; did you mean 'monitor_train'?"),
+        ("source=files", "got 'source'; did you mean 'data.source'?"),
+        ("lr=.1", "got 'lr'; did you mean 'optimizer.learning_rate'?"),
+        ("seeds=3", "got 'seeds'; did you mean 'replicas.seeds'?"),
         ("model.name=mpl", "model.name must be one of adversarial_autoencoder, "),
     ],
 )
@@ -315,10 +318,18 @@ def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):
         ("model.zzz", ["model.width", "model.depth"], None),
         ("objective.attack.epsilon", ["objective.attack.eps"], "objective.attack.eps"),
         ("modle.width", ["model.width", "model.depth"], "model.width"),
+        ("epoch", ["epochs", "plan.eps"], "epochs"),
+        ("lr", ["epochs", "optimizer.learning_rate"], "optimizer.learning_rate"),
+        ("data_dir", ["epochs", "data.dir"], "data.dir"),
     ],
 )
 def test_the_last_part_of_a_name_must_be_near_for_a_suggestion(found, legal, meant):
     assert suggestion(found, legal) == ("" if meant is None else f"; did you mean {meant!r}?")
+
+
+def test_a_name_of_several_groups_suggests_all_of_them():
+    found = suggestion("eps", ["epochs", "attack.eps", "optimizer.eps"])
+    assert found == "; did you mean 'attack.eps' or 'optimizer.eps'?"
 
 
 def test_a_flagfile_that_cannot_be_read_ends_the_command_in_one_line(monkeypatch, tmp_path):
