@@ -1,7 +1,6 @@
 """Evaluates trained models and writes JSON, CSV and figures."""
 
 import csv
-import inspect
 import io
 import os
 import sys
@@ -9,60 +8,27 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from adv_jax import attacks, evaluate
-from adv_jax.checks import suggestion
-from adv_jax.data import Dataset
+from adv_jax import evaluate
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.transferring import transferred_rows
-from adv_jax.random import row_keys
-from adv_jax.runner.config.binding import ATTACK, bind, named
-from adv_jax.runner.config.document import is_import_path
-from adv_jax.runner.host.processes import from_first, gather_rows, is_first, own_computation, shares
+from adv_jax.runner.host.processes import gather_rows, is_first, own_computation
 from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table
+from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
-from adv_jax.runner.store.result import provenance
-from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import is_finished, json_bytes, read_config
 from adv_jax.runner.store.writing import check_writable, write_file
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
-Document = dict[str, Any]
 _MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
-
-
-class Task(NamedTuple):
-    """The examples and attacks that all models are evaluated on.
-
-    Attributes:
-      x, y: the examples of this process.
-      shares: the examples of each process.
-      inputs, labels: those of all examples.
-      attacks: name -> attack.
-      eps: sizes of the attacks.
-      bounds: (lo, hi) of the perturbed examples, or None.
-      options: batch_size and the keys of the examples of this process.
-      settings: entries for the JSON documents.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    shares: Sequence[range]
-    inputs: np.ndarray
-    labels: np.ndarray
-    attacks: dict[str, Attack]
-    eps: Sequence[float]
-    bounds: Bounds | None
-    options: dict[str, Any]
-    settings: Document
 
 
 def run(
@@ -120,18 +86,17 @@ def run(
         for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
-        dataset = _common_data(models)
-        limits: Any = dataset.bounds if bounds == "data" else bounds
-        task = _task(
-            dataset,
-            _attacks(attack_names, norm=norm, bounds=limits),
+        task = common_task(
+            models,
+            attack_names,
+            norm=norm,
             eps=eps,
-            bounds=limits,
+            bounds=bounds,
             num_examples=num_examples,
             batch_size=batch_size,
             seed=seed,
         )
-    _check_same(models)
+    check_same(models)
     files: Files = {}
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
         if not is_finished(Path(workdir)):
@@ -184,103 +149,6 @@ def _check_report(report: str | None, names: Sequence[str]) -> None:
         raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
     if report is not None and Path(report).is_dir():
         raise UserError(f"report must be a file, got the folder {report}")
-
-
-def _task(
-    dataset: Dataset,
-    suite: dict[str, Attack],
-    *,
-    eps: Sequence[float],
-    bounds: Bounds | None,
-    num_examples: int | None,
-    batch_size: int,
-    seed: int,
-) -> Task:
-    """Returns the examples of this process, and what else all models are evaluated with.
-
-    Raises:
-      UserError: the test set has fewer examples, or there are more processes than examples.
-    """
-    x, y = dataset.test
-    count = len(y) if num_examples is None else num_examples
-    if not 1 <= count <= len(y):
-        raise UserError(
-            f"num_examples must be 1 to {len(y)}, the size of the test set, got {count}"
-        )
-    divided = shares(count, jax.process_count())
-    mine = slice(divided[jax.process_index()].start, divided[jax.process_index()].stop)
-    keys = row_keys(jax.random.key(seed), count)[mine]
-    return Task(
-        x[mine],
-        y[mine],
-        divided,
-        x[:count],
-        y[:count],
-        suite,
-        eps,
-        bounds,
-        {"batch_size": batch_size, "key": keys},
-        {"examples": count, "bounds": bounds, "evaluation_seed": seed, **provenance()},
-    )
-
-
-def _common_data(models: Mapping[str, Trained]) -> Dataset:
-    """Returns the data set that all models share.
-
-    Raises:
-      UserError: a model has no classes, or the data sets or their preprocessing differ.
-    """
-    for name, its in models.items():
-        if its.predicts == "loss":
-            raise UserError(f"workdir must be runs of models with classes, got {name}")
-    (first, model), *others = models.items()
-    for name, other in others:
-        if other.dataset.sha256 != model.dataset.sha256:
-            raise UserError(f"workdir must be runs on the same data, got {first} and {name}")
-        if other.about["preprocess"] != model.about["preprocess"]:
-            raise UserError(
-                f"workdir must be runs with the same data.preprocess, got {first} and {name}"
-            )
-    return model.dataset
-
-
-def _check_same(models: Mapping[str, Trained]) -> None:
-    """Checks that all processes have the same models and data. Collective.
-
-    Raises:
-      UserError: they differ, as in folders that the processes do not share.
-    """
-    if jax.process_count() == 1:
-        return
-    own = digest({name: (its.variables, its.dataset.test) for name, its in models.items()})
-    first = from_first(np.frombuffer(bytes.fromhex(own), np.uint8)).tobytes().hex()
-    with own_computation():
-        if own != first:
-            raise UserError(
-                "workdir must be the same runs on the same data for all processes, got "
-                f"{', '.join(models)} with other weights or data than the first process has"
-            )
-
-
-def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
-    """Returns name -> attack, with the size left unset.
-
-    Raises:
-      UserError: a name is unknown, or its attack needs more settings.
-    """
-    chosen: dict[str, Attack] = {}
-    for name in names:
-        if name not in attacks.__all__ and not is_import_path(name):
-            legal = f"attacks must be among {', '.join(attacks.__all__)}"
-            raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
-        function = named({"name": name}, attacks, field="attacks", call=ATTACK)
-        parameters = inspect.signature(function).parameters
-        settings = {"norm": norm, "bounds": bounds}
-        settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
-        given = {k: v for k, v in settings.items() if v is not None and k in parameters}
-        spec = {"name": name, **given}
-        chosen[name] = bind(spec, attacks, field=name, free=evaluate.SCALES, call=ATTACK)
-    return chosen
 
 
 def _evaluation_files(
