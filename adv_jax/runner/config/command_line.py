@@ -15,6 +15,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
+from adv_jax.checks import suggestion
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
 from adv_jax.runner.config.fields import FIELDS, TEXTS, TYPE_NAMES
@@ -24,6 +25,7 @@ from adv_jax.types import UserError
 
 # The fields of no function that take no text, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
+_UNREAD = re.compile(r"flag --config\.([\w.]+)=(.*?): ")  # The message of a value of another type.
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
 
 
@@ -181,26 +183,43 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         return f"{path} must import adv_jax.configs.common, got configs.common, its name in a clone"
     if "Traceback (most recent call last):" in lines:
         return lines[-1].partition(": ")[2]
-    unread = re.match(r"flag --config\.([\w.]+)=(.*?): ", lines[0])
-    if unread or isinstance(error, AttributeError | KeyError | TypeError):
+    of_flag = isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in lines[0]
+    of_field = isinstance(error, AttributeError | KeyError | TypeError)
+    if of_flag or of_field or _UNREAD.match(lines[0]):
         make = runpy.run_path(path).get("get_config")
         if make is None:
             return f"{path} must define get_config, a function that returns a config, got none"
         document = (make(mode) if mode else make()).to_dict()
-        values = dict(leaves(document))
-        if unread:
-            field, value = unread.groups()
-            kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
-            return f"--config.{field} must be {kind}, got {value!r}"
-        overridden = _overridden(argv)
-        with suppress(KeyError, TypeError):  # A part may not exist.
-            names = {field: name for field, name in overridden.items() if field.endswith(".name")}
-            document = with_values(document, names)
-        legal = {**_legal(document, strict=False), **values}
-        for field in overridden:
-            if not _is_legal(field, legal):
-                return unknown("a field of --config", field, values)
+        return _explain_field(argv, lines[0], document, flag=error.flagname if of_flag else None)
     return lines[0]
+
+
+def _explain_field(
+    argv: list[str], message: str, document: Mapping[str, Any], *, flag: str | None
+) -> str:
+    """Explains in one line why the overrides of a config are invalid.
+
+    Args:
+      message: the first line of the error that parsing raised.
+      document: the config without the overrides.
+      flag: the name of a flag that does not exist, if that was the error.
+    """
+    values = dict(leaves(document))
+    if unread := _UNREAD.match(message):
+        field, value = unread.groups()
+        kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
+        return f"--config.{field} must be {kind}, got {value!r}"
+    overridden = _overridden(argv)
+    with suppress(KeyError, TypeError):  # A part may not exist.
+        names = {field: name for field, name in overridden.items() if field.endswith(".name")}
+        document = with_values(document, names)
+    legal = {**_legal(document, strict=False), **values}
+    if flag is not None:
+        return message + suggestion(flag, sorted(f"config.{field}" for field in {*legal, *FIELDS}))
+    for field in overridden:
+        if not _is_legal(field, legal):
+            return unknown("a field of --config", field, values)
+    return message
 
 
 def _with_flagfiles(argv: list[str]) -> list[str]:

@@ -111,6 +111,20 @@ def test_an_unknown_field_is_refused_with_the_nearest_one(
     )
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--epochs=3", "'epochs'; did you mean 'config.epochs'?"),
+        ("--seeds=3", "'seeds'; did you mean 'config.replicas.seeds'?"),
+        ("--confi=3", "'confi'. Did you mean: config ?"),
+        ("--zzz=3", "'zzz'"),
+    ],
+)
+def test_a_field_that_is_given_as_a_flag_is_found_in_the_config(folder, monkeypatch, flag, said):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", flag)
+    assert message == f"Unknown command line flag {said}"
+
+
 def test_suggested_fields_depend_on_the_chosen_mode(folder, monkeypatch):
     wrong = "--config.only_quik=3"
     quick = explained(monkeypatch, "--config=configs/ladder_mnist.py:quick", wrong)
