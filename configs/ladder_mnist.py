@@ -146,7 +146,9 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     c.objective = ladder_objective(WEIGHTS[labels][options.training])
     if options.table == 7:
-        c.objective.gradient_pass = "clean"  # Of the two, it leaves the printed error; see the guide.
+        c.objective.gradient_pass = (
+            "clean"  # Of the two, it leaves the printed error; see the guide.
+        )
     _add_noise(c, "attack", options.noise, options.tau)
     _add_noise(c, "unlabeled_attack", options.unlabeled_noise, options.unlabeled_tau)
     if options.attacked == "all":

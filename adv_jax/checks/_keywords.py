@@ -53,7 +53,7 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     """Returns "; did you mean 'x'?" for our word or the nearest legal name, "" if none is near.
 
     Of a path, as "model.width" or "module:width", the last part counts: first our word for it in
-    the same group, then all of its names in other groups, then what is spelled almost so.
+    the same group, then in groups below, then in all others, then what is spelled almost so.
 
     >>> suggestion("nb_iter", ["num_steps", "eps"]), suggestion("epss", ["num_steps", "eps"])
     ("; did you mean 'num_steps'?", "; did you mean 'eps'?")
@@ -68,6 +68,7 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     alike = [name for name in others if _group_and_name(name)[1] in words]
     meant = (
         [group + word for word in words if word in own][:1]
+        or (group and [name for name in alike if name.startswith(group)])
         or alike
         or [group + name for name in difflib.get_close_matches(last, own, n=1)]
         or difflib.get_close_matches(found, others, n=1)

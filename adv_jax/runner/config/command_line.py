@@ -208,7 +208,9 @@ def _explain_field(
     if unread := _UNREAD.match(message):
         field, value = unread.groups()
         kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
-        return f"--config.{field} must be {kind}, got {value!r}"
+        name = f"{field}.name"
+        near = f"; did you mean {name!r}?" if name in values else ""
+        return f"--config.{field} must be {kind}, got {value!r}{near}"
     overridden = _overridden(argv)
     with suppress(KeyError, TypeError):  # A part may not exist.
         names = {field: name for field, name in overridden.items() if field.endswith(".name")}

@@ -150,6 +150,12 @@ def test_a_value_of_another_type_is_refused_with_the_field(folder, monkeypatch, 
     assert message == said
 
 
+def test_a_part_that_is_set_to_a_name_is_told_the_field_of_its_name(monkeypatch):
+    override = "--config.model=lenet"
+    message = explained(monkeypatch, "--config=configs/quickstart.py:quick", override)
+    assert message == "--config.model must be a dict, got 'lenet'; did you mean 'model.name'?"
+
+
 def test_an_error_without_a_config_keeps_its_message(folder, monkeypatch):
     missing = UserError("--config must be a name")
     assert explain_flags(["prog", "--workdir=x"], missing) == str(missing)
@@ -344,6 +350,11 @@ def test_the_last_part_of_a_name_must_be_near_for_a_suggestion(found, legal, mea
 def test_a_name_of_several_groups_suggests_all_of_them():
     found = suggestion("eps", ["epochs", "attack.eps", "optimizer.eps"])
     assert found == "; did you mean 'attack.eps' or 'optimizer.eps'?"
+
+
+def test_a_name_of_a_group_below_is_the_one_suggested():
+    legal = ["evaluation.eps", "objective.attack.eps", "objective.name"]
+    assert suggestion("objective.eps", legal) == "; did you mean 'objective.attack.eps'?"
 
 
 def test_a_flagfile_that_cannot_be_read_ends_the_command_in_one_line(monkeypatch, tmp_path):
