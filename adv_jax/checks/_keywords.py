@@ -65,7 +65,8 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     own = [name.removeprefix(group) for name in names if name.startswith(group)]
     others = [name for name in names if _group_and_name(name)[0] != group]
     words = (*OTHER_NAMES.get(last, ()), last)
-    alike = [name for name in others if _group_and_name(name)[1] in words]
+    is_field = not {":", "/"} & set(found)  # Two modules, files or topologies may share an ending.
+    alike = [name for name in others if is_field and _group_and_name(name)[1] in words]
     meant = (
         [group + word for word in words if word in own][:1]
         or (group and [name for name in alike if name.startswith(group)])
@@ -77,8 +78,8 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
 
 
 def _group_and_name(path: str) -> tuple[str, str]:
-    """Returns ("objective.attack.", "eps") of "objective.attack.eps"; a file has no group."""
-    cut = 0 if "/" in path else 1 + max(path.rfind("."), path.rfind(":"))
+    """Returns ("objective.attack.", "eps") of "objective.attack.eps"."""
+    cut = 1 + max(path.rfind("."), path.rfind(":"))
     return path[:cut], path[cut:]
 
 
