@@ -1,4 +1,4 @@
-"""Fully connected ladder network on MNIST with adversarial noise ([maronas2016], Tables 1 to 24).
+"""Fully connected ladder on MNIST, adversarial noise ([maronas2016], Tables 1, 4 to 14, 17 to 24).
 
 Run:    python -m adv_jax.main --config=configs/ladder_mnist.py
         python -m adv_jax.main --config=configs/ladder_mnist.py:labels=100,noise=sgn
@@ -146,9 +146,8 @@ def get_config(mode: str = "paper") -> ConfigDict:
     }
     c.objective = ladder_objective(WEIGHTS[labels][options.training])
     if options.table == 7:
-        c.objective.gradient_pass = (
-            "clean"  # Of the two, it leaves the printed error; see the guide.
-        )
+        # Of the two passes, the one that leaves the printed error; see the guide.
+        c.objective.gradient_pass = "clean"
     _add_noise(c, "attack", options.noise, options.tau)
     _add_noise(c, "unlabeled_attack", options.unlabeled_noise, options.unlabeled_tau)
     if options.attacked == "all":
