@@ -180,13 +180,13 @@ class Campaign:
         return len(replicas(training.config)) * each
 
     @property
-    def _speeds(self) -> dict[str, float]:
+    def _speeds(self) -> dict[hours.Steps, float]:
         """The seconds of an epoch of one replica: as timed on this kind of device, else guessed."""
         return self._guessed | self._timed
 
     def _is_timed(self, training: Training) -> bool:
         """Returns whether such an epoch has been timed on this kind of device."""
-        return hours.same_steps(training.config) in self._timed
+        return hours.steps(training.config) in self._timed
 
     def _candidates(self, ends: float) -> Iterator[Training]:
         """Yields what may be trained next, the best first, if an epoch fits the time.

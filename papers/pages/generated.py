@@ -130,9 +130,9 @@ def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
         "Targets of `launch.reproduce` that lack runs of the paper's length or some of its seeds, "
         "the budget of what is stored, and the hours of the missing trainings, one after another, "
         "on the CPU of stored runs. Runs that may stop early are counted with all their "
-        "epochs. A ~ marks a rough guess: an epoch's time is that of other models or objectives of "
-        "the config, which may take many times as long. A training that two targets lack counts "
-        "in both.\n",
+        "epochs. A ~ marks a rough guess: an epoch's time is that of the most similar stored runs "
+        "of the config, some of them on other devices and scaled, and may be far from the truth. "
+        "A training that two targets lack counts in both.\n",
         markdown(["target", "stored", "hours"], map(_missing, missing)),
     ]
     return "\n".join(parts)

@@ -1,9 +1,9 @@
 """Estimates the hours of trainings that no result has in full.
 
 An epoch takes as long as in stored runs on that device of the same steps: config, model, objective,
-batch size and data. Without one, the median of all such runs of the config is a rough guess. Runs
-that may stop early are counted with all their epochs; what follows a training, such as an attack,
-is not counted.
+batch size and data. Without one, a rough guess comes from runs on other devices, scaled, and from
+those of the same config that differ in the fewest fields of these. Runs that may stop early are
+counted with all their epochs; what follows a training, such as an attack, is not counted.
 """
 
 import json
@@ -11,6 +11,8 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict
 
 from adv_jax.runner.config.replicas import replicas
 from papers.running.budget import BUDGETS, PAPER
@@ -22,6 +24,19 @@ Json = Mapping[str, Any]
 CPU = "cpu"  # as JAX calls the device
 
 
+class Steps(NamedTuple):
+    """What decides the time of an epoch, whatever the source of the data.
+
+    Attributes:
+      experiment: the config's name.
+      fields: the path of each other field and its value, as JSON; none for a single run, whose
+        result has no config.
+    """
+
+    experiment: str
+    fields: frozenset[tuple[str, str]] = frozenset()
+
+
 class Missing(NamedTuple):
     """What a target lacks.
 
@@ -29,7 +44,7 @@ class Missing(NamedTuple):
       target: its name.
       stored: the budget of its result; None without a result.
       hours: of the missing runs, one after another; None if no run of a config is stored.
-      is_rough: whether an epoch's time is of other steps.
+      is_rough: whether an epoch's time is of other steps or devices.
     """
 
     target: str
@@ -40,15 +55,15 @@ class Missing(NamedTuple):
 
 def missing(targets: Iterable[Target], results: Results) -> Iterator[Missing]:
     """Yields each target whose runs are not all stored in full, with the hours of the rest."""
-    timed, full = speeds(results, CPU), _full(results)
+    timed, guessed, full = speeds(results, CPU), speeds_or_guesses(results, CPU), _full(results)
     budgets = {one["target"]: one["budget"] for one in results.targets.values()}
     for target in targets:
         trainings = plan(target, BUDGETS[PAPER], runs="runs", data={})
         counts = {key: _epochs(training, full.get(key, 0)) for key, training in trainings.items()}
         configs = {key: trainings[key].config for key, epochs in counts.items() if epochs}
         if configs:
-            seconds = sum(counts[key] * speed(config, timed) for key, config in configs.items())
-            is_rough = any(same_steps(config) not in timed for config in configs.values())
+            seconds = sum(counts[key] * speed(config, guessed) for key, config in configs.items())
+            is_rough = any(steps(config) not in timed for config in configs.values())
             hours = None if math.isnan(seconds) else seconds / 3600
             yield Missing(target.name, budgets.get(target.name), hours, is_rough)
 
@@ -68,39 +83,49 @@ def _epochs(training: Training, stored: int) -> int:
     return max(len(replicas(training.config)) - stored, 0) * training.config["epochs"]
 
 
-def speed(config: Json, timed: Mapping[str, float]) -> float:
-    """Returns the seconds of an epoch of one replica; NaN if they are not known."""
-    return timed.get(same_steps(config), timed.get(config["experiment"], math.nan))
+def speed(config: Json, timed: Mapping[Steps, float]) -> float:
+    """Returns the seconds of an epoch of one replica; NaN if no run of the config is timed.
+
+    Of runs with other steps, the median of those that differ in the fewest fields counts.
+    """
+    wanted = steps(config)
+    known = [found for found in timed if found.experiment == wanted.experiment]
+    if not known:
+        return math.nan
+    differing = {found: len(found.fields ^ wanted.fields) for found in known}
+    fewest = min(differing.values())
+    return statistics.median(timed[found] for found in known if differing[found] == fewest)
 
 
-def same_steps(config: Json) -> str:
-    """Returns a name that runs with the same steps share, whatever the source of their data."""
-    parts = [config[name] for name in ("experiment", "model", "objective", "batch_size")]
-    data = {name: value for name, value in config["data"].items() if name not in ("source", "dir")}
-    return json.dumps([*parts, data], sort_keys=True, default=list)
+def steps(config: Json) -> Steps:
+    """Returns the steps of a run of this config."""
+    parts = {name: config[name] for name in ("model", "objective", "batch_size", "data")}
+    fields = flatten_dict(parts, sep=".")
+    values = {name: json.dumps(value) for name, value in fields.items()}
+    for name in ("data.source", "data.dir"):
+        values.pop(name, None)
+    return Steps(config["experiment"], frozenset(values.items()))
 
 
-def speeds(results: Results, device: str) -> dict[str, float]:
-    """Returns the median seconds of an epoch of one replica, by experiment and by `same_steps`.
+def speeds(results: Results, device: str) -> dict[Steps, float]:
+    """Returns the median seconds of an epoch of one replica, by steps.
 
     Runs on other devices and those on embedded samples, which have shorter epochs, do not count,
     and a training that several targets share counts once.
     """
-    timed: dict[Any, tuple[Json, tuple[str, ...], int]] = {}
+    timed: dict[Any, tuple[Json, Steps, int]] = {}
     for document in results.targets.values():
         for key, run in document["trainings"].items():
-            names = (run["experiment"], same_steps(run["config"]))
-            timed[key, run.get("seconds")] = run, names, sum(run["epochs"])
+            timed[key, run.get("seconds")] = run, steps(run["config"]), sum(run["epochs"])
     for path, run in results.runs.items():
         epochs = sum(replica["epochs"] for replica in run["replicas"])
-        timed[path, run["seconds"]] = run, (run["experiment"],), epochs
-    found: dict[str, list[float]] = {}
-    for run, names, epochs in timed.values():
+        timed[path, run["seconds"]] = run, Steps(run["experiment"]), epochs
+    found: dict[Steps, list[float]] = {}
+    for run, its_steps, epochs in timed.values():
         is_small = run["data"]["source"] == "embedded"
         if epochs and run.get("seconds") and run["device"] == device and not is_small:
-            for name in names:
-                found.setdefault(name, []).append(run["seconds"] / epochs)
-    return {name: statistics.median(values) for name, values in found.items()}
+            found.setdefault(its_steps, []).append(run["seconds"] / epochs)
+    return {its_steps: statistics.median(values) for its_steps, values in found.items()}
 
 
 def devices(results: Results) -> list[str]:
@@ -110,7 +135,7 @@ def devices(results: Results) -> list[str]:
     return sorted(names, key=lambda name: (name != CPU, name))
 
 
-def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
+def speeds_or_guesses(results: Results, device: str) -> dict[Steps, float]:
     """Returns `speeds` on a device, and guesses for steps that only other devices have timed.
 
     A guess is the time on the other device, times the median ratio of the steps that both have
@@ -121,7 +146,7 @@ def speeds_or_guesses(results: Results, device: str) -> dict[str, float]:
     cpu_last = sorted(devices(results), key=lambda name: name == CPU)
     for other in (name for name in cpu_last if name != device):
         timed = speeds(results, other)
-        ratios = [found[name] / seconds for name, seconds in timed.items() if name in found]
+        ratios = [found[each] / seconds for each, seconds in timed.items() if each in found]
         ratio = statistics.median(ratios) if ratios else 1.0
-        found = {name: ratio * seconds for name, seconds in timed.items()} | found
+        found = {each: ratio * seconds for each, seconds in timed.items()} | found
     return found

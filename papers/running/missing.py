@@ -1,7 +1,7 @@
 """Plans the trainings that the stored results lack in full, the most verdicts per second first."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,8 +66,10 @@ def lacks(
             continue
         kept = _kept(target, trainings, documents)
         needed = {key: one for key, one in trainings.items() if key not in kept}
-        judged = [*own, *results.of_runs.get(target.paper, ())]
-        found.append(Lack(target, needed, kept, _open_verdicts(target, trainings, judged)))
+        of_paper = [one for one in documents if one["paper"] == target.paper]
+        of_runs = results.of_runs.get(target.paper, ())
+        decided = _decided("rows", [*of_paper, *of_runs]) | _decided("claims", [*own, *of_runs])
+        found.append(Lack(target, needed, kept, _open_verdicts(target, trainings, decided)))
     return found
 
 
@@ -98,7 +100,7 @@ def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> l
     return ordered
 
 
-def seconds_left(training: Training, timed: Mapping[str, float]) -> float:
+def seconds_left(training: Training, timed: Mapping[hours.Steps, float]) -> float:
     """Returns the seconds that the rest of a training takes; NaN if an epoch's time is not known.
 
     timed: seconds of an epoch of one replica, as of `hours.speeds`.
@@ -108,8 +110,8 @@ def seconds_left(training: Training, timed: Mapping[str, float]) -> float:
     return epochs * hours.speed(training.config, timed) if epochs else 0.0
 
 
-def measured(trainings: Iterable[Training], device: str) -> dict[str, float]:
-    """Returns the seconds of an epoch of one replica in workdirs, by `hours.same_steps`.
+def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, float]:
+    """Returns the seconds of an epoch of one replica in workdirs, by its steps.
 
     device: as JAX names its kind; an epoch on another one does not count.
     """
@@ -120,7 +122,7 @@ def measured(trainings: Iterable[Training], device: str) -> dict[str, float]:
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
                 each = saved["epoch_seconds"] / len(replicas(training.config))
-                found[hours.same_steps(training.config)] = each
+                found[hours.steps(training.config)] = each
         except (UserError, KeyError):  # None, of several processes, of older versions, or replaced.
             continue
     return found
@@ -138,25 +140,27 @@ def _is_full(document: Json, trainings: Mapping[str, Training]) -> bool:
     )
 
 
+def _decided(part: str, documents: Iterable[Json]) -> set[str]:
+    """Returns the names of the numbers ("rows") or "claims" that full results decide."""
+    return {
+        one.get("id") or one.get("text")
+        for document in documents
+        if document["budget"] == PAPER and not document.get("another_way")
+        for one in document[part]
+        if one["verdict"] not in (None, UNCLEAR)
+    }
+
+
 def _open_verdicts(
-    target: Target, trainings: Mapping[str, Training], documents: Sequence[Json]
+    target: Target, trainings: Mapping[str, Training], decided: Collection[str]
 ) -> int:
-    """Returns the number of a target's numbers and claims that no document decides.
+    """Returns the number of a target's numbers and claims that are not decided.
 
     Claims with fewer seeds than they need do not count.
-
-    documents: of the target and of the paper's single runs.
     """
     seeds = {
         row.label: len({one.seed for one in replicas(trainings[row.run.key].config)})
         for row in target.rows
-    }
-    decided = {
-        one.get("id") or one.get("text")
-        for document in documents
-        if document["budget"] == PAPER and not document.get("another_way")
-        for one in (*document["rows"], *document["claims"])
-        if one["verdict"] not in (None, UNCLEAR)
     }
     numbers = [row.paper for row in target.rows if None not in (row.paper, row.tolerance)]
     claims = [

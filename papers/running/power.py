@@ -41,11 +41,11 @@ class Rate(NamedTuple):
 
     Attributes:
       timed: `hours.speeds_or_guesses`.
-      measured: names of steps that the device has timed itself.
+      measured: the steps that the device has timed itself.
     """
 
-    timed: Mapping[str, float]
-    measured: Collection[str]
+    timed: Mapping[hours.Steps, float]
+    measured: Collection[hours.Steps]
 
 
 class Cost(NamedTuple):
@@ -218,7 +218,7 @@ def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | 
         num_runs = training["replicas"] / len(training["seeds"])
         if key not in sources:
             num_runs = min(num_runs, sum(row["training"] == key for row in rows))
-        steps = hours.same_steps(training["config"])
+        steps = hours.steps(training["config"])
         if steps not in rate.timed:
             return None
         seconds = cost.seconds + num_runs * epochs * rate.timed[steps]

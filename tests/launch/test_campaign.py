@@ -19,7 +19,7 @@ from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings
 from papers.running import hours
 from papers.running.budget import BUDGETS
-from papers.running.hours import same_steps
+from papers.running.hours import steps
 from papers.running.target import Below, Row, Run, Target
 from papers.running.trainings import plan, saved_epochs, state
 
@@ -32,7 +32,6 @@ TINY = {
 }
 SHORT = Run("quickstart", "quick", TINY | {"epochs": 2})
 LONG = Run("quickstart", "quick", TINY | {"epochs": 6})
-WIDE = Run("quickstart", "quick", TINY | {"epochs": 2, "model.features": (9,)})
 
 
 def target(name, *runs, claims=0):
@@ -278,12 +277,13 @@ def test_a_damaged_record_of_times_is_named(tmp_path, content):
 
 def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, monkeypatch):
     """An epoch of three replicas takes 150 s by a guess, and 3 s on this device."""
-    unknown = target("unknown", WIDE, claims=1)
-    short, long, wide = (trainings(one, tmp_path)[0] for one in (SHORTER, LONGER, unknown))
+    elsewhere = Run("mlp_mnist", "quick", {"data.source": "embedded", "replicas.seeds": 3})
+    unknown = target("unknown", elsewhere, claims=1)
+    short, long, new = (trainings(one, tmp_path)[0] for one in (SHORTER, LONGER, unknown))
     other = target("other", SHORT._replace(values=SHORT.values | {"batch_size": 250}), claims=1)
     (small,) = trainings(other, tmp_path)
-    guesses = {same_steps(small.config): 50.0, same_steps(short.config): 1.0}
-    monkeypatch.setattr(hours, "speeds", lambda *_: {same_steps(short.config): 1.0})
+    guesses = {steps(small.config): 50.0, steps(short.config): 1.0}
+    monkeypatch.setattr(hours, "speeds", lambda *_: {steps(short.config): 1.0})
     monkeypatch.setattr(hours, "speeds_or_guesses", lambda *_: guesses)
     campaign = Campaign([LONGER, other, SHORTER, unknown], settings(tmp_path))
 
@@ -291,9 +291,9 @@ def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, mo
         found = campaign._candidates(time.monotonic() + seconds)
         return list(dict.fromkeys(training.workdir for training in found))
 
-    one_day = [wide.workdir, short.workdir, long.workdir, small.workdir]
+    one_day = [new.workdir, short.workdir, long.workdir, small.workdir]
     assert first_seen(86400) == one_day and first_seen(60) == one_day
-    assert first_seen(2) == [wide.workdir, small.workdir]
+    assert first_seen(2) == [new.workdir, small.workdir]
 
 
 def test_a_training_of_a_call_that_was_killed_is_taken_over(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from adv_jax.runner.store.workdir import as_json
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
-from papers.running.hours import same_steps, speeds_or_guesses
+from papers.running.hours import Steps, speeds_or_guesses, steps
 from papers.running.missing import in_order, lacks, measured, seconds_left
 from papers.running.stored import Results
 from papers.running.target import Below, Measure, Row, Run, Target
@@ -22,6 +22,7 @@ SEEDS = {"replicas.seeds": 3, "evaluation.eps": (0.0, 0.25)}
 PLAIN = Run("rules_mnist", "", SEEDS)
 OTHER = Run("rules_mnist", "optimizer=adam", SEEDS)
 ONE_SEED = Run("rules_mnist", "optimizer=adam", SEEDS | {"replicas.seeds": 1})
+NUMBER = "wardefarley2016.table1_1.maxout_to_nn"
 GAIN = Below("it helps", "other", "plain")
 
 
@@ -45,6 +46,7 @@ def document(one, *, budget="paper", values=None, **changes):
     )
     entry = {"versions": provenance()["versions"], "device": "cpu", "seconds": 90} | changes
     return {
+        "paper": one.paper,
         "target": one.name,
         "budget": budget,
         "rows": [
@@ -157,7 +159,7 @@ def test_targets_of_unknown_time_come_last_in_the_order_of_the_works():
 
 def test_the_time_left_is_that_of_the_epochs_of_all_replicas(tmp_path):
     (training,) = plan(BASE, PAPER, runs=tmp_path, data={}).values()
-    assert seconds_left(training, {"rules_mnist": 2.0}) == 2 * 3 * training.config["epochs"]
+    assert seconds_left(training, {Steps("rules_mnist"): 2.0}) == 2 * 3 * training.config["epochs"]
     assert math.isnan(seconds_left(training, {}))
     finish(training, lambda replica, eps: 0.01)
     assert seconds_left(training, {}) == 0
@@ -165,21 +167,32 @@ def test_the_time_left_is_that_of_the_epochs_of_all_replicas(tmp_path):
 
 def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed():
     def timed(one, device, seconds):
-        entry = {"device": device, "seconds": seconds, "epochs": [30], "experiment": "x"}
-        stored = document(one, **entry, data={"source": "files"})
-        for key in stored["trainings"]:
-            stored["trainings"][key]["experiment"] = key
-        return stored
+        found = {"device": device, "seconds": seconds, "epochs": [30], "data": {"source": "files"}}
+        return document(one, **found)
 
-    squared = Run("rules_mnist", "loss=squared_error", SEEDS)
-    alone = target("alone", Row("squared", squared))
+    alone = target("alone", Row("squared", Run("rules_mnist", "loss=squared_error", SEEDS)))
     found = Results(
         {0: timed(BASE, "cpu", 60), 1: timed(BASE, "H100", 3), 2: timed(alone, "cpu", 300)}, {}, {}
     )
+    plain, squared = (
+        steps(training.config)
+        for one in (BASE, alone)
+        for training in plan(one, PAPER, runs="runs", data={}).values()
+    )
     speeds = speeds_or_guesses(found, "H100")
-    assert speeds[PLAIN.key] == pytest.approx(0.1)
-    assert speeds[squared.key] == pytest.approx(10 * 0.1 / 2)
-    assert speeds_or_guesses(found, "cpu")[squared.key] == pytest.approx(10)
+    assert speeds == {plain: pytest.approx(0.1), squared: pytest.approx(10 * 0.1 / 2)}
+    assert speeds_or_guesses(found, "cpu")[squared] == pytest.approx(10)
+
+
+def test_a_number_that_another_target_decides_is_not_open():
+    both = target("both", Row("plain", PLAIN, NUMBER, 0.1), Row("other", OTHER), claims=(GAIN,))
+    decided = document(BASE, budget="short", values=VALUES)
+    decided["rows"][0] |= {"id": NUMBER, "verdict": "reproduced"}
+    decided["claims"] = [{"text": GAIN.text, "verdict": "reproduced"}]
+    (lack,) = lacking([both], decided)
+    assert lack.verdicts == 2  # a short result decides nothing
+    (lack,) = lacking([both], decided | {"budget": "paper"})
+    assert lack.verdicts == 1  # the claim: its words may be of another test
 
 
 def test_an_epoch_is_timed_by_the_newest_checkpoint_on_this_device(tmp_path):
@@ -189,7 +202,7 @@ def test_an_epoch_is_timed_by_the_newest_checkpoint_on_this_device(tmp_path):
         folder = training.workdir / "checkpoints" / epoch / "notes"
         folder.mkdir(parents=True)
         (folder / "metadata").write_text(json.dumps(notes | changes))
-    assert measured([training], "a card") == {same_steps(training.config): 2.0}  # three replicas
+    assert measured([training], "a card") == {steps(training.config): 2.0}  # three replicas
     assert measured([training], "cpu") == {}
     del notes["epoch_seconds"]
     (folder / "metadata").write_text(json.dumps(notes))

@@ -7,12 +7,12 @@ import pytest
 from scipy import stats
 
 from papers.judging.verdicts import judge
-from papers.running.hours import same_steps
+from papers.running.hours import steps
 from papers.running.power import MOST_SEEDS, Cost, Rate, plans
 
 ID = "maronas2016.table5.row1.col1"
 CONFIG = {"experiment": "a", "model": {}, "objective": {}, "batch_size": 1, "data": {}}
-STEPS = same_steps(CONFIG)
+STEPS = steps(CONFIG)
 
 
 def of(n, mean, sd):
