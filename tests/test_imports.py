@@ -65,7 +65,8 @@ MAY_IMPORT = {
         f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms", "programs")
     }
     | SHARED_BY_ATTACKS,
-    "adv_jax.objectives": {f"adv_jax.{name}" for name in ("linear_bounds", "losses", "norms")},
+    "adv_jax.objectives": {"adv_jax.checks", "adv_jax.linear_bounds"}
+    | {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.generative": {f"adv_jax.{name}" for name in ("checks", "convolution", "losses")}
     | {"adv_jax.models", "adv_jax.objectives"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}

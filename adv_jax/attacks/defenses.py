@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import check_counts, dtype_and_shape, is_whole, own_keywords
+from adv_jax.checks import check_callable, check_counts, dtype_and_shape, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Key, LogitsFn, UserError, described
 
@@ -129,12 +129,6 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
 
     passed.defvjp(forward, lambda pullback, g: pullback(g))
     return lambda x: backward(x) if declared.value else passed(x)
-
-
-def check_callable(fn: Any, name: str) -> None:
-    """Raises UserError unless the argument of that name is a function."""
-    if not callable(fn):
-        raise UserError(f"{name} must be a function, got {described(fn)}")
 
 
 def _keys_of_rows(x: Array, seed: int) -> Key:

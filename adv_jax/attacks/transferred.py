@@ -4,8 +4,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import labels_of
-from adv_jax.checks import as_batch, check_function, check_rows
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree, UserError, described
+from adv_jax.checks import as_batch, check_callable, check_function, check_rows
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
 
 
 @attack(aimed=False, gradient=False, compiles=False)
@@ -48,8 +48,7 @@ def transferred(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_function(logits_fn)
-    if not callable(attack):
-        raise UserError(f"attack must be a function such as fgsm, got {described(attack)}")
+    check_callable(attack, "attack", such_as="fgsm")
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     y = labels_of(logits_fn, x, y, aux, targeted=False)

@@ -8,8 +8,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
-from adv_jax.attacks.defenses import check_callable, expectation, identity, straight_through
-from adv_jax.checks import check_range, is_whole, own_keywords
+from adv_jax.attacks.defenses import expectation, identity, straight_through
+from adv_jax.checks import check_callable, check_range, is_whole, own_keywords
 from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
 
 

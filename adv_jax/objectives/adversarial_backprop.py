@@ -6,9 +6,11 @@ import jax
 
 from adv_jax.losses import loss_fn
 from adv_jax.objectives.cross_entropy import accuracy, attack_key
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective()
 def adversarial_backprop(
     apply: Apply,
     variables: Variables,

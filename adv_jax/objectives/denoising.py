@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective()
 def denoising(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
 ) -> tuple[Array, Aux]:

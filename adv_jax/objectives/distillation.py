@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 
+from adv_jax.checks import check_function
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
@@ -71,11 +72,13 @@ def distillation(
       loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
+      UserError: the teacher is no function of x alone.
       ValueError: temperature <= 0; the teacher has another number of classes.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     _check_temperature(temperature)
+    check_function(teacher_fn, name="teacher_fn")
     taught = jax.lax.stop_gradient(teacher_fn(batch["x"]))
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:

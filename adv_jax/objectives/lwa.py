@@ -7,9 +7,11 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
+@objective()
 def lwa(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, attack: Attack
 ) -> tuple[Array, Aux]:
@@ -37,6 +39,7 @@ def lwa(
     return mean_cross_entropy(logits, y), (model_state, metrics)
 
 
+@objective()
 def lwa_rep(
     apply: Apply,
     variables: Variables,
