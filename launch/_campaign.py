@@ -110,7 +110,8 @@ class Campaign:
             runs = sum(len(replicas(t.config)) for t in left)
             shares = [state(t) for t in left if t.workdir.name not in self._failed]
             trained = f"{sum(shares) / len(left):.0%}" if left else "all"
-            minutes = "not timed" if math.isnan(seconds) else f"{seconds / 60:,.1f}"
+            guess = "" if all(map(self._is_timed, left)) else "~"
+            minutes = "not timed" if math.isnan(seconds) else f"{guess}{seconds / 60:,.1f}"
             number = f"{len(left)} of {len(lack.target.runs)}"
             spans = [span(seeds) if seeds else "-", span(epochs) if epochs else "-"]
             rows.append([lack.target.name, number, runs, *spans, trained, minutes, lack.verdicts])

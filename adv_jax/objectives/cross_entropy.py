@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.losses import as_labels, classes, loss_fn
+from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
+@objective()
 def cross_entropy(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key, loss: str = "cross_entropy"
 ) -> tuple[Array, Aux]:

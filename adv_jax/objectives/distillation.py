@@ -4,7 +4,6 @@ Both are tested at temperature 1.
 """
 
 import jax
-import numpy as np
 import optax
 
 from adv_jax.checks import check_function
@@ -35,11 +34,10 @@ def tempered_cross_entropy(
       loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: temperature <= 0.
+      UserError: a known temperature <= 0.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
-    _check_temperature(temperature)
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     loss = cross_entropy(logits / temperature, batch["y"]).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
@@ -72,12 +70,11 @@ def distillation(
       loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      UserError: the teacher is no function of x alone.
-      ValueError: temperature <= 0; the teacher has another number of classes.
+      UserError: the teacher is no function of x alone, or a known temperature <= 0.
+      ValueError: the teacher has another number of classes.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
-    _check_temperature(temperature)
     check_function(teacher_fn, name="teacher_fn")
     taught = jax.lax.stop_gradient(teacher_fn(batch["x"]))
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
@@ -91,8 +88,3 @@ def distillation(
     )
     loss = optax.losses.kl_divergence_with_log_targets(log_student, log_teacher).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
-
-
-def _check_temperature(temperature: float | Array) -> None:
-    if not isinstance(temperature, jax.core.Tracer) and not np.all(temperature > 0):
-        raise ValueError(f"temperature must be > 0, got {temperature}")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
@@ -19,6 +18,7 @@ from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 FORMS = ("pa", "pa1", "pa2")
 
 
+@objective()
 def perceptron(apply: Apply, variables: Variables, batch: Batch, *, key: Key) -> tuple[Array, Aux]:
     """Returns the mean of sum_k max(0, -t_k z_k), the loss of step units.
 
@@ -42,6 +42,7 @@ def perceptron(apply: Apply, variables: Variables, batch: Batch, *, key: Key) ->
     return _units(loss, apply, variables, batch, key)
 
 
+@objective()
 def least_mean_squares(
     apply: Apply, variables: Variables, batch: Batch, *, key: Key
 ) -> tuple[Array, Aux]:
@@ -91,7 +92,6 @@ def passive_aggressive(
     Source: [crammer2006], Fig. 1.
     """
     check_choice("form", form, FORMS)
-    norms.check_known("aggressiveness", aggressiveness, lambda number: number > 0, "above 0")
     size = jnp.square(batch["x"].reshape(len(batch["x"]), -1)).sum(1, keepdims=True)
     size += 1 / (2 * aggressiveness) if form == "pa2" else 0.0
 

@@ -1,19 +1,53 @@
 """What an objective says of itself, for whoever trains with it."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from adv_jax.checks import check_callable, own_keywords
+from flax import linen as nn
+
+from adv_jax.checks import check_callable, check_range, own_keywords
 from adv_jax.ranges import ranged
-from adv_jax.types import Apply, Array, Variables
+from adv_jax.types import Apply, Array, UserError, Variables, described
 
 Function = TypeVar("Function", bound=Callable)
+_OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
+_PARTS = ("x", "y", "unlabeled")  # of a batch
 # Keyword of an objective -> an example of the functions that it takes.
 _FUNCTIONS = {"attack": "pgd", "unlabeled_attack": "pgd", "objective": "lwa"}
 
 FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables, x) -> collections
+
+
+@contextlib.contextmanager
+def _explained(batch: Any = None) -> Iterator[None]:
+    """Explains the error that a batch without a part leads to."""
+    try:
+        yield
+    except KeyError as error:
+        part = error.args[0]
+        if part in _PARTS and isinstance(batch, Mapping) and part not in batch:
+            raise UserError(f"batch must have {part}, got {', '.join(batch)}") from error
+        raise
+
+
+def _checked(apply: Any) -> Apply:
+    """Returns the model, which raises UserError if it is none or returns bare logits.
+
+    Three rows of logits would be taken for the three entries of an Output.
+    """
+
+    def applied(*args: Any, **options: Any) -> Any:
+        output = apply(*args, **options)
+        if "method" not in options and not hasattr(output, "logits"):
+            raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
+        return output
+
+    if not callable(apply) or isinstance(apply, nn.Module):
+        raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
+    return applied
 
 
 def objective(
@@ -24,8 +58,9 @@ def objective(
 ) -> Callable[[Function], Function]:
     """Returns a decorator that gives an objective the attributes of its arguments' names.
 
-    It also refuses, in one line, unknown keywords and an attack that is no function. An objective
-    without it trains models that predict labels, carries no state, and takes any numbers.
+    It also refuses, in one line, unknown keywords, an attack that is no function, and known numbers
+    outside their ranges. An objective without it trains models that predict labels, carries no
+    state, and takes any numbers.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -46,10 +81,16 @@ def objective(
 
         @functools.wraps(function)
         def called(*args: Any, **given: Any) -> Any:
-            for name in _FUNCTIONS.keys() & given.keys():
-                if given[name] is not None or name not in optional:
-                    check_callable(given[name], name, such_as=_FUNCTIONS[name])
-            return function(*args, **given)
+            named = {name: v for name, v in given.items() if v is not None or name not in optional}
+            for name in _FUNCTIONS.keys() & named.keys():
+                check_callable(named[name], name, such_as=_FUNCTIONS[name])
+            for name in ranges.keys() & named.keys():
+                found = named[name]
+                for number in found if isinstance(found, tuple | list) else (found,):
+                    check_range(name, number, ranges[name])
+            models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
+            with _explained(*args[2:3]):
+                return function(*models, *args[1:], **given)
 
         stating: Any = own_keywords(called)
         vars(stating).update(predicts=predicts, state=state)

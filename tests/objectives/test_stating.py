@@ -2,10 +2,20 @@
 
 import inspect
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from adv_jax import objectives
-from adv_jax.types import UserError
+from adv_jax import models, objectives
+from adv_jax.types import Output, UserError
+
+W = jnp.array([[1.0, -1.0], [0.5, 2.0]])
+BATCH = {"x": jnp.array([[1.0, 2.0]]), "y": jnp.array([1])}
+
+
+def linear(w, x, *, train=False, key=None):
+    return Output(x @ w, {}, {})
 
 
 def takers(keyword):
@@ -14,7 +24,7 @@ def takers(keyword):
 
 
 def call(function, **given):
-    function(None, {}, {}, key=None, **given)
+    function(linear, {}, {}, key=None, **given)
 
 
 @pytest.mark.parametrize("function", takers("attack"), ids=lambda f: f.__name__)
@@ -40,11 +50,65 @@ def test_an_unknown_keyword_is_refused_with_the_nearest_one():
         call(objectives.trades, attack=print, regularization=6.0)
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "value", "allowed"),
+    [
+        (objectives.trades, "beta", -1.0, "in [0, inf)"),
+        (objectives.mart, "beta", float("nan"), "in [0, inf)"),
+        (objectives.adversarial_mix, "alpha", 2.0, "in [0, 1]"),
+        (objectives.certified, "kappa", 2.0, "in [0, 1]"),
+        (objectives.consistency, "temperature", 0.0, "in (0, inf)"),
+        (objectives.trades, "beta", "6", "a real number"),
+        (objectives.trades, "beta", None, "a real number"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(function, name, value, allowed):
+    attack = {"attack": print} if function in takers("attack") else {}
+    with pytest.raises(UserError) as error:
+        call(function, **attack, **{name: value})
+    assert str(error.value) == f"{name} must be {allowed}, got {value!r}"
+
+
+def test_each_number_of_a_tuple_has_the_range():
+    with pytest.raises(UserError, match=r"^weights must be in \[0, inf\), got -1.0$"):
+        call(objectives.ladder, weights=(1.0, -1.0))
+
+
+def test_an_unknown_method_of_bounds_is_refused():
+    with pytest.raises(UserError, match="^method must be one of ibp, crown_ibp, crown, got 'pgd'$"):
+        call(objectives.certified, eps=0.1, method="pgd")
+
+
+@pytest.mark.parametrize("part", ["x", "y"])
+def test_a_batch_without_a_part_is_refused(part):
+    rest = {name: value for name, value in BATCH.items() if name != part}
+    with pytest.raises(UserError, match=f"^batch must have {part}, got {'xy'.replace(part, '')}$"):
+        objectives.lwa(linear, W, rest, key=None, attack=lambda f, x, y, *, key: x)
+
+
+def test_a_model_that_returns_logits_alone_is_refused():
+    bare = lambda w, x, *, train=False, key=None: x @ w
+    three = {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)}  # as many rows as an Output has entries
+    allowed = r"an adv_jax.types.Output, as models.apply_fn\(model\) does"
+    with pytest.raises(UserError, match=rf"^apply must return {allowed}, got float32\[3, 2\]$"):
+        objectives.cross_entropy(bare, W, three, key=None)
+    with pytest.raises(UserError, match=f"^apply must be a function that returns {allowed}, got "):
+        objectives.cross_entropy(models.lenet(), W, three, key=None)
+
+
+def test_a_traced_number_has_no_known_value():
+    def loss(beta):
+        found = objectives.label_smoothing(linear, W, BATCH, key=None, smoothing=beta)
+        return found[0]
+
+    np.testing.assert_allclose(jax.jit(loss)(0.3), loss(0.3), rtol=1e-6)
+
+
 def test_an_objective_of_ones_own_may_take_any_keyword():
     @objectives.objective()
     def own(apply, variables, batch, *, key, **settings):
         return settings
 
-    assert own(None, {}, {}, key=None, attack=print, weight=2) == {"attack": print, "weight": 2}
+    assert own(linear, {}, {}, key=None, attack=print, weight=2) == {"attack": print, "weight": 2}
     with pytest.raises(UserError, match="^attack must be a function"):
-        own(None, {}, {}, key=None, attack="fgsm")
+        own(linear, {}, {}, key=None, attack="fgsm")
