@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from adv_jax.checks import check_callable, check_range, own_keywords
 from adv_jax.ranges import ranged
-from adv_jax.types import Apply, Array, UserError, Variables, described
+from adv_jax.types import Apply, Array, Output, UserError, Variables, described
 
 Function = TypeVar("Function", bound=Callable)
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
@@ -41,7 +41,8 @@ def _checked(apply: Any) -> Apply:
 
     def applied(*args: Any, **options: Any) -> Any:
         output = apply(*args, **options)
-        if "method" not in options and not hasattr(output, "logits"):
+        is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
+        if "method" not in options and not is_output:
             raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
         return output
 
