@@ -26,6 +26,7 @@ from adv_jax.types import (
     Objective,
     UserError,
     Variables,
+    check_callable,
     described,
     dtype_of,
 )
@@ -116,8 +117,7 @@ def make_step(
       UserError: the objective is no function, or a count is not at least 1; raised by `step`, if
         microbatches do not divide a batch.
     """
-    if not callable(objective):
-        raise UserError(f"objective must be a function, got {described(objective)}")
+    check_callable(objective, "objective")
     if min(shards, microbatches) < 1:
         raise UserError(
             f"shards and microbatches must be at least 1, got {shards} and {microbatches}"

@@ -91,6 +91,13 @@ def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
         raise UserError(f"{name} must be one of {', '.join(allowed)}, got {described(value)}")
 
 
+def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:
+    """Raises UserError unless the argument of that name is a function."""
+    if not callable(fn):
+        allowed = f"a function such as {such_as}" if such_as else "a function"
+        raise UserError(f"{name} must be {allowed}, got {described(fn)}")
+
+
 def described(value: Any) -> str:
     """Returns a value in one line: dtype and shape of an array, the first entries of a list.
 

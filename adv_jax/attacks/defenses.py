@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import check_callable, check_counts, dtype_and_shape, is_whole, own_keywords
+from adv_jax.checks import check_counts, dtype_and_shape, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
-from adv_jax.types import Array, Key, LogitsFn, UserError, described
+from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, described
 
 StochasticFn = Callable[..., Array]  # (x f[B, *D], key) or (x, aux, key) -> logits f[B, K]
 Fn = Callable[[Array], Array]

@@ -4,8 +4,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import labels_of
-from adv_jax.checks import as_batch, check_callable, check_function, check_rows
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree
+from adv_jax.checks import as_batch, check_function, check_rows
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree, check_callable
 
 
 @attack(aimed=False, gradient=False, compiles=False)

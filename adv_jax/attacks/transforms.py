@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
 from adv_jax.attacks.defenses import expectation, identity, straight_through
-from adv_jax.checks import check_callable, check_range, is_whole, own_keywords
-from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
+from adv_jax.checks import check_range, is_whole, own_keywords
+from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, working_dtype
 
 
 @own_keywords

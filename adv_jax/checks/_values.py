@@ -14,13 +14,6 @@ from adv_jax.ranges import Range
 from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described, dtype_of
 
 
-def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:
-    """Raises UserError unless the argument of that name is a function."""
-    if not callable(fn):
-        allowed = f"a function such as {such_as}" if such_as else "a function"
-        raise UserError(f"{name} must be {allowed}, got {described(fn)}")
-
-
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
     """Returns x as a JAX array f[B, *D] without a gradient, so that no attack is differentiated.
 

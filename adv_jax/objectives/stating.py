@@ -8,13 +8,12 @@ from typing import Any, TypeVar
 
 from flax import linen as nn
 
-from adv_jax.checks import check_callable, check_range, own_keywords
+from adv_jax.checks import check_keywords, check_range
 from adv_jax.ranges import ranged
-from adv_jax.types import Apply, Array, Output, UserError, Variables, described
+from adv_jax.types import Apply, Array, Output, UserError, Variables, check_callable, described
 
 Function = TypeVar("Function", bound=Callable)
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
-_PARTS = ("x", "y", "unlabeled")  # of a batch
 # Keyword of an objective -> an example of the functions that it takes.
 _FUNCTIONS = {"attack": "pgd", "unlabeled_attack": "pgd", "objective": "lwa"}
 
@@ -23,12 +22,12 @@ FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables
 
 @contextlib.contextmanager
 def _explained(batch: Any = None) -> Iterator[None]:
-    """Explains the error that a batch without a part leads to."""
+    """Explains the error that a batch without x or y leads to."""
     try:
         yield
     except KeyError as error:
         part = error.args[0]
-        if part in _PARTS and isinstance(batch, Mapping) and part not in batch:
+        if part in ("x", "y") and isinstance(batch, Mapping) and part not in batch:
             raise UserError(f"batch must have {part}, got {', '.join(batch)}") from error
         raise
 
@@ -49,6 +48,16 @@ def _checked(apply: Any) -> Apply:
     if not callable(apply) or isinstance(apply, nn.Module):
         raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
     return applied
+
+
+def _check_settings(given: Mapping[str, Any], ranges: Mapping[str, str]) -> None:
+    """Raises UserError for what should be a function, or a known number outside its range."""
+    for name in _FUNCTIONS.keys() & given.keys():
+        check_callable(given[name], name, such_as=_FUNCTIONS[name])
+    for name in ranges.keys() & given.keys():
+        found = given[name]
+        for number in found if isinstance(found, tuple | list) else (found,):
+            check_range(name, number, ranges[name])
 
 
 def objective(
@@ -77,23 +86,19 @@ def objective(
     """
 
     def stated(function: Function) -> Function:
-        parameters = inspect.signature(function).parameters.values()
-        optional = {parameter.name for parameter in parameters if parameter.default is None}
+        signature = inspect.signature(function)
+        optional = {p.name for p in signature.parameters.values() if p.default is None}
 
         @functools.wraps(function)
         def called(*args: Any, **given: Any) -> Any:
-            named = {name: v for name, v in given.items() if v is not None or name not in optional}
-            for name in _FUNCTIONS.keys() & named.keys():
-                check_callable(named[name], name, such_as=_FUNCTIONS[name])
-            for name in ranges.keys() & named.keys():
-                found = named[name]
-                for number in found if isinstance(found, tuple | list) else (found,):
-                    check_range(name, number, ranges[name])
+            check_keywords(function.__name__, given, signature)
+            is_set = lambda name: given[name] is not None or name not in optional
+            _check_settings({name: given[name] for name in filter(is_set, given)}, ranges)
             models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
             with _explained(*args[2:3]):
                 return function(*models, *args[1:], **given)
 
-        stating: Any = own_keywords(called)
+        stating: Any = called
         vars(stating).update(predicts=predicts, state=state)
         return ranged(**ranges)(stating)
 

@@ -100,11 +100,12 @@ def speed(config: Json, timed: Mapping[Steps, float]) -> float:
 def steps(config: Json) -> Steps:
     """Returns the steps of a run of this config."""
     parts = {name: config[name] for name in ("model", "objective", "batch_size", "data")}
-    fields = flatten_dict(parts, sep=".")
-    values = {name: json.dumps(value) for name, value in fields.items()}
-    for name in ("data.source", "data.dir"):
-        values.pop(name, None)
-    return Steps(config["experiment"], frozenset(values.items()))
+    fields = frozenset(
+        (name, json.dumps(value))
+        for name, value in flatten_dict(parts, sep=".").items()
+        if name not in ("data.source", "data.dir")
+    )
+    return Steps(config["experiment"], fields)
 
 
 def speeds(results: Results, device: str) -> dict[Steps, float]:
