@@ -240,8 +240,10 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
     return losses.unfused(logits.astype(working_dtype(logits.dtype)))
 
 
-def check_logits(logits: Any, *, batch: int) -> None:
+def check_logits(logits: Any, *, batch: int, name: str = "logits_fn") -> None:
     """Checks the shape and dtype of logits, or of the result of `traced`.
+
+    name: of the function that returned them.
 
     Raises:
       UserError: not one array f[B, K] of floats, or a single class.
@@ -256,7 +258,7 @@ def check_logits(logits: Any, *, batch: int) -> None:
                 allowed = "logits of 2 classes or more ([0, z] for one logistic output z)"
             else:
                 return
-    raise UserError(f"logits_fn must return {allowed}, got {found}")
+    raise UserError(f"{name} must return {allowed}, got {found}")
 
 
 def logit_flags(logits: Any) -> dict[str, Any]:

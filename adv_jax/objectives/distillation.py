@@ -6,7 +6,7 @@ Both are tested at temperature 1.
 import jax
 import optax
 
-from adv_jax.checks import check_function
+from adv_jax.checks import check_function, check_logits
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
@@ -70,13 +70,15 @@ def distillation(
       loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      UserError: the teacher is no function of x alone, or a known temperature <= 0.
+      UserError: the teacher is no function of x alone, or returns no logits; a known temperature
+        <= 0.
       ValueError: the teacher has another number of classes.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     check_function(teacher_fn, name="teacher_fn")
     taught = jax.lax.stop_gradient(teacher_fn(batch["x"]))
+    check_logits(taught, batch=len(batch["x"]), name="teacher_fn")
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:
         raise ValueError(

@@ -9,7 +9,18 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Bounds, Key, Norm, Variables
+from adv_jax.types import (
+    Apply,
+    Array,
+    Aux,
+    Batch,
+    Bounds,
+    Key,
+    Norm,
+    UserError,
+    Variables,
+    described,
+)
 
 
 def still(apply: Apply, variables: Variables, x: Array) -> Variables:
@@ -49,10 +60,15 @@ def free(
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch. The
       model state includes the new perturbation.
 
+    Raises:
+      UserError: the batch has other rows than the perturbation.
+
     Source: [shafahi2019], Algorithm 1.
     """
     x, y = batch["x"], batch["y"]
     params, r = variables["params"], variables["perturbation"]["r"]
+    if x.shape != r.shape:
+        raise UserError(f"x must be {described(r)}, as the perturbation is, got {described(x)}")
     rest = {k: v for k, v in variables.items() if k not in ("params", "perturbation")}
     x_adv = x + r if bounds is None else jnp.clip(x + r, *bounds)
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from flax import linen as nn
 
 from adv_jax.checks import check_keywords, check_range
+from adv_jax.random import one_key
 from adv_jax.ranges import ranged
 from adv_jax.types import Apply, Array, Output, UserError, Variables, check_callable, described
 
@@ -21,14 +22,24 @@ FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables
 
 
 @contextlib.contextmanager
-def _explained(batch: Any = None) -> Iterator[None]:
-    """Explains the error that a batch without x or y leads to."""
+def _explained(kept: str | None, variables: Any = None, batch: Any = None) -> Iterator[None]:
+    """Explains the error that a missing part of the batch or the variables leads to.
+
+    Args:
+      kept: the function that makes the state which the objective keeps in the variables, if any.
+    """
+    if not isinstance(batch, Mapping | None):
+        allowed = "a dict of arrays such as {'x': x, 'y': y}"
+        raise UserError(f"batch must be {allowed}, got {described(batch)}")
     try:
         yield
     except KeyError as error:
         part = error.args[0]
-        if part in ("x", "y") and isinstance(batch, Mapping) and part not in batch:
+        if part in ("x", "y") and batch is not None and part not in batch:
             raise UserError(f"batch must have {part}, got {', '.join(batch)}") from error
+        if kept and isinstance(variables, Mapping) and part not in variables:
+            allowed = f"{part}, which {kept}(apply, variables, x) makes"
+            raise UserError(f"variables must have {allowed}, got {', '.join(variables)}") from error
         raise
 
 
@@ -54,6 +65,9 @@ def _check_settings(given: Mapping[str, Any], ranges: Mapping[str, str]) -> None
     """Raises UserError for what should be a function, or a known number outside its range."""
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
+        if getattr(given[name], "keywords", {}).get("targeted") is True:
+            allowed = "an attack away from the labels it gets, which are the true ones"
+            raise UserError(f"{name} must be {allowed}, got targeted=True")
     for name in ranges.keys() & given.keys():
         found = given[name]
         for number in found if isinstance(found, tuple | list) else (found,):
@@ -68,9 +82,9 @@ def objective(
 ) -> Callable[[Function], Function]:
     """Returns a decorator that gives an objective the attributes of its arguments' names.
 
-    It also refuses, in one line, unknown keywords, an attack that is no function, and known numbers
-    outside their ranges. An objective without it trains models that predict labels, carries no
-    state, and takes any numbers.
+    It also refuses, in one line: unknown keywords, an attack that is no function or is targeted,
+    known numbers outside their ranges, a wrong key, and a batch that is no dict or lacks x or y. An
+    objective without it trains models that predict labels, carries no state, and takes any numbers.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -88,6 +102,8 @@ def objective(
     def stated(function: Function) -> Function:
         signature = inspect.signature(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
+        takes_attack = "attack" in signature.parameters
+        kept = f"{function.__name__}.state" if state else None
 
         @functools.wraps(function)
         def called(*args: Any, **given: Any) -> Any:
@@ -95,7 +111,9 @@ def objective(
             is_set = lambda name: given[name] is not None or name not in optional
             _check_settings({name: given[name] for name in filter(is_set, given)}, ranges)
             models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
-            with _explained(*args[2:3]):
+            if given.get("key") is not None or ("key" in given and takes_attack):
+                one_key(given["key"])
+            with _explained(kept, *args[1:3]):
                 return function(*models, *args[1:], **given)
 
         stating: Any = called

@@ -7,7 +7,7 @@ import oracles
 import pytest
 
 from adv_jax import objectives
-from adv_jax.types import Output
+from adv_jax.types import Output, UserError
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -83,3 +83,8 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
 def test_a_teacher_of_other_classes_is_refused():
     with pytest.raises(ValueError, match=r"teacher_fn must have the student's 3 classes, got 2"):
         distilled(jnp.asarray(W), 1.0, lambda x: x[:, :2])
+
+
+def test_a_teacher_that_returns_no_logits_is_refused():
+    with pytest.raises(UserError, match=r"^teacher_fn must return logits .* got a tuple$"):
+        distilled(jnp.asarray(W), 1.0, lambda x: (x, {}))

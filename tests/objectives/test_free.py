@@ -11,7 +11,7 @@ import pytest
 
 from adv_jax import models, objectives
 from adv_jax.step import init_state, make_step, over_replays, over_replicas, over_steps
-from adv_jax.types import Output
+from adv_jax.types import Output, UserError
 
 KEY, EPS, BOUNDS = jax.random.key(0), 0.3, (-1.0, 1.0)
 MOMENTUM = optax.sgd(0.1, momentum=0.9)
@@ -120,3 +120,10 @@ def test_a_step_costs_one_pass_through_the_net_forwards_and_backwards():
     )
     by_x = 2 * 32 * 48 * 64  # The gradient of the first layer's input is new.
     assert plain < free < 1.05 * (plain + by_x)
+
+
+def test_a_batch_of_other_rows_than_the_perturbation_is_refused():
+    batch = {"x": jnp.asarray(X[0, :4]), "y": jnp.asarray(Y[0, :4])}
+    allowed = r"float32\[6, 5\], as the perturbation is, got float32\[4, 5\]"
+    with pytest.raises(UserError, match=f"^x must be {allowed}$"):
+        objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS)

@@ -1,13 +1,14 @@
 """What all objectives refuse in one line, before they call anything."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import models, objectives
+from adv_jax import attacks, generative, models, objectives
 from adv_jax.types import Output, UserError
 
 W = jnp.array([[1.0, -1.0], [0.5, 2.0]])
@@ -83,7 +84,46 @@ def test_an_unknown_method_of_bounds_is_refused():
 def test_a_batch_without_a_part_is_refused(part):
     rest = {name: value for name, value in BATCH.items() if name != part}
     with pytest.raises(UserError, match=f"^batch must have {part}, got {'xy'.replace(part, '')}$"):
-        objectives.lwa(linear, W, rest, key=None, attack=lambda f, x, y, *, key: x)
+        objectives.lwa(linear, W, rest, key=jax.random.key(0), attack=lambda f, x, y, *, key: x)
+
+
+def test_a_batch_that_is_no_dict_is_refused():
+    allowed = "a dict of arrays such as {'x': x, 'y': y}"
+    with pytest.raises(
+        UserError, match=rf"^batch must be {allowed}, got \(float32\[1, 2\], int32\["
+    ):
+        objectives.cross_entropy(linear, W, (BATCH["x"], BATCH["y"]), key=None)
+
+
+def test_what_is_no_key_is_refused():
+    identity = lambda f, x, y, *, key: x
+    for key in (None, 0, jax.random.split(jax.random.key(0))):
+        with pytest.raises(UserError, match="^key must be one key of jax.random, got "):
+            objectives.lwa(linear, W, BATCH, key=key, attack=identity)
+    with pytest.raises(UserError, match="^key must be one key of jax.random, got 0$"):
+        objectives.cross_entropy(linear, W, BATCH, key=0)
+    loss, _ = objectives.cross_entropy(linear, W, BATCH, key=None)  # It draws nothing.
+    assert np.isfinite(loss)
+
+
+def test_an_attack_towards_the_true_labels_is_refused():
+    towards = partial(attacks.pgd, eps=0.1, targeted=True)
+    with pytest.raises(UserError, match="^attack must be an attack away from .* targeted=True$"):
+        objectives.trades(linear, W, BATCH, key=jax.random.key(0), attack=towards)
+    with pytest.raises(UserError, match="^unlabeled_attack must be an attack away from "):
+        call(objectives.ladder, attack=None, unlabeled_attack=towards, weights=(1.0,))
+
+
+def test_variables_without_the_state_of_an_objective_are_refused():
+    key, variables = jax.random.key(0), {"params": W}
+    made = r"perturbation, which free.state\(apply, variables, x\) makes"
+    with pytest.raises(UserError, match=f"^variables must have {made}, got params$"):
+        objectives.free(linear, variables, BATCH, key=key, eps=0.1)
+    machine = generative.models.boltzmann(shape=(2, 1, 1), features=(2,))
+    apply, variables = models.apply_fn(machine), machine.init(key, BATCH["x"].reshape(1, 2, 1, 1))
+    persistent = generative.objectives.persistent_contrastive_divergence
+    with pytest.raises(UserError, match=r"^variables must have chains, which persistent_.*\.state"):
+        persistent(apply, variables, {"x": BATCH["x"].reshape(1, 2, 1, 1)}, key=key)
 
 
 def test_a_model_that_returns_logits_alone_is_refused():
