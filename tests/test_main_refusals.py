@@ -47,11 +47,16 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
                 [QUICK, "--config.objective.attack.esp=.1"],
                 ["'objective.attack.esp'", "did you mean 'objective.attack.eps'?"],
             ),
+            ([QUICK, "--config.model.width=9"], ["did you mean 'model.features'?"]),
             ([QUICK, "--confg=x"], ["confg", "Did you mean: config"]),
             # Words without dashes.
             (
                 [QUICK, "config.epochs=1", "--config.seed=2", "quick"],
-                ["must be flags, --..., got 'config.epochs=1', 'quick'"],
+                ["got 'config.epochs=1', 'quick'; did you mean '--config.epochs=1'?"],
+            ),
+            (
+                [QUICK, "epochs=3"],
+                ["must be flags, --..., got 'epochs=3'; did you mean '--config.epochs=3'?"],
             ),
             # Names.
             (

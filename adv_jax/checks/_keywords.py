@@ -11,8 +11,8 @@ from adv_jax.types import UserError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Name in foolbox, torchattacks, ART, cleverhans or RobustBench -> ours; the first that a function
-# has. adv_jax/attacks/README.md shows these names by library.
+# Name in foolbox, torchattacks, ART, cleverhans or RobustBench, or in Keras and scikit-learn ->
+# ours; the first that a function has. adv_jax/attacks/README.md shows those of attacks by library.
 OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("epsilons", "max_norm", "radius"), ("eps", "std")),
     "epsilon": ("eps", "overshoot", "std"),
@@ -46,6 +46,9 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("starting_points", "x_adv_init"), ("start",)),
     **dict.fromkeys(("bs", "batch", "n_batch"), ("batch_size",)),
     **dict.fromkeys(("model", "model_fn", "predict"), ("logits_fn", "models")),
+    **dict.fromkeys(("width", "hidden_layer_sizes", "hidden_sizes", "units"), ("features",)),
+    **dict.fromkeys(("num_epochs", "n_epochs"), ("epochs",)),
+    **dict.fromkeys(("dropout_rate", "drop_rate"), ("dropout",)),
 }
 
 

@@ -77,7 +77,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
             ([GRID, "--address=somewhere"], ["--address must be HOST:PORT", "got 'somewhere'"]),
             ([GRID, "--num_trials=0"], ["num_trials"]),
             ([GRID, "--config.trackers=mlfow"], ["an entry of trackers must be", "got 'mlfow'"]),
-            ([GRID, "num_trials=3"], ["must be flags, --..., got 'num_trials=3'"]),
+            ([GRID, "num_trials=3"], ["must be flags", "did you mean '--num_trials=3'?"]),
             (
                 ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
                 ["--min_epochs must be 1 to 9, got 10"],

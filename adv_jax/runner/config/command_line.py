@@ -110,9 +110,15 @@ def workdirs(values: Iterable[str]) -> list[str]:
 
 
 def refuse_words(words: Iterable[str]) -> None:
-    """Raises UserError if there are arguments that are not flags."""
-    if found := ", ".join(map(repr, words)):
-        raise UserError(f"the arguments must be flags, --..., got {found}")
+    """Raises UserError for arguments that are not flags, with the flag that NAME=VALUE lacks."""
+    found = list(words)
+    if not found:
+        return
+    name, sets, _ = found[0].partition("=")
+    group = "" if name.partition(".")[0] in flags.FLAGS else "config."
+    is_setting = sets and (not group or "config" in flags.FLAGS)
+    near = f"; did you mean '--{group}{found[0]}'?" if is_setting else ""
+    raise UserError(f"the arguments must be flags, --..., got {', '.join(map(repr, found))}{near}")
 
 
 def check_overrides(argv: list[str], config: ConfigDict) -> None:

@@ -289,7 +289,11 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
                 "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer "
                 "in the range [0, 1073741824]\n",
             ),
-            ("eps=.1", "error: the arguments must be flags, --..., got 'eps=.1'\n"),
+            (
+                "eps=.1",
+                "error: the arguments must be flags, --..., got 'eps=.1'; "
+                "did you mean '--eps=.1'?\n",
+            ),
             (
                 "--atacks=fgsm",
                 "error: Unknown command line flag 'atacks'. Did you mean: attacks ?\n",
