@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
@@ -101,8 +102,8 @@ class Measures:
         """Replaces the batch statistics by averages over the labeled training set.
 
         Averages the mean and the unbiased variance over batches in the order of the rows; those of
-        a generator over as many batches of its images. Returns a model without batch statistics
-        unchanged.
+        a generator over as many batches of its images. Noise and dropout are off where the model
+        works without a key. Returns a model without batch statistics unchanged.
         """
         if "batch_stats" not in variables:
             return variables
@@ -113,7 +114,11 @@ class Measures:
         def after(rows: Array) -> tuple[Array, Variables]:
             """Returns a batch, and the variables with its statistics."""
             x = self._batches.whole(arrays, rows)
-            return x, {**variables, **self._apply(variables, x, train=True).model_state}
+            try:
+                found = self._apply(variables, x, train=True)
+            except flax.errors.InvalidRngError:  # A module that has no pass without its dropout.
+                found = self._apply(variables, x, train=True, key=jax.random.key(rows[0]))
+            return x, {**variables, **found.model_state}
 
         def of_batch(rows: Array) -> Array:
             # As one vector: on a GPU each array costs a copy in each turn.

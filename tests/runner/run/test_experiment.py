@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from points import CLASSES, FEATURES, alone, arrays_of, document, jnp_tree, same
 
 from adv_jax import evaluate
@@ -60,6 +61,28 @@ def test_fewer_labels_than_a_batch_are_one_batch(dataset):
     a = dataset.train.x[rows["labeled"]].astype(float) @ kernel
     same(found["batch_stats"]["mean1"], a.mean(0))
     same(found["batch_stats"]["var1"], a.var(0, ddof=1))
+
+
+class Dropping(nn.Module):
+    """A module whose dropout needs a key in training, as Flax's own does."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.0)(nn.Dense(4)(x))
+        return nn.Dense(CLASSES)(nn.Dropout(0.5, deterministic=not train)(x))
+
+
+def test_batch_normalization_and_dropout_of_flax_train_together(dataset):
+    config = document(batch_size=10, data__num_labels=20)
+    config["model"] = {"name": f"{__name__}:Dropping"}
+    experiment = Experiment(config, dataset)
+    rows = alone(rows_of(config, dataset, [Replica(4, {})]))
+    variables = experiment.init(jnp.int32(4), {}).state.variables
+    found = experiment.measures.test_variables(variables, arrays_of(dataset), jnp_tree(rows))
+    dense = variables["params"]["Dense_0"]
+    inputs = dataset.train.x[rows["labeled"]].reshape(2, 10, -1)  # two batches
+    hidden = inputs @ np.asarray(dense["kernel"]) + np.asarray(dense["bias"])
+    same(found["batch_stats"]["BatchNorm_0"]["mean"], hidden.mean(1).mean(0))
 
 
 def test_test_variables_of_a_model_without_batch_statistics_are_unchanged(dataset):
