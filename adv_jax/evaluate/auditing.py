@@ -14,7 +14,7 @@ import numpy as np
 
 from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
-from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
+from adv_jax.evaluate.balls import found_ball, is_confined, outside_linf, steps_of
 from adv_jax.evaluate.budget import (
     ball_of,
     has_unknown_ball,
@@ -51,7 +51,8 @@ class Audit(NamedTuple):
     misleading: the logits do not change along the gradient as it predicts. nan_gradients,
       zero_gradients, saturated and misleading are NaN, and one_step is empty, if logits_fn has no
       derivative.
-    outside_ball: attack -> the perturbation is longer than eps at some eps; attacks with a norm.
+    outside_ball: attack -> the perturbation is longer than eps at some eps, in the attack's norm;
+      in linf, if it does not say one.
     outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
@@ -136,6 +137,9 @@ def audit(
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
         return {name: float(rows.any(0).mean()) for name, rows in flagged.items()}
 
+    unstated = [name for name, rows in attacked.items() if "in linf" in rows]
+    outside = {name: outside_linf(attacked[name], sizes[name]) for name in unstated}
+
     def share(sign: str) -> float:
         return float(probed[sign].mean()) if sign in probed else math.nan
 
@@ -146,7 +150,7 @@ def audit(
         random=share("random"),
         batch=share("batch"),
         misleading=share("misleading"),
-        outside_ball=at_some_eps("outside_ball"),
+        outside_ball=at_some_eps("outside_ball") | outside,
         outside_bounds=at_some_eps("outside_bounds"),
         changed_at_zero={
             name: float((rows["label"][sizes[name] == 0] != clean_labels).any(0).mean())
@@ -291,9 +295,12 @@ def _warnings(
     yield from _warnings_of_model(found)
     for name, share in found.outside_ball.items():
         if share:
+            norm = norm_of(attacks[name])
+            ball = f"its {norm} ball" if norm else "the linf ball, which holds those of l2 and l1,"
             yield (
-                f"{name} leaves its {norm_of(attacks[name])} ball in {_percent(share)} of the "
-                "rows: its accuracy is lower than eps allows; project the perturbation"
+                f"{name} leaves {ball} in {_percent(share)} of the rows: its accuracy is lower "
+                "than eps allows; project the perturbation"
+                + ("" if norm else ", or say its norm by adv_jax.attack")
             )
     for name, share in found.outside_bounds.items():
         if share:

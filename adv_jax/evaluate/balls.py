@@ -74,6 +74,13 @@ def found_ball(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> str | N
     return next(iter([*filled, *fitted[-1:]]), None)
 
 
+def outside_linf(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> float:
+    """Returns the share of rows that leave the linf ball, which holds those of l2 and l1."""
+    some = sizes > 0
+    limit = _FITTED * sizes[some][:, None]
+    return float((attacked["in linf"][some] > limit).any(0).mean())
+
+
 def is_confined(attack: Attack) -> bool:
     """Returns whether an attack may reach a part of the ball only, by its traits or a mask."""
     traits = traits_of(attack)

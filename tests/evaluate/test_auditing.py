@@ -113,6 +113,20 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     ]
 
 
+def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):
+    logits_fn, x, y = linear(problem)
+
+    def far(logits_fn, x, y, *, eps, key=None):
+        factor = jnp.where(x[:, :1] > 0, 3.0, 0.9)
+        return x - factor * eps * jnp.sign(x)
+
+    share = (x[:, 0] > 0).mean()
+    found = audited(logits_fn, x, y, {"far": far, "fgsm": attacks.fgsm})
+    assert found.outside_ball == {"far": pytest.approx(share), "fgsm": 0}
+    words = f"far leaves the linf ball, which holds those of l2 and l1, in {100 * share:.3g} % "
+    assert any(w.startswith(words) for w in found.warnings)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", slow_after(1, ["carlini_wagner", "lbfgs"]))
 def test_the_audit_measures_carlini_wagner_and_lbfgs_in_l2(problem, name):
@@ -205,8 +219,9 @@ def test_an_attack_that_ignores_eps_is_found_at_zero(problem):
     changed = (np.argmax(logits_fn(-x), 1) != np.argmax(logits_fn(x), 1)).mean()
     found = audited(logits_fn, x, y, {"deaf": deaf, "fgsm": attacks.fgsm}, eps=[0.1, 0.0])
     assert found.changed_at_zero == {"deaf": pytest.approx(changed), "fgsm": 0}
-    (warning,) = found.warnings
-    assert f"changes the class of {100 * changed:.3g} % of the rows at eps = 0" in warning
+    leaves, changes = found.warnings
+    assert leaves.startswith("deaf leaves the linf ball")
+    assert f"changes the class of {100 * changed:.3g} % of the rows at eps = 0" in changes
     assert audited(logits_fn, x, y, {"deaf": deaf}, eps=[0.1]).changed_at_zero == {}
 
 
