@@ -85,10 +85,11 @@ def dtype_of(value: Any) -> Any:
         return np.dtype(object)
 
 
-def check_choice(name: str, value: Any, allowed: Collection[str]) -> None:
-    """Raises UserError for a value that is not one of the allowed names."""
-    if not isinstance(value, str) or value not in allowed:
-        raise UserError(f"{name} must be one of {', '.join(allowed)}, got {described(value)}")
+def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
+    """Raises UserError for a value that is not one of the allowed names or numbers."""
+    if not isinstance(value, str | int) or value not in allowed:
+        legal = ", ".join(map(str, allowed))
+        raise UserError(f"{name} must be one of {legal}, got {described(value)}")
 
 
 def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.convolution": {"adv_jax.meshes", "adv_jax.programs"},
-    "adv_jax.linear_bounds": {"adv_jax.norms", "adv_jax.perturbations"},
+    "adv_jax.linear_bounds": {"adv_jax.checks", "adv_jax.norms", "adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks._values import broadcasts, dtype_and_shape, is_known, radius
+from adv_jax.checks._values import broadcasts, convex, dtype_and_shape, is_known, radius
 from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, dtype_of, working_dtype
 
 
@@ -49,11 +49,8 @@ def ball(
         has other numbers; and as `check_width`.
       ValueError: the norm is unknown.
     """
-    kind, dtype = norms.canonical(norm), working_dtype(x.dtype)
-    if kind == "l0" and not sparse:
-        raise UserError(
-            'norm must be "linf", "l2", "l1" or "rms" here, got "l0", which pgd and fmn take'
-        )
+    dtype = working_dtype(x.dtype)
+    kind = norms.canonical(norm) if sparse else convex(norm, instead=", which pgd and fmn take")
     allowed = None if mask is None else checked_mask(mask, x)
     if not is_per_feature(eps, x):
         free = optional and eps is None

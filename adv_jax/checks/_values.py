@@ -143,6 +143,21 @@ def broadcasts(value: Any, shape: tuple[int, ...] | None) -> bool:
         return False
 
 
+def convex(norm: Norm, *, instead: str = "") -> str:
+    """Returns the canonical name of a norm whose balls are convex: any but l0.
+
+    instead: what takes l0, for the message.
+
+    Raises:
+      UserError: l0.
+      ValueError: the norm is unknown.
+    """
+    name = norms.canonical(norm)
+    if name == "l0":
+        raise UserError(f'norm must be "linf", "l2", "l1" or "rms" here, got "l0"{instead}')
+    return name
+
+
 def linf_or_l2(norm: Norm) -> str:
     """Returns the canonical name of one of the two norms.
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import check_range, check_width, own_keywords
+from adv_jax.checks import check_range, check_width, convex, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
@@ -138,9 +138,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
       UserError: not one or more radii of at least 0 that the bounds allow; the norm is l0.
       ValueError: the norm is unknown.
     """
-    kind = norms.canonical(norm)
-    if kind == "l0":
-        raise UserError('norm must be "linf", "l2", "l1" or "rms" here, got "l0"')
+    kind = convex(norm)
     if not norms.is_real(eps) or np.ndim(eps) != 1 or not len(eps):
         found = described(eps)
         raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")

@@ -6,9 +6,21 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax.checks import (
+    as_batch,
+    check_function,
+    check_logits,
+    check_range,
+    check_rows,
+    checked_labels,
+    convex,
+    radius,
+    traced,
+    with_aux,
+)
 from adv_jax.linear_bounds._rules import run
 from adv_jax.linear_bounds._tape import Ball, Tape, Value
-from adv_jax.types import Array, Bounds, LogitsFn, RowTree
+from adv_jax.types import Array, Bounds, LogitsFn, Norm, RowTree, UserError, check_choice, described
 
 METHODS = ("ibp", "crown_ibp", "crown")
 
@@ -20,7 +32,7 @@ def margin_bounds(
     eps: ArrayLike,
     *,
     method: str,
-    norm: str = "linf",
+    norm: Norm = "linf",
     bounds: Bounds | None = None,
     aux: RowTree | None = None,
 ) -> Array:
@@ -29,28 +41,30 @@ def margin_bounds(
     Args:
       logits_fn: f32[B, *D] -> f32[B, K], as in `evaluate.certify`.
       x, y: f32[B, *D] and classes i32[B].
-      eps: the radius, a number that may be traced.
+      eps: the radius, a number >= 0 that may be traced.
       method: of `METHODS`, as in `evaluate.certify`.
-      norm: a canonical name, "linf", "l2", "l1" or "rms".
-      bounds: (lo, hi), numbers or f[*D], or None.
+      norm: "linf", "l2", "l1" or "rms".
+      bounds: (lo, hi), numbers or f[*D], or None. x must be inside.
       aux: side inputs of the rows, or None.
 
     Returns:
       f32[B, K]: inf for j = y, -inf where the bound is not finite.
 
     Raises:
-      UserError: logits_fn has a primitive without a rule.
+      UserError: logits_fn has a primitive without a rule; another shape, dtype, method or norm;
+        where values are known: x, y, eps or bounds outside their ranges.
 
     >>> w = jnp.array([[1., -1.], [0., 0.]])
     >>> x, y = jnp.array([[2., 0.]]), jnp.array([0])
     >>> margin_bounds(lambda x: x @ w, x, y, .5, method="ibp")  # 2 * 2 - .5 * 2
     Array([[inf,  3.]], dtype=float32)
     """
+    kind = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
 
     def of_row(x: Array, y: Array, aux: Any) -> Array:
         x, aux = jax.tree.map(lambda a: a[None], (x, aux))
         fn = logits_fn if aux is None else lambda x: logits_fn(x, aux)
-        tape = Tape(Ball(x, jnp.asarray(eps, x.dtype), norm, bounds), method)
+        tape = Tape(Ball(x, jnp.asarray(eps, x.dtype), kind, bounds), method)
         # Accelerators round the factors of products otherwise, beyond what bounds can ignore.
         with jax.default_matmul_precision("highest"):
             traced = jax.make_jaxpr(lambda x: fn(x))(x)
@@ -70,3 +84,29 @@ def margin_bounds(
     found = jax.vmap(of_row)(x, y, aux)
     found = jnp.where(jnp.isnan(found), -jnp.inf, found)
     return jnp.where(jnp.arange(found.shape[1])[None] == y[:, None], jnp.inf, found)
+
+
+def _checked(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    eps: ArrayLike,
+    *,
+    method: str,
+    norm: Norm,
+    bounds: Bounds | None,
+    aux: RowTree | None,
+) -> str:
+    """Returns the canonical norm; raises UserError as `margin_bounds`."""
+    check_choice("method", method, METHODS)
+    check_function(logits_fn)
+    as_batch(x, bounds)
+    kind = convex(norm)
+    check_range("eps", eps, "[0, inf)")
+    radius(eps, x, kind, bounds)
+    check_rows("aux", aux, batch=len(x))
+    logits = traced(with_aux(logits_fn, aux), x)
+    check_logits(logits, batch=len(x))
+    if checked_labels(y, logits).ndim != 1:
+        raise UserError(f"y must be classes i32[B] with B = {len(x)}, got {described(y)}")
+    return kind

@@ -2,10 +2,10 @@
 
 import jax.numpy as jnp
 
-from adv_jax.linear_bounds import METHODS, margin_bounds
+from adv_jax.linear_bounds import margin_bounds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
 @objective(ranges={"eps": "[0, inf)", "kappa": "[0, 1]"})
@@ -43,11 +43,10 @@ def certified(
       batch.
 
     Raises:
-      UserError: the method is unknown, or the model has an operation without a bound.
+      UserError: as `linear_bounds.margin_bounds`.
 
     Sources: [gowal2018], sec. 3; [zhang2020], eq. 10.
     """
-    check_choice("method", method, METHODS)
     x, y = batch["x"], batch["y"]
     clean, _, model_state = apply(variables, x, train=True, key=key)
     logits_fn = lambda x: apply(variables, x).logits

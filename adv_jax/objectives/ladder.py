@@ -18,7 +18,6 @@ from adv_jax.types import (
     LogitsFn,
     Output,
     Variables,
-    check_choice,
 )
 
 Pass = Literal["corrupted", "clean"]
@@ -80,11 +79,6 @@ def ladder(
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59; "all" layers: sec. 7.
     """
-    check_choice("objective.gradient_pass", gradient_pass, ("corrupted", "clean"))
-    check_choice("objective.virtual_labels", virtual_labels, ("corrupted", "clean"))
-    check_choice("objective.draw", draw, ("fresh", "same"))
-    check_choice("objective.statistics", statistics, ("batch", "frozen"))
-    check_choice("objective.attacked_layers", attacked_layers, ("input", "all"))
     key_pass, *keys = jax.random.split(key, 3)
 
     def perturbed(attack: Attack | None, x: Array, y: Array | None, half: int) -> list[Array]:

@@ -7,15 +7,14 @@ Each class k has a unit z_k = w_k . x + b_k with the target t_k, 1 for its class
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
-
-FORMS = ("pa", "pa1", "pa2")
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
 @objective()
@@ -65,7 +64,7 @@ def passive_aggressive(
     *,
     key: Key,
     aggressiveness: float | Array = 1.0,
-    form: str = "pa1",
+    form: Literal["pa", "pa1", "pa2"] = "pa1",
 ) -> tuple[Array, Aux]:
     """Returns a mean loss of the hinges h_k = max(0, 1 - t_k z_k) whose rule is passive-aggressive.
 
@@ -91,7 +90,6 @@ def passive_aggressive(
 
     Source: [crammer2006], Fig. 1.
     """
-    check_choice("form", form, FORMS)
     size = jnp.square(batch["x"].reshape(len(batch["x"]), -1)).sum(1, keepdims=True)
     size += 1 / (2 * aggressiveness) if form == "pa2" else 0.0
 

@@ -4,14 +4,23 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from flax import linen as nn
 
 from adv_jax.checks import check_keywords, check_range
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
-from adv_jax.types import Apply, Array, Output, UserError, Variables, check_callable, described
+from adv_jax.types import (
+    Apply,
+    Array,
+    Output,
+    UserError,
+    Variables,
+    check_callable,
+    check_choice,
+    described,
+)
 
 Function = TypeVar("Function", bound=Callable)
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
@@ -61,8 +70,14 @@ def _checked(apply: Any) -> Apply:
     return applied
 
 
-def _check_settings(given: Mapping[str, Any], ranges: Mapping[str, str]) -> None:
-    """Raises UserError for what should be a function, or a known number outside its range."""
+def _check_settings(
+    given: Mapping[str, Any],
+    ranges: Mapping[str, str],
+    choices: Mapping[str, tuple[str | int, ...]],
+) -> None:
+    """Raises UserError for what should be a function, an unknown name, or a number out of range."""
+    for name in choices.keys() & given.keys():
+        check_choice(name, given[name], choices[name])
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
         if getattr(given[name], "keywords", {}).get("targeted") is True:
@@ -83,8 +98,9 @@ def objective(
     """Returns a decorator that gives an objective the attributes of its arguments' names.
 
     It also refuses, in one line: unknown keywords, an attack that is no function or is targeted,
-    known numbers outside their ranges, a wrong key, and a batch that is no dict or lacks x or y. An
-    objective without it trains models that predict labels, carries no state, and takes any numbers.
+    values that are not in a setting's `ranges` or its annotation as a Literal, a wrong key, and a
+    batch that is no dict or lacks x or y. An objective without it trains models that predict
+    labels, carries no state, and takes any values.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -102,6 +118,11 @@ def objective(
     def stated(function: Function) -> Function:
         signature = inspect.signature(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
+        choices = {
+            p.name: get_args(p.annotation)
+            for p in signature.parameters.values()
+            if get_origin(p.annotation) is Literal
+        }
         takes_attack = "attack" in signature.parameters
         kept = f"{function.__name__}.state" if state else None
 
@@ -109,7 +130,7 @@ def objective(
         def called(*args: Any, **given: Any) -> Any:
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
-            _check_settings({name: given[name] for name in filter(is_set, given)}, ranges)
+            _check_settings({name: given[name] for name in filter(is_set, given)}, ranges, choices)
             models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
             if given.get("key") is not None or ("key" in given and takes_attack):
                 one_key(given["key"])

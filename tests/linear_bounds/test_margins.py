@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marks import exhaustive_after, slow_after
@@ -274,3 +275,27 @@ def test_a_function_that_only_has_the_name_of_an_activation_is_read():
     )
     # max(x / 2, -2 x) is at least 0 in [0, 2], and at most 2 in [-1, 1].
     assert found[0, 1] <= 0 - 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"bounds": (1.0, 0.0)}, "bounds must be (lo, hi) with lo < hi, got (1.0, 0.0)"),
+        ({"bounds": (0.0, 0.2)}, "x must be within the bounds (0.0, 0.2), got 0.3"),
+        ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
+        ({"eps": -0.1}, "eps must be in [0, inf), got -0.1"),
+        ({"eps": ".1"}, "eps must be a real number, got '.1'"),
+        ({"eps": jnp.ones(2)}, "eps must be a real number, got float32[2]"),
+        ({"method": "CROWN"}, "method must be one of ibp, crown_ibp, crown, got 'CROWN'"),
+        ({"y": jnp.array([5])}, "y must be classes from 0 to 1, got 5"),
+        ({"y": jnp.array([[1.0, 0.0]])}, "y must be classes i32[B] with B = 1, got float32[1, 2]"),
+        ({"x": jnp.array([[3, 0]])}, "x must be a batch f32[B, *D] of floats, got int32[1, 2]"),
+        ({"logits_fn": nn.Dense(2)}, "logits_fn must be a function of x alone, got a Dense"),
+    ],
+)
+def test_bad_input_gives_no_bound(changed, message):
+    given = {"logits_fn": lambda x: x @ jnp.eye(2), "x": jnp.array([[0.3, 0.1]])}
+    given |= {"y": jnp.array([0]), "eps": 0.1, "method": "ibp"} | changed
+    with pytest.raises(UserError) as error:
+        margin_bounds(given.pop("logits_fn"), given.pop("x"), given.pop("y"), **given)
+    assert str(error.value).startswith(message)

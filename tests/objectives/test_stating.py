@@ -75,9 +75,22 @@ def test_each_number_of_a_tuple_has_the_range():
         call(objectives.ladder, weights=(1.0, -1.0))
 
 
+@pytest.mark.parametrize(
+    ("function", "given", "message"),
+    [
+        (objectives.ladder, {"draw": "new"}, "draw must be one of fresh, same, got 'new'"),
+        (generative.objectives.gan, {"generator_loss": "wgan"}, "must be one of non_saturating, "),
+        (generative.objectives.lapgan, {"generator_loss": None}, "generator_loss must be one of "),
+    ],
+)
+def test_an_unknown_name_is_refused(function, given, message):
+    with pytest.raises(UserError, match=message):
+        call(function, **given)
+
+
 def test_an_unknown_method_of_bounds_is_refused():
     with pytest.raises(UserError, match="^method must be one of ibp, crown_ibp, crown, got 'pgd'$"):
-        call(objectives.certified, eps=0.1, method="pgd")
+        objectives.certified(linear, W, BATCH, key=None, eps=0.1, method="pgd")
 
 
 @pytest.mark.parametrize("part", ["x", "y"])

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from adv_jax.objectives.cross_entropy import unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.random import bernoulli, normal
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 
 @objective(predicts=("loss",), ranges={"masking": "[0, 1]", "noise_std": "[0, inf)"})
@@ -48,7 +48,6 @@ def reconstruction(
 
     Sources: [vincent2010]; [maronas2016], sec. 3.6.3.
     """
-    check_choice("level", level, ("input", "stacked"))
     x = unlabeled(batch)
     noisy_copy = partial(corrupted, masking=masking, noise_std=noise_std)
     if level == "input":
