@@ -11,6 +11,7 @@ call the model once on zeros of that shape, which gives the number of classes an
 early.
 """
 
+import collections
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -144,7 +145,8 @@ def weights_from_torch(
         {"layer1.0.bn1": "hidden2/norm1"}.
 
     Raises:
-      UserError: a layer is not in both, or has an array of another name; no dicts.
+      UserError: a layer is not in both, or has an array of another name; two have one path; no
+        dicts.
 
     >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
     >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
@@ -154,6 +156,9 @@ def weights_from_torch(
     for argument, given in {"state_dict": state_dict, "layers": layers}.items():
         if not isinstance(given, Mapping):
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
+    for path, count in collections.Counter(layers.values()).items():
+        if not isinstance(path, str) or count > 1:
+            raise UserError(f"layers must have one path for each layer, got {path!r} twice")
     found = {}
     for name, value in state_dict.items():
         layer, _, leaf = name.rpartition(".")

@@ -8,7 +8,7 @@ over_replicas  maps a function over a leading axis of replicas (seeds, hyper-par
 over_devices   maps a function over a leading axis of devices, by pmap
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from adv_jax.types import (
     UserError,
     Variables,
     check_callable,
+    check_choice,
     described,
     dtype_of,
 )
@@ -74,10 +75,15 @@ def init_state(
     """Returns the initial state for variables {"params": ..., **model_state}.
 
     Raises:
-      UserError: the seed is no whole number.
+      UserError: the seed is not one whole number of 32 bits, variables lack "params", or the
+        optimizer is no optax transformation.
     """
-    if not jnp.issubdtype(dtype_of(seed), jnp.integer):
-        raise UserError(f"seed must be a whole number, got {described(seed)}")
+    is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.ndim(seed) == 0
+    if not is_integer or (isinstance(seed, int | np.integer) and not abs(int(seed)) < 2**31):
+        raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(f"variables must be a dict with params, got {described(variables)}")
+    _check_optimizer(optimizer)
     model_state = {name: value for name, value in variables.items() if name != "params"}
     with _optax_promotion():
         opt_state = optimizer.init(variables["params"])
@@ -114,10 +120,11 @@ def make_step(
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
 
     Raises:
-      UserError: the objective is no function, or a count is not at least 1; raised by `step`, if
-        microbatches do not divide a batch.
+      UserError: the objective is no function, the optimizer no optax transformation, or a count is
+        not at least 1; raised by `step`, if microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
+    _check_optimizer(optimizer)
     if min(shards, microbatches) < 1:
         raise UserError(
             f"shards and microbatches must be at least 1, got {shards} and {microbatches}"
@@ -154,11 +161,19 @@ def make_step(
     return step
 
 
+def _check_optimizer(optimizer: Any) -> None:
+    if not isinstance(optimizer, optax.GradientTransformation):
+        allowed = "an optax transformation such as optax.sgd(0.1)"
+        raise UserError(f"optimizer must be {allowed}, got {described(optimizer)}")
+
+
 def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     """Returns the mean of fn(part, key) over equal parts of the rows, computed one by one."""
-    rows = len(jax.tree.leaves(batch)[0])
-    if rows % count:
-        raise UserError(f"microbatches must divide the {rows} rows of a batch, got {count}")
+    (rows, *others) = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
+    if others or not rows:
+        raise UserError(f"batch must be arrays of equally many rows, got {described(batch)}")
+    if rows[0] % count:
+        raise UserError(f"microbatches must divide the {rows[0]} rows of a batch, got {count}")
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 
@@ -304,8 +319,13 @@ def over_devices(
     donate: indices of donated arguments.
     by: "pmap", or "shard_map", JAX's successor, which gives the same numbers in one process.
 
+    Raises:
+      UserError: another `by`; raised by the function, if there is not one entry per device of a
+        shard_map.
+
     The function only maps; `runner.devices.layout` assigns replicas and their shards to devices.
     """
+    check_choice("by", by, ("pmap", "shard_map"))
     if by == "shard_map":
         return _by_shard_map(fn, devices or jax.local_devices(), in_axes, donate)
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
@@ -321,6 +341,11 @@ def _by_shard_map(
 
     def on_mesh(*args: Any) -> Any:
         axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        split = [part for part, axis in zip(args, axes, strict=True) if axis is not None]
+        for leaf in jax.tree.leaves(split):
+            if leaf.shape[:1] != (len(devices),):
+                allowed = f"arrays with one entry for each of {len(devices)} devices"
+                raise UserError(f"arguments must be {allowed}, got {described(leaf)}")
 
         # The part of a device keeps the leading axis, of length 1.
         def on_device(*parts: Any) -> Any:

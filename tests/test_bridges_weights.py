@@ -26,6 +26,10 @@ def test_kernels_are_transposed_and_statistics_are_sorted_out():
     ("layers", "says"),
     [
         ({}, "layers must have each layer of state_dict, got none for 'bn' of 'bn.weight'"),
+        (
+            {"bn": "norm", "fc": "norm"},
+            "layers must have one path for each layer, got 'norm' twice",
+        ),
         ({"bn": "norm", "fc": "logits"}, "layers must be layers of state_dict, got 'fc'"),
     ],
 )

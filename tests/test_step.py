@@ -311,6 +311,15 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused_in_one_line(batch
         step(start(6), jax.tree.map(lambda leaf: leaf[0], batches))
 
 
+def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
+    batch = jax.tree.map(lambda leaf: leaf[0], batches)
+    rows = len(batch["x"])
+    batch["y"] = jnp.concatenate([batch["y"]] * 2)
+    step = make_step(regression, MOMENTUM, microbatches=rows)
+    with pytest.raises(ValueError, match="^batch must be arrays of equally many rows, got {x: "):
+        step(start(6), batch)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -321,7 +330,31 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused_in_one_line(batch
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=0.5),
-            "seed must be a whole number, got 0.5",
+            "seed must be a whole number of 32 bits, got 0.5",
+        ),
+        (
+            lambda: init_state({"params": {}}, MOMENTUM, seed=2**31),
+            f"seed must be a whole number of 32 bits, got {2**31}",
+        ),
+        (
+            lambda: init_state({"params": {}}, MOMENTUM, seed=jax.random.PRNGKey(0)),
+            r"seed must be a whole number of 32 bits, got uint32\[2\]",
+        ),
+        (
+            lambda: init_state({"w": jnp.ones(2)}, MOMENTUM, seed=0),
+            r"variables must be a dict with params, got {w: float32\[2\]}",
+        ),
+        (
+            lambda: make_step(regression, "sgd"),
+            r"optimizer must be an optax transformation such as optax.sgd\(0.1\), got 'sgd'",
+        ),
+        (
+            lambda: init_state({"params": {}}, optax.sgd, seed=0),
+            r"optimizer must be an optax transformation such as optax.sgd\(0.1\), got <function.*",
+        ),
+        (
+            lambda: over_devices(jnp.sin, by="shardmap"),
+            "by must be one of pmap, shard_map, got 'shardmap'",
         ),
     ],
 )
@@ -395,6 +428,13 @@ def test_shard_map_gives_the_numbers_of_pmap(shards, batches, devices):
     ]
     assert_same(*forms)
     assert len(np.unique(forms[0][0].params["w"][:, 0, 0])) == 4 // shards
+
+
+def test_shard_map_of_more_entries_than_devices_is_refused(devices):
+    fn = over_devices(jnp.sin, devices[:2], by="shard_map")
+    allowed = "arrays with one entry for each of 2 devices"
+    with pytest.raises(ValueError, match=rf"^arguments must be {allowed}, got float32\[4, 3\]"):
+        fn(jnp.ones((4, 3)))
 
 
 def test_shard_map_deletes_donated_buffers(devices):

@@ -217,12 +217,12 @@ def check_booleans(**flags: Any) -> None:
 
 
 def is_whole(value: Any) -> bool:
-    """Returns whether a value is an integer of any type."""
+    """Returns whether a value is an integer of any type, but no boolean."""
     try:
         operator.index(value)
     except TypeError:
         return False
-    return True
+    return not isinstance(value, bool)
 
 
 def is_known(value: ArrayLike) -> bool:

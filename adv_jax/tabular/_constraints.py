@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import as_batch, check_keywords, dtype_and_shape, is_known, is_whole
-from adv_jax.types import Array, UserError, described, working_dtype
+from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
 Columns = Sequence[int]
@@ -69,6 +69,8 @@ class Constraints:
         # Tuples, as attacks compile a program for each hash.
         for name in ("integer", "fixed", "only_up", "only_down"):
             object.__setattr__(self, name, self._columns(name, getattr(self, name)))
+        if not isinstance(self.one_hot, tuple | list):
+            raise UserError(f"one_hot must be groups of columns, got {described(self.one_hot)}")
         groups = tuple(self._columns("one_hot", group) for group in self.one_hot)
         object.__setattr__(self, "one_hot", groups)
         for group in groups:
@@ -90,8 +92,15 @@ class Constraints:
         Returns:
           bool[B, n] for each name: "bounds" [B, D]; "integer", "fixed", "only_up", "only_down" in
           the order of their columns; "one_hot", by group; "relations", by relation.
+
+        Raises:
+          UserError: rows of another width, or not equally many.
         """
-        x, x_adv = jnp.asarray(x), jnp.asarray(x_adv)
+        for name, rows in (("x", x), ("x_adv", x_adv)):
+            if jnp.shape(rows) != (len(x), self.num_features):
+                wanted = f"rows f[{len(x)}, {self.num_features}]"
+                raise UserError(f"{name} must be {wanted}, got {described(rows)}")
+        x, x_adv = (jnp.asarray(a, working_dtype(dtype_of(a))) for a in (x, x_adv))
         lo, hi = (jnp.asarray([bound], x_adv.dtype) for bound in self.bounds)
 
         def of(name: str) -> tuple[Array, Array]:

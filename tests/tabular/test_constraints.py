@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adv_jax.tabular import Constraints
+from adv_jax.types import UserError
 from tests.support.tables import drawn_table, obeys
 
 
@@ -99,6 +100,8 @@ def test_nan_is_never_valid():
             {"integer": [1], "bounds": (0.2, 0.8)},
             r"bounds of an integer must have one between them, got 0.2 and 0.8 for column 1",
         ),
+        ({"integer": [True, False]}, "integer must be columns from 0 to 3, got True"),
+        ({"one_hot": None}, "one_hot must be groups of columns, got None"),
         ({"costs": [1, 2]}, r"costs must be a number or f\[4\], got \(1, 2\)"),
         ({"costs": "dear"}, r"costs must be a number or f\[4\], got 'dear'"),
         ({"costs": [1, 1, 0, 1]}, "costs must be positive and finite, got 0 for column 2"),
@@ -153,6 +156,21 @@ def test_rows_that_break_a_rule_are_named_with_the_rule(row, message):
     x = jnp.array([[1, 1, 0, 0], row], jnp.float32)
     with pytest.raises(ValueError, match=f"^x must obey its constraints, {message}$"):
         table.project(x, x)
+
+
+def test_integer_tables_have_the_bounds_of_real_ones():
+    ints, table = np.zeros((1, 2), int), Constraints(2, bounds=(0.5, 3))
+    assert not table.valid(ints, ints)[0]
+    small = np.full((1, 4), 200, np.uint8)
+    assert Constraints(4, bounds=(-5, 300)).valid(small, small)[0]
+    Constraints(2).check(np.array([[3, 1]]))
+
+
+def test_violations_of_rows_of_another_width_or_number_are_refused():
+    x = jnp.ones((3, 4))
+    for wrong in (jnp.ones((3, 1)), jnp.ones((2, 4))):
+        with pytest.raises(UserError, match=r"^x_adv must be rows f\[3, 4\], got float32\["):
+            Constraints(4).violations(x, wrong)
 
 
 def test_rows_of_another_width_are_refused():

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from adv_jax.types import UserError
+from adv_jax.checks import check_counts
+from adv_jax.types import UserError, described
 
 
 def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -20,13 +21,20 @@ def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: in
       i64[K], a permutation.
 
     Raises:
-      UserError: clusters and labels differ in number.
+      UserError: clusters and labels differ in number, or are no integers in [0, K).
 
     >>> matched_classes(np.array([1, 1, 0, 2]), np.array([0, 0, 2, 1]), num_classes=3)
     array([2, 0, 1])
     """
     from scipy.optimize import linear_sum_assignment  # Slow to import.
 
+    check_counts(num_classes=num_classes)
+    for name, classes in (("clusters", clusters), ("labels", labels)):
+        found = np.asarray(classes)
+        if found.ndim != 1 or found.dtype.kind not in "iu":
+            raise UserError(f"{name} must be integers [N], got {described(found)}")
+        if (other := found[(found < 0) | (found >= num_classes)]).size:
+            raise UserError(f"{name} must be from 0 to {num_classes - 1}, got {other[0]}")
     if len(clusters) != len(labels):
         raise UserError(f"labels must be {len(clusters)}, as clusters are, got {len(labels)}")
     counts = np.zeros((num_classes, num_classes), int)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.checks import check_range
-from adv_jax.types import Array, UserError, working_dtype
+from adv_jax.generative.measures._rows import centered
+from adv_jax.types import Array
 
 
 def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 100) -> Array:
@@ -26,7 +27,8 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
       f32[B] in nats.
 
     Raises:
-      UserError: samples and x of different inputs; no samples; a bandwidth out of range.
+      UserError: samples and x of different inputs, without rows or not finite; a bandwidth or
+        batch_size out of range.
 
     Source: [goodfellow2014], sec. 5.
 
@@ -35,12 +37,7 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
     Array([-2.337877], dtype=float32)
     """
     check_range("bandwidth", bandwidth, "(0, inf)")
-    if samples.shape[1:] != x.shape[1:]:
-        raise UserError(f"samples must be f[n, {x.shape[1:]}], as x is, got {samples.shape}")
-    if not len(samples):
-        raise UserError(f"samples must have one row or more, got {samples.shape}")
-    samples, x = (jnp.asarray(rows, working_dtype(rows.dtype)) for rows in (samples, x))
-    flat = samples.reshape(len(samples), -1)
+    flat, rows = centered(samples, x, batch_size=batch_size)
     width = jnp.asarray(bandwidth, flat.dtype)
     size, norm = flat.shape[1], jnp.log(2 * jnp.pi) + 2 * jnp.log(width)
     own = jnp.sum(flat**2, axis=1)
@@ -51,7 +48,7 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
         squares = own - 2 * products + jnp.sum(row**2)
         return jax.nn.logsumexp(-squares / (2 * width**2)) - jnp.log(len(flat)) - size * norm / 2
 
-    return jax.lax.map(of_row, x.reshape(len(x), -1), batch_size=batch_size)
+    return jax.lax.map(of_row, rows, batch_size=batch_size)
 
 
 def parzen_bandwidth(samples: Array, held_out: Array, bandwidths: Array) -> Array:

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_counts, check_range
-from adv_jax.types import Array, UserError, working_dtype
+from adv_jax.checks import check_range
+from adv_jax.generative.measures._rows import centered
+from adv_jax.types import Array, UserError
 
 FEWEST = 0.1  # share of the samples from which on a class is covered, in units of 1 / K
 # A generator has collapsed below these; see `collapse`.
@@ -40,7 +41,7 @@ def coverage(logits: ArrayLike) -> Coverage:
     """Returns the `Coverage` of samples by the logits f[n, K] that a classifier gives them.
 
     Raises:
-      UserError: another shape.
+      UserError: another shape, or not finite.
 
     Source: [salimans2016], sec. 4.
 
@@ -72,7 +73,7 @@ def frechet(features: ArrayLike, others: ArrayLike) -> float:
       others: f[m, F], m >= 2.
 
     Raises:
-      UserError: other shapes.
+      UserError: other shapes, or not finite.
 
     Source: [heusel2017], sec. 1.
 
@@ -100,7 +101,7 @@ def nearest(samples: Array, x: Array, *, batch_size: int = 100) -> tuple[Array, 
       batch_size: samples at a time; memory is batch_size * m.
 
     Raises:
-      UserError: samples and x of different inputs; no row of x; batch_size < 1.
+      UserError: samples and x of different inputs, without rows or not finite; batch_size < 1.
 
     >>> index, distance = nearest(jnp.array([[3., 4.]]), jnp.array([[9., 9.], [0., 0.]]))
     >>> index.tolist(), distance.tolist()
@@ -121,7 +122,7 @@ def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
       batch_size: as in `nearest`.
 
     Raises:
-      UserError: as `nearest`; fewer rows.
+      UserError: as `nearest`; fewer rows; half of the rows of x repeat.
 
     >>> diversity(jnp.array([[0.], [1.], [2.]]), jnp.array([[0.], [4.], [8.]]))
     0.25
@@ -132,6 +133,8 @@ def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
         jnp.median(_nearest(rows, rows, jnp.arange(len(rows)), batch_size)[1])
         for rows in (samples, x)
     )
+    if not real:
+        raise UserError("x must be rows that mostly differ, got a median distance of 0")
     return float(own / real)
 
 
@@ -149,11 +152,15 @@ def collapse(
       fooled: the mean D(G(z)); None if there is no discriminator of real inputs.
       coverage: of the samples, by a classifier; None without one.
 
+    Raises:
+      UserError: a diversity below 0, or a share outside [0, 1].
+
     >>> of_two_classes = coverage([[9., 0., 0.], [0., 9., 0.]])
     >>> collapse(diversity=.8, fooled=.2, coverage=of_two_classes)
     ['1 of 3 classes has less than 3.33 % of the samples']
     """
     check_range("diversity", diversity, "[0, inf)")
+    check_range("fooled", fooled, "[0, 1]", optional=True)
     signs = []
     if diversity < CLOSEST:
         signs.append(f"samples repeat: their diversity is {diversity:.2g}, below {CLOSEST:g}")
@@ -168,13 +175,7 @@ def collapse(
 
 def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
     """`nearest`, but for the row `skipped` i32[n] of x; -1: none."""
-    check_counts(batch_size=batch_size)
-    if samples.shape[1:] != x.shape[1:]:
-        raise UserError(f"samples must be f[n, {x.shape[1:]}], as x is, got {samples.shape}")
-    if not len(x):
-        raise UserError(f"x must have one row or more, got {x.shape}")
-    samples, x = (jnp.asarray(rows, working_dtype(rows.dtype)) for rows in (samples, x))
-    flat = x.reshape(len(x), -1)
+    rows, flat = centered(samples, x, batch_size=batch_size)
     own = jnp.sum(flat**2, axis=1)
 
     def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -186,7 +187,6 @@ def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple
         # The expanded square, with which rows are compared, rounds for near ones.
         return index.astype(jnp.int32), jnp.linalg.norm(flat[index] - row)
 
-    rows = samples.reshape(len(samples), -1)
     return jax.lax.map(of_row, (rows, skipped), batch_size=batch_size)
 
 
@@ -197,10 +197,12 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def _rows(name: str, values: ArrayLike, *, at_least: int) -> np.ndarray:
-    """Returns f64[n, F] after checking the shape."""
+    """Returns f64[n, F] after checking the shape and the values."""
     rows = np.asarray(values, np.float64)
     if rows.ndim != 2 or len(rows) < at_least or not rows.shape[1]:
         raise UserError(
             f"{name} must be f[n, F] with {at_least} rows or more, got {list(rows.shape)}"
         )
+    if (bad := rows[~np.isfinite(rows)]).size:
+        raise UserError(f"{name} must be finite numbers, got {bad[0]}")
     return rows

@@ -20,18 +20,10 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     Seeds count up from `config["seed"]`; the points of the grid vary slowest.
 
     Raises:
-      ConfigError: a path of the grid is not a number of the objective or the optimizer (other
-        fields change the compiled program), or its values are not numbers.
+      ConfigError: as `grid_of`; the values of a path are not numbers.
     """
     grid = grid_of(config)
-    legal = {
-        path
-        for path, value in leaves(config)
-        if is_number(value) and path.startswith(("objective.", "optimizer."))
-    }
     for path, values in grid.items():
-        if path not in legal:
-            raise ConfigError(unknown("a path of replicas.grid", path, legal))
         numbers = isinstance(values, tuple | list) and all(map(is_number, values))
         if not numbers or not values:
             raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
@@ -41,9 +33,23 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
 
 
 def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the grid of a config, {path: values}; raises ConfigError if it is something else."""
+    """Returns the grid of a config, {path: values}.
+
+    Raises:
+      ConfigError: no such dict, or a path is not a number of the objective or the optimizer: other
+        fields change the compiled program.
+    """
     grid = config["replicas"]["grid"] or {}
     if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
         example = "{'objective.attack.eps': (.1, .2)}"
         raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
+    legal = {
+        path
+        for path, value in leaves(config)
+        if is_number(value) and path.startswith(("objective.", "optimizer."))
+    }
+    for path in grid:
+        if path not in legal:
+            field = "a path of replicas.grid, a number of objective or optimizer in the config,"
+            raise ConfigError(unknown(field, path, legal))
     return grid

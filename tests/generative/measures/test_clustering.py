@@ -28,6 +28,20 @@ def test_permuted_labels_are_found_again():
     np.testing.assert_array_equal(found, names)
 
 
+@pytest.mark.parametrize(
+    ("clusters", "message"),
+    [
+        (np.eye(3, dtype=int), r"^clusters must be integers \[N\], got int64\[3, 3\]$"),
+        (np.ones(3), r"^clusters must be integers \[N\], got float64\[3\]$"),
+        (np.array([-1, 0, 1]), "^clusters must be from 0 to 2, got -1$"),
+        (np.array([0, 1, 3]), "^clusters must be from 0 to 2, got 3$"),
+    ],
+)
+def test_what_is_no_class_is_refused(clusters, message):
+    with pytest.raises(UserError, match=message):
+        matched_classes(clusters, np.arange(3), num_classes=3)
+
+
 def test_clusters_and_labels_of_different_rows_are_refused():
     with pytest.raises(UserError, match="labels must be 3, as clusters are, got 2"):
         matched_classes(np.zeros(3, int), np.zeros(2, int), num_classes=2)

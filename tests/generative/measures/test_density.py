@@ -43,5 +43,14 @@ def test_samples_of_another_shape_and_a_bandwidth_of_0_are_refused():
         parzen(jnp.asarray(SAMPLES.reshape(50, 6)), jnp.asarray(X), bandwidth=0.1)
     with pytest.raises(UserError, match="bandwidth must be"):
         parzen(jnp.asarray(SAMPLES), jnp.asarray(X), bandwidth=0.0)
-    with pytest.raises(UserError, match="samples must have one row or more, got"):
+    with pytest.raises(UserError, match="samples must be a batch .* at least 1, got"):
         parzen(jnp.asarray(SAMPLES[:0]), jnp.asarray(X), bandwidth=0.1)
+    with pytest.raises(UserError, match="x must be a batch .* at least 1, got"):
+        parzen(jnp.asarray(SAMPLES), jnp.asarray(X[:0]), bandwidth=0.1)
+
+
+def test_the_log_likelihood_far_from_0_is_that_of_scikit_learn():
+    samples, x = (np.float32(1000 + RNG.normal(size=(n, 3))) for n in (50, 7))
+    expected = KernelDensity(bandwidth=0.5, rtol=1e-9, atol=1e-12).fit(samples).score_samples(x)
+    found = parzen(jnp.asarray(samples), jnp.asarray(x), bandwidth=0.5)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)

@@ -91,6 +91,17 @@ def test_the_nearest_rows_are_those_of_scikit_learn():
     np.testing.assert_allclose(distance, distances[:, 0], rtol=1e-5)
 
 
+def test_neighbors_and_diversity_of_points_far_from_0_are_those_of_float64():
+    samples, x = (np.float32(1000 + 0.01 * RNG.normal(size=(n, 3))) for n in (50, 200))
+    away = np.linalg.norm(samples[:, None].astype(float) - x[None], axis=2)
+    index, distance = nearest(jnp.asarray(samples), jnp.asarray(x))
+    np.testing.assert_array_equal(index, away.argmin(1))
+    np.testing.assert_allclose(distance, away.min(1), rtol=1e-5)
+    near_0 = [jnp.asarray(rows - np.float32(1000)) for rows in (samples, x)]
+    moved = diversity(jnp.asarray(samples), jnp.asarray(x))
+    assert moved == pytest.approx(diversity(*near_0), rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_sample_that_repeats_a_row_far_from_0_has_the_distance_0():
     x = jnp.float32(1000 + RNG.normal(size=(5, 3)))
@@ -128,7 +139,12 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
         (lambda x: frechet(x[:1], x), r"features must be f\[n, F\] with 2 rows or more, got"),
         (lambda x: frechet(x, x[:, :2]), "others must have 3 features, as the first, got 2"),
         (lambda x: nearest(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3\)"),
-        (lambda x: nearest(x, x[:0]), r"x must have one row or more, got \(0, 3\)"),
+        (lambda x: nearest(x, x[:0]), r"x must be a batch .* at least 1, got float32\[0, 3\]"),
+        (lambda x: nearest(x[:0], x), r"samples must be a batch .* at least 1, got float32\[0, 3"),
+        (lambda x: nearest(x.at[0].set(jnp.nan), x), "samples must be finite numbers, got nan"),
+        (lambda x: coverage(x * jnp.nan), "logits must be finite numbers, got nan"),
+        (lambda x: diversity(x, x), "x must be rows that mostly differ"),
+        (lambda x: collapse(diversity=1.0, fooled=20), r"fooled must be in \[0, 1\], got 20"),
         (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
         (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
     ],

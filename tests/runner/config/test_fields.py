@@ -74,13 +74,15 @@ def test_seeds_of_replicas_count_up_without_a_grid(grid):
         ("objective.attack.ep", "objective.attack.eps"),
         ("objektive.alpha", "objective.alpha"),
         ("objective.name", None),  # No number.
+        ("model.features", None),
         ("objective", None),
         ("replicas.grid", None),
     ],
 )
 def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
     message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
-    assert message.startswith("a path of replicas.grid must be one of ")
+    allowed = "a number of objective or optimizer in the config,"
+    assert message.startswith(f"a path of replicas.grid, {allowed} must be one of ")
     assert "objective.attack.eps, " in message and f", got {path!r}" in message
     if suggested:
         assert message.endswith(f"; did you mean {suggested!r}?")
@@ -110,6 +112,11 @@ def test_a_grid_of_values_that_are_not_numbers_is_refused(values):
 def test_a_grid_over_a_field_shared_by_all_replicas_is_refused(path):
     message = refusal(replicas, document(replicas__grid={path: (10, 20)}))
     assert path in message
+
+
+def test_a_grid_of_architectures_is_refused_for_its_path():
+    message = refusal(validate, document(replicas__grid={"model.features": ((8,), (16,))}))
+    assert message.startswith("a path of replicas.grid, a number of objective or optimizer ")
 
 
 _values = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=3), st.none())
