@@ -127,13 +127,11 @@ def test_a_folder_without_results_gives_no_verdicts(found):
 
 
 def test_a_number_without_a_test_is_not_judged(found):
-    """2x800 ReLU has all of its epochs and seeds, but its target lacks other nets."""
     lines = chapters.chapter(numbers.load()["nokland2015"], found).lines
-    (line,) = [line for line in lines if line.label.startswith("2x800 relu, adversarial")]
-    assert (line.verdict.word, line.verdict.extent) == ("", "short")
-    assert line.ours == "0.799 %"
-    file = "nokland2015/results/figures/table2_2x800.json"
-    assert line.runs == f"seeds 1 to 5; 150 epochs; full MNIST; {file}"
+    (line,) = [line for line in lines if line.label.startswith("2x1200 relu, adversarial")]
+    stored = json.loads((RESULTS / "nokland2015/results/figures/table2.json").read_text())
+    assert line.verdict.word == ""
+    assert line.ours == f"{100 * stored['rows'][14]['error']:.4g} %"
     (line,) = [line for line in lines if line.key == "nokland2015.table3.conv.zca.adversarial"]
     assert line.runs.startswith("seed 1; 1 epoch; the JPEG copy of CIFAR-10; ")
 
@@ -214,11 +212,11 @@ def test_a_number_of_a_target_of_another_place_is_shown(found):
 
 
 def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
-    """Of 60,000 digits: 0 with logistic and ReLU units; 64 of 5 x 60,000 with tanh."""
+    """Of 60,000 digits: 0 with logistic and ReLU units; 22 of 5 x 60,000 with tanh."""
     line = line_of("nokland2015", "nokland2015.fig1.train_zero", found)
-    assert line.ours == "logistic: 0 %, tanh: 0.02133 %, ReLU: 0 %" and line.paper == "0 %"
-    assert line.runs.startswith("seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2")
-    assert line.verdict.word == "" and "2x800" in line.verdict.why
+    assert line.ours == "logistic: 0 %, tanh: 0.007333 %, ReLU: 0 %" and line.paper == "0 %"
+    assert line.runs.startswith("seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2.800")
+    assert line.verdict.word == ""
 
 
 def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
@@ -229,7 +227,7 @@ def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
 
 @pytest.mark.parametrize("lack", [{"budget": "quick"}, {"trainings": {}}, {"rows": []}])
 def test_another_result_of_a_file_answers_nothing_that_it_lacks(found, lack):
-    paper, file = numbers.load()["nokland2015"], "nokland2015/results/table2.400.json"
+    paper, file = numbers.load()["nokland2015"], "nokland2015/results/table2.800.json"
     files = {file: {**found.files[file], **lack}}
     assert single_runs.one_seed(paper, "nokland2015.fig1.train_zero", files) is None
 
