@@ -1,6 +1,5 @@
 """The papers' optimizers, schedules and averages of weights, built on optax."""
 
-import functools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -12,20 +11,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adv_jax.ranges import ranged
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, UserError, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
-
-
-def _stated(function: Callable[..., Any], **ranges: str) -> Callable[..., Any]:
-    """Returns a function of optax that states the ranges of its settings; see `ranged`."""
-
-    @functools.wraps(function)
-    def same(*args: Any, **settings: Any) -> Any:
-        return function(*args, **settings)
-
-    return ranged(**ranges)(same)
 
 
 @ranged(
@@ -76,7 +65,7 @@ def sgd(
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
 
 
-@ranged(learning_rate="[0, inf)", eps="[0, inf)")
+@ranged(learning_rate="[0, inf)", rho="[0, 1)", eps="[0, inf)")
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0, rho: float = 0.95, eps: float = 1e-6
 ) -> optax.GradientTransformationExtraArgs:
@@ -107,7 +96,7 @@ class BoldDriver(NamedTuple):
     count: Array
 
 
-@ranged(increase="[1, inf)", decrease="[0, 1]")
+@ranged(increase="[1, inf)", decrease="[0, 1]", accumulation_size=COUNT)
 def bold_driver(
     increase: float = 1.05, decrease: float = 0.5, accumulation_size: int = 1
 ) -> optax.GradientTransformationExtraArgs:
@@ -130,12 +119,6 @@ def bold_driver(
 
     Source: [battiti1989], as [maronas2016], sec. 3.3.1, has it.
     """
-    if not increase >= 1:
-        raise UserError(f"increase must be at least 1, got {increase}")
-    if not 0 <= decrease <= 1:
-        raise UserError(f"decrease must be in [0, 1], got {decrease}")
-    if not accumulation_size >= 1:
-        raise UserError(f"accumulation_size must be at least 1, got {accumulation_size}")
 
     def init(params: Any) -> BoldDriver:
         return BoldDriver(jnp.float32(1), jnp.float32(jnp.inf), jnp.float32(0), jnp.int32(0))
@@ -228,13 +211,15 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
     `optax.piecewise_constant_schedule` takes a dict with integer keys, which a config cannot hold.
 
     Raises:
-      UserError: len(boundaries) != len(values) - 1.
+      UserError: len(boundaries) != len(values) - 1; boundaries do not increase.
     """
     if len(values) != len(boundaries) + 1:
         raise UserError(
             f"boundaries must have {len(values) - 1} entries, one less than values, "
             f"got {len(boundaries)}"
         )
+    if list(boundaries) != sorted(set(boundaries)):
+        raise UserError(f"boundaries must increase, got {described(boundaries)}")
     return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
 
 
@@ -242,16 +227,16 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 OPTIMIZERS = SimpleNamespace(
     __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
     adadelta=adadelta,
-    adagrad=_stated(optax.adagrad, learning_rate="[0, inf)", eps="[0, inf)"),
-    adam=_stated(optax.adam, learning_rate="[0, inf)", eps="[0, inf)"),
+    adagrad=ranged(learning_rate="[0, inf)", eps="[0, inf)")(optax.adagrad),
+    adam=ranged(learning_rate="[0, inf)", eps="[0, inf)")(optax.adam),
     players=players,
-    rmsprop=_stated(optax.rmsprop, learning_rate="[0, inf)", eps="[0, inf)", momentum="[0, 1]"),
+    rmsprop=ranged(learning_rate="[0, inf)", eps="[0, inf)", momentum="[0, 1]")(optax.rmsprop),
     sgd=sgd,
 )
 PLATEAUS = SimpleNamespace(
     __all__=["bold_driver", "reduce_on_plateau"],
     bold_driver=bold_driver,
-    reduce_on_plateau=_stated(optax.contrib.reduce_on_plateau, patience="{0, 1, ...}"),
+    reduce_on_plateau=ranged(patience="{0, 1, ...}")(optax.contrib.reduce_on_plateau),
 )
 SCHEDULES = SimpleNamespace(
     __all__=[
@@ -261,7 +246,7 @@ SCHEDULES = SimpleNamespace(
         "piecewise_constant",
         "polynomial_schedule",
     ],
-    cosine_decay_schedule=_stated(optax.cosine_decay_schedule, alpha="[0, 1]"),
+    cosine_decay_schedule=ranged(alpha="[0, 1]")(optax.cosine_decay_schedule),
     exponential_decay=optax.exponential_decay,
     linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,
@@ -318,6 +303,7 @@ def averaged(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@ranged(decay="(0, 1)")
 def ema(decay: float) -> Weights:
     """Returns the weights of `optax.ema` with debiasing, (1 - decay) / (1 - decay^t).
 
@@ -327,11 +313,10 @@ def ema(decay: float) -> Weights:
     Raises:
       UserError: decay is not in (0, 1).
     """
-    if not 0 < decay < 1:
-        raise UserError(f"averaging.decay must be above 0 and below 1, got {decay:g}")
     return lambda count: (decay - 1) / jnp.expm1(math.log(decay) * count)
 
 
+@ranged(first=COUNT, every=COUNT)
 def swa(first: int, every: int) -> Weights:
     """Returns the weights of stochastic weight averaging, the plain mean of some iterates.
 
@@ -341,6 +326,9 @@ def swa(first: int, every: int) -> Weights:
     Args:
       first: >= 1.
       every: >= 1; the updates of one epoch in the source.
+
+    Raises:
+      UserError: an argument below 1.
 
     Source: [izmailov2018], Algorithm 1 with a constant learning rate.
     """

@@ -119,9 +119,9 @@ def bold_driver(means, increase, decrease):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"increase": 0.5}, "increase must be at least 1, got 0.5"),
-        ({"decrease": 2.0}, r"decrease must be in \[0, 1\], got 2"),
-        ({"accumulation_size": 0}, "accumulation_size must be at least 1, got 0"),
+        ({"increase": 0.5}, "increase must be a number of at least 1, got 0.5"),
+        ({"decrease": 2.0}, "decrease must be a number from 0 to 1, got 2"),
+        ({"accumulation_size": 0}, "accumulation_size must be a whole number of at least 1, got 0"),
     ],
 )
 def test_a_bold_driver_out_of_range_is_refused(settings, says):

@@ -2,9 +2,13 @@
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from adv_jax import models, optimizers
 from adv_jax.checks import check_range
 from adv_jax.ranges import Range, ranged
 from adv_jax.types import UserError
@@ -55,3 +59,18 @@ def test_a_class_adds_its_ranges_to_those_that_it_inherits():
 
     assert Net.ranges == {"width": "[0, 1]", "depth": "{1, 2, ...}"}
     assert Base.ranges == {"width": "[0, 1]", "depth": "[0, 1]"}
+
+
+def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
+    for call, message in [
+        (lambda: optimizers.sgd(-0.1), "learning_rate must be a number of at least 0, got -0.1"),
+        (lambda: optimizers.swa(0, 1), "first must be a whole number of at least 1, got 0"),
+        (lambda: optimizers.ema("a"), "decay must be a number above 0 and below 1, got 'a'"),
+        (lambda: models.mlp(features=(8, 0)), "features must be a whole number of at least 1, got"),
+        (lambda: models.lenet(dropout=(2.0,)), "dropout must be a number from 0 to below 1, got 2"),
+        (lambda: models.initializers.gaussian(-1.0), "std must be a number of at least 0, got -1"),
+    ]:
+        with pytest.raises(UserError, match=f"^{message}"):
+            call()
+    optimizers.sgd(optax.constant_schedule(0.1), max_norm=None)
+    jax.jit(lambda rate: optimizers.sgd(rate).init(jnp.ones(2)))(0.1)

@@ -21,7 +21,7 @@ def sparse(connections: int = 15) -> Initializer:
 
     def init(key, shape, dtype=jnp.float32):
         inputs = shape[0]
-        if not 1 <= connections <= inputs:
+        if connections > inputs:
             raise ValueError(
                 f"connections must be 1 to {inputs}, the number of inputs, got {connections}"
             )

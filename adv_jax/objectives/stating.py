@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from flax import linen as nn
 
-from adv_jax.checks import check_keywords, check_range
+from adv_jax.checks import check_keywords
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
 from adv_jax.types import (
@@ -70,12 +70,8 @@ def _checked(apply: Any) -> Apply:
     return applied
 
 
-def _check_settings(
-    given: Mapping[str, Any],
-    ranges: Mapping[str, str],
-    choices: Mapping[str, tuple[str | int, ...]],
-) -> None:
-    """Raises UserError for what should be a function, an unknown name, or a number out of range."""
+def _check_settings(given: Mapping[str, Any], choices: Mapping[str, tuple[str | int, ...]]) -> None:
+    """Raises UserError for what should be a function, and for an unknown name."""
     for name in choices.keys() & given.keys():
         check_choice(name, given[name], choices[name])
     for name in _FUNCTIONS.keys() & given.keys():
@@ -83,10 +79,6 @@ def _check_settings(
         if getattr(given[name], "keywords", {}).get("targeted") is True:
             allowed = "an attack away from the labels it gets, which are the true ones"
             raise UserError(f"{name} must be {allowed}, got targeted=True")
-    for name in ranges.keys() & given.keys():
-        found = given[name]
-        for number in found if isinstance(found, tuple | list) else (found,):
-            check_range(name, number, ranges[name])
 
 
 def objective(
@@ -130,7 +122,7 @@ def objective(
         def called(*args: Any, **given: Any) -> Any:
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
-            _check_settings({name: given[name] for name in filter(is_set, given)}, ranges, choices)
+            _check_settings({name: given[name] for name in filter(is_set, given)}, choices)
             models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
             if given.get("key") is not None or ("key" in given and takes_attack):
                 one_key(given["key"])

@@ -225,7 +225,7 @@ def test_convnet_with_the_settings_of_srivastava_has_its_layer_sizes():
 
 def test_each_layer_of_convnet_has_a_dropout_rate():
     model = models.convnet(
-        stages=((2,),), kernel_size=1, units=(50,), num_classes=3, dropout=(0.0, 1.0, 0.0)
+        stages=((2,),), kernel_size=1, units=(50,), num_classes=3, dropout=(0.0, 1 - 1e-6, 0.0)
     )
     x = np.random.default_rng(0).uniform(size=(4, 6, 6, 1)).astype(np.float32)
     params = random_params(model, x.shape)

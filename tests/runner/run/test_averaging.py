@@ -129,7 +129,10 @@ def test_a_run_of_awp_with_averaging_resumes_bit_for_bit_and_its_replicas_are_in
 @pytest.mark.parametrize(
     ("averaging", "words"),
     [
-        ({"name": "ema", "decay": 1.0}, "averaging.decay must be above 0 and below 1, got 1"),
+        (
+            {"name": "ema", "decay": 1.0},
+            "decay must be a number above 0 and below 1, got 1",
+        ),
         ({"name": "mean"}, "averaging.name must be one of ema, swa, got 'mean'"),
         ({"name": "swa", "first_epoch": 1, "every": 2}, "a setting of averaging.swa must be one "),
         ({"name": "ema"}, "averaging.decay must be given, as ema needs it, got none"),
