@@ -58,6 +58,10 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
                 [QUICK, "epochs=3"],
                 ["must be flags, --..., got 'epochs=3'; did you mean '--config.epochs=3'?"],
             ),
+            (
+                ["--config=tests/support/modeless.py:quick"],
+                ["whose get_config takes no mode, got 'quick'"],
+            ),
             # Names.
             (
                 [QUICK, "--config.model.name=mlpp"],

@@ -188,6 +188,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name in ("configs", "configs.common"):
         return f"{path} must import adv_jax.configs.common, got configs.common, its name in a clone"
     if "Traceback (most recent call last):" in lines:
+        if mode and lines[-1].startswith("TypeError: get_config() takes 0 "):
+            return f"--config must be {path}, whose get_config takes no mode, got {mode!r}"
         return lines[-1].partition(": ")[2]
     of_flag = isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in lines[0]
     of_field = isinstance(error, AttributeError | KeyError | TypeError)

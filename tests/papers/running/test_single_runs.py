@@ -215,7 +215,9 @@ def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
     """Of 60,000 digits: 0 with logistic and ReLU units; 22 of 5 x 60,000 with tanh."""
     line = line_of("nokland2015", "nokland2015.fig1.train_zero", found)
     assert line.ours == "logistic: 0 %, tanh: 0.007333 %, ReLU: 0 %" and line.paper == "0 %"
-    assert line.runs.startswith("seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2.800")
+    assert line.runs.startswith(
+        "seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2.800"
+    )
     assert line.verdict.word == ""
 
 
