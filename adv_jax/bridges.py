@@ -11,9 +11,8 @@ call the model once on zeros of that shape, which gives the number of classes an
 early.
 """
 
-import collections
 import functools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -156,7 +155,7 @@ def weights_from_torch(
     for argument, given in {"state_dict": state_dict, "layers": layers}.items():
         if not isinstance(given, Mapping):
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
-    for path, count in collections.Counter(layers.values()).items():
+    for path, count in Counter(layers.values()).items():
         if not isinstance(path, str) or count > 1:
             raise UserError(f"layers must have one path for each layer, got {path!r} twice")
     found = {}

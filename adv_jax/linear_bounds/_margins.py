@@ -59,7 +59,7 @@ def margin_bounds(
     >>> margin_bounds(lambda x: x @ w, x, y, .5, method="ibp")  # 2 * 2 - .5 * 2
     Array([[inf,  3.]], dtype=float32)
     """
-    kind = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
+    kind, y = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
 
     def of_row(x: Array, y: Array, aux: Any) -> Array:
         x, aux = jax.tree.map(lambda a: a[None], (x, aux))
@@ -96,8 +96,8 @@ def _checked(
     norm: Norm,
     bounds: Bounds | None,
     aux: RowTree | None,
-) -> str:
-    """Returns the canonical norm; raises UserError as `margin_bounds`."""
+) -> tuple[str, Array]:
+    """Returns the canonical norm and the classes i32[B]; raises UserError as `margin_bounds`."""
     check_choice("method", method, METHODS)
     check_function(logits_fn)
     as_batch(x, bounds)
@@ -107,6 +107,7 @@ def _checked(
     check_rows("aux", aux, batch=len(x))
     logits = traced(with_aux(logits_fn, aux), x)
     check_logits(logits, batch=len(x))
-    if checked_labels(y, logits).ndim != 1:
+    labels = checked_labels(y, logits)
+    if labels.ndim != 1:
         raise UserError(f"y must be classes i32[B] with B = {len(x)}, got {described(y)}")
-    return kind
+    return kind, labels
