@@ -41,6 +41,8 @@ def explained(monkeypatch, *argv):
     """Returns the error message of a command line, which must be one line."""
     argv = ["prog", *argv]
     monkeypatch.setattr(sys, "argv", argv)  # ml_collections reads it, too.
+    # It loads each config into this module, which keeps the get_config of the last one.
+    monkeypatch.delitem(sys.modules, "config_config", raising=False)
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", flag_values=values)
     read = lambda: (values(argv), config.value.to_dict())
