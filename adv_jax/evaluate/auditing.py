@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.attacks import ONE_STEP
+from adv_jax.attacks import ONE_STEP, traits_of
 from adv_jax.checks import width
 from adv_jax.evaluate.balls import found_ball, is_confined, outside_linf, steps_of
 from adv_jax.evaluate.budget import (
@@ -52,7 +52,7 @@ class Audit(NamedTuple):
       zero_gradients, saturated and misleading are NaN, and one_step is empty, if logits_fn has no
       derivative.
     outside_ball: attack -> the perturbation is longer than eps at some eps, in the attack's norm;
-      in linf, if it does not say one.
+      of a plain function without a norm, in linf.
     outside_bounds: attack -> x_adv leaves the bounds at some eps; empty without bounds.
     changed_at_zero: attack -> the class changes at eps = 0; empty without eps = 0.
     order: "stronger - weaker" -> the largest difference of accuracies over eps, which should not
@@ -137,8 +137,12 @@ def audit(
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
         return {name: float(rows.any(0).mean()) for name, rows in flagged.items()}
 
-    unstated = [name for name, rows in attacked.items() if "in linf" in rows]
-    outside = {name: outside_linf(attacked[name], sizes[name]) for name in unstated}
+    plain = [name for name, attack in attacks.items() if traits_of(attack) is None]
+    outside = {
+        name: outside_linf(attacked[name], sizes[name])
+        for name in plain
+        if "in linf" in attacked[name]
+    }
 
     def share(sign: str) -> float:
         return float(probed[sign].mean()) if sign in probed else math.nan
@@ -300,7 +304,7 @@ def _warnings(
             yield (
                 f"{name} leaves {ball} in {_percent(share)} of the rows: its accuracy is lower "
                 "than eps allows; project the perturbation"
-                + ("" if norm else ", or say its norm by adv_jax.attack")
+                + ("" if norm else ", or decorate it by adv_jax.attack, with the norm of its eps")
             )
     for name, share in found.outside_bounds.items():
         if share:
