@@ -157,7 +157,8 @@ def weights_from_torch(
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
     for path, count in Counter(layers.values()).items():
         if not isinstance(path, str) or count > 1:
-            raise UserError(f"layers must have one path for each layer, got {path!r} twice")
+            twice = " twice" * (count > 1)
+            raise UserError(f"layers must have one path for each layer, got {path!r}{twice}")
     found = {}
     for name, value in state_dict.items():
         layer, _, leaf = name.rpartition(".")

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.attacks import ONE_STEP, traits_of
+from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
-from adv_jax.evaluate.balls import found_ball, is_confined, outside_linf, steps_of
+from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.budget import (
     ball_of,
     has_unknown_ball,
@@ -137,13 +137,6 @@ def audit(
         flagged = {name: rows[flag] for name, rows in attacked.items() if flag in rows}
         return {name: float(rows.any(0).mean()) for name, rows in flagged.items()}
 
-    plain = [name for name, attack in attacks.items() if traits_of(attack) is None]
-    outside = {
-        name: outside_linf(attacked[name], sizes[name])
-        for name in plain
-        if "in linf" in attacked[name]
-    }
-
     def share(sign: str) -> float:
         return float(probed[sign].mean()) if sign in probed else math.nan
 
@@ -154,7 +147,7 @@ def audit(
         random=share("random"),
         batch=share("batch"),
         misleading=share("misleading"),
-        outside_ball=at_some_eps("outside_ball") | outside,
+        outside_ball=at_some_eps("outside_ball"),
         outside_bounds=at_some_eps("outside_bounds"),
         changed_at_zero={
             name: float((rows["label"][sizes[name] == 0] != clean_labels).any(0).mean())

@@ -26,7 +26,10 @@ def violations(
     The rounding of x + r to the dtype of x is tolerated.
     """
     found = {}
-    if (norm := ball_of(attack)) is not None:
+    norm = ball_of(attack)
+    if has_unknown_ball(attack) and traits_of(attack) is None:
+        norm = "linf"  # a plain function; this ball holds those of l2 and l1
+    if norm is not None:
         rounding = 0 if norm == "l0" else norms.norm(jnp.finfo(x.dtype).eps * x_adv, norm)
         found["outside_ball"] = norms.norm(x_adv - x, norm) > eps * (1 + 1e-5) + rounding
     if bounds is not None:
@@ -72,13 +75,6 @@ def found_ball(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> str | N
     fitted = [norm for norm, shares in longest.items() if (shares <= _FITTED).all()]
     filled = [norm for norm in fitted if longest[norm].max() >= _FILLED]
     return next(iter([*filled, *fitted[-1:]]), None)
-
-
-def outside_linf(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> float:
-    """Returns the share of rows that leave the linf ball, which holds those of l2 and l1."""
-    some = sizes > 0
-    limit = _FITTED * sizes[some][:, None]
-    return float((attacked["in linf"][some] > limit).any(0).mean())
 
 
 def is_confined(attack: Attack) -> bool:
