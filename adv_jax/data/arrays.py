@@ -34,8 +34,8 @@ def from_arrays(
         are unbounded.
 
     Raises:
-      DataError: another dtype or shape; a value that is not finite; a label out of range; bounds
-        that are not (lo, hi).
+      DataError: another dtype or shape; a value that is not finite or outside the bounds; a label
+        out of range; bounds that are not (lo, hi).
 
     >>> import numpy as np
     >>> x, y = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 3
@@ -146,6 +146,8 @@ def _dataset(
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
     )
     limits = (0.0, 1.0) if x_train.dtype == np.uint8 else _checked_bounds(origin, bounds)
+    for split, part in (("train", train), ("test", test)):
+        _check_within(f"{origin}: x_{split}", part.x, limits)
     return Dataset(name, "arrays", {}, train, test, num_classes, limits)
 
 
@@ -217,6 +219,19 @@ def _checked_bounds(origin: str | Path, bounds: Any) -> Bounds | None:
     if not -np.inf < lo < hi < np.inf:
         raise DataError(f"{origin}: bounds must be (lo, hi) with lo < hi or None, got {bounds!r}")
     return lo, hi
+
+
+def _check_within(field: str, x: np.ndarray, bounds: Bounds | None) -> None:
+    """Raises DataError for a value outside the bounds, which no attack would take."""
+    if bounds is None:
+        return
+    lo, hi = np.float32(bounds[0]), np.float32(bounds[1])
+    outside = np.argwhere((x < lo) | (x > hi))
+    if len(outside):
+        first = tuple(outside[0])
+        raise DataError(
+            f"{field} must be within the bounds {bounds}, got {x[first]} in row {first[0]}"
+        )
 
 
 def _sha256(arrays: Mapping[str, np.ndarray]) -> str:

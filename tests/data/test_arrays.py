@@ -144,6 +144,14 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
         ({"num_classes": 3.0}, "num_classes must be a whole number from 1, got 3.0"),
         ({"bounds": (1, 0)}, "bounds must be (lo, hi) with lo < hi or None, got (1, 0)"),
         ({"bounds": "no"}, "bounds must be (lo, hi) with lo < hi or None, got 'no'"),
+        (
+            {"bounds": (-1, -0.5)},
+            "a: x_train must be within the bounds (-1.0, -0.5), got 0.0 in row 0",
+        ),
+        (
+            {"bounds": (0, 1), "test": (np.array([[0, 1], [0, 1], [1, 1.25]]), np.arange(3))},
+            "a: x_test must be within the bounds (0.0, 1.0), got 1.25 in row 2",
+        ),
         ({"train": np.zeros((3, 2))}, "train and test must be (x, y), got a ndarray"),
         ({"name": "two\nlines"}, "the name of a data set must be a printable text"),
     ],

@@ -48,7 +48,8 @@ class Measures:
             return {"test_loss": self._loss(variables, arrays["test_x"], key).mean}
         labels = self._classes(arrays["test_y"])
         test = self._clean(self.logits_fn(variables), arrays["test_x"], labels)
-        return {"test_error": jnp.maximum(1 - test.accuracy, 0), "test_confidence": test.confidence}
+        error = _error(test.accuracy, len(labels))
+        return {"test_error": error, "test_confidence": test.confidence}
 
     def of_rows(self, variables: Variables, arrays: Batch, rows: Array, key: Key) -> Array:
         """Returns the error or the loss on training rows, gathering their images batch by batch."""
@@ -61,8 +62,7 @@ class Measures:
         labels = self._classes(arrays["y"][rows])
         logits_fn = self.logits_fn(variables)
         found = self._clean(lambda rows: logits_fn(seen(rows)), rows, labels)
-        # Round to whole images, so that comparisons do not depend on the compiled program.
-        return jnp.round(len(rows) * (1 - found.accuracy)) / len(rows)
+        return _error(found.accuracy, len(rows))
 
     def under_attacks(
         self, watched: Mapping[str, Any], variables: Variables, arrays: Batch, key: Key
@@ -80,7 +80,7 @@ class Measures:
             key=key,
         )
         curves = found.attacks.items()
-        return {f"{name}_error": jnp.maximum(1 - c.accuracy[0], 0) for name, c in curves}
+        return {f"{name}_error": _error(curve.accuracy[0], len(y)) for name, curve in curves}
 
     def in_the_end(self, variables: Variables, arrays: Batch, key: Key) -> evaluate.Curves | Loss:
         """Returns all measures on the test set, clean and under each attack."""
@@ -167,3 +167,8 @@ class Measures:
 
         found = over_rows(losses, (rows, jnp.arange(len(rows))), batch_size=EVALUATION_BATCH)
         return Loss(found.mean())
+
+
+def _error(accuracy: Array, count: int) -> Array:
+    """Returns the error on `count` rows; whole rows, so that no compiled program rounds it anew."""
+    return jnp.round(count * (1 - accuracy)) / count

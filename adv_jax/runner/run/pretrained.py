@@ -2,7 +2,8 @@
 
 `config.pretrained` is {"workdir": RUN, "part": NAME}. The parameters of the part, such as
 "encoder", replace those of equal names in the new model; "" is the whole model. The others stay
-initialized. A replica takes the parameters of its own seed, or those of the only replica.
+initialized. A replica takes the parameters of its own seed, or those of the only replica; with
+"replica": INDEX, all take those of that replica of the run.
 
 A run records the SHA-256 of the other's result.json, and is not resumed if it has changed.
 """
@@ -18,7 +19,7 @@ import numpy as np
 from adv_jax.runner.config.document import ConfigError, unknown
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run import weights
-from adv_jax.runner.run.trained import load_all
+from adv_jax.runner.run.trained import Trained, load_all
 from adv_jax.runner.store.workdir import is_finished, json_bytes, read_json
 from adv_jax.runner.store.writing import WorkdirError, replace
 
@@ -67,15 +68,27 @@ def starts(
     if not config.get("pretrained"):
         return {}
     models = load_all(_finished(config))
-    found = [model.about["seed"] for model in models]
-    needed = [replica.seed for replica in replicas]
-    chosen = [found[0]] * len(needed) if len(found) == 1 else needed
-    if len({*found}) < len(found) or not {*chosen} <= {*found}:
-        seeds = f"one replica, or one of each seed {_listed({*needed})}"
-        raise ConfigError(f"pretrained.workdir must have {seeds}, got seeds {_listed(found)}")
-    part = config["pretrained"]["part"]
-    params = [_part(models[found.index(seed)].variables["params"], part) for seed in chosen]
+    start = config["pretrained"]
+    chosen = _chosen(models, [replica.seed for replica in replicas], start.get("replica"))
+    params = [_part(model.variables["params"], start["part"]) for model in chosen]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *params)
+
+
+def _chosen(models: Sequence[Trained], seeds: Sequence[int], index: int | None) -> list[Trained]:
+    """Returns the model that each seed starts from."""
+    if index is not None or len(models) == 1:
+        index = index or 0
+        if index >= len(models):
+            legal = f"0 to {len(models) - 1}, the replicas of pretrained.workdir"
+            raise ConfigError(f"pretrained.replica must be {legal}, got {index}")
+        return [models[index]] * len(seeds)
+    found = [model.about["seed"] for model in models]
+    if len({*found}) < len(found) or not {*seeds} <= {*found}:
+        raise ConfigError(
+            f"pretrained.workdir must have one replica, or one of each seed {_listed({*seeds})}, "
+            f"got seeds {_listed(found)}; pretrained.replica chooses one by its index"
+        )
+    return [models[found.index(seed)] for seed in seeds]
 
 
 def _finished(config: Mapping[str, Any]) -> Path:

@@ -72,8 +72,8 @@ def document(**changes):
 
 def started(workdir="source", part="encoder", **changes):
     """A config of a net with two hidden layers, which starts from the run `source`."""
-    net = {"model__features": (8, 4)} | changes
-    return document(pretrained={"workdir": workdir, "part": part}, **net)
+    net = {"model__features": (8, 4), "pretrained": {"workdir": workdir, "part": part}}
+    return document(**net | changes)
 
 
 def params_of(workdir):
@@ -177,6 +177,16 @@ def test_a_start_from_a_run_that_is_not_finished_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+def test_all_replicas_start_from_the_one_that_is_chosen(source, tmp_path):
+    still = {"optimizer__learning_rate": 0.0, "replicas__seeds": 2, "epochs": 1, "seed": 8}
+    start = {"workdir": "source", "part": "encoder", "replica": 1}
+    training.run(started(pretrained=start, **still), tmp_path / "run")
+    encoder = params_of("source")[1]["encoder"]
+    for found in params_of(tmp_path / "run"):
+        assert_equal({name: found[name] for name in ("hidden1", "hidden2")}, encoder)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -191,7 +201,12 @@ def test_a_start_from_a_run_that_is_not_finished_is_refused(tmp_path):
         ),
         (
             {"seed": 4, "replicas__seeds": 2},
-            "pretrained.workdir must have one replica, or one of each seed 4, 5, got seeds 3, 4",
+            "pretrained.workdir must have one replica, or one of each seed 4, 5, got seeds 3, 4; "
+            "pretrained.replica chooses one by its index",
+        ),
+        (
+            {"pretrained": {"workdir": "source", "part": "", "replica": 2}},
+            "pretrained.replica must be 0 to 1, the replicas of pretrained.workdir, got 2",
         ),
     ],
 )
@@ -213,7 +228,7 @@ def test_a_start_that_does_not_fit_is_refused_before_anything_is_written(
         ({"workdir": "source", "part": 1}, "pretrained.part must be a text, got 1"),
         (
             {"workdir": "source", "prt": ""},
-            "a field of pretrained must be one of part, workdir, got 'prt'; did you mean ",
+            "a field of pretrained must be one of part, replica, workdir, got 'prt'; did you mean ",
         ),
     ],
 )
