@@ -5,6 +5,7 @@ share the test examples if each is started with --coordinator, --num_processes a
 launch/.
 """
 
+import itertools
 import shlex
 import sys
 
@@ -20,7 +21,9 @@ from adv_jax.runner.run import evaluation
 from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_ATTACKS = flags.DEFINE_list("attacks", ["fgsm"], "names of adv_jax.attacks, or module:name")
+_ATTACKS = flags.DEFINE_string(
+    "attacks", "fgsm", "names of adv_jax.attacks, or module:name, with settings as pgd(steps=40)"
+)
 _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
 _NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's default")
 _BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to; none; data: the data set's")
@@ -48,7 +51,7 @@ def main(_: list[str]) -> None:
         with processes.fail_together():
             evaluation.run(
                 workdirs(_WORKDIR.value),
-                attack_names=_ATTACKS.value,
+                attack_names=_listed(_ATTACKS.value),
                 eps=_numbers("eps", _EPS.value),
                 norm=_NORM.value,
                 bounds=_bounds(_BOUNDS.value),
@@ -67,6 +70,13 @@ def main(_: list[str]) -> None:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
     except KeyboardInterrupt:
         sys.exit("stopped; nothing is written")
+
+
+def _listed(attacks: str) -> list[str]:
+    """Splits a text at the commas that are not between parentheses."""
+    depth = itertools.accumulate((c == "(") - (c == ")") for c in attacks)
+    lines = ("\n" if c == "," and not d else c for c, d in zip(attacks, depth, strict=True))
+    return [name.strip() for name in "".join(lines).split("\n") if name.strip()]
 
 
 def _numbers(flag: str, values: list[str]) -> list[float]:

@@ -60,6 +60,35 @@ def literal(text: str) -> Any:
         raise ValueError(f"must be a literal, got {text!r}") from error
 
 
+def spec_of(text: str) -> dict[str, Any]:
+    """Returns {"name": NAME, **settings} of a text NAME or NAME(setting=value, ...).
+
+    A value is a literal, or a word, which is a text.
+
+    >>> spec_of("pgd(steps=40, alpha=1/4, norm=l2)")
+    {'name': 'pgd', 'steps': 40, 'alpha': 0.25, 'norm': 'l2'}
+
+    Raises:
+      ValueError: what follows the name is no such settings.
+    """
+    name, opened, rest = text.strip().partition("(")
+    if not opened:
+        return {"name": name}
+    refused = ValueError(f"must be NAME or NAME(setting=value, ...), got {text!r}")
+    try:
+        call = ast.parse(f"_({rest}", mode="eval").body
+    except SyntaxError as error:
+        raise refused from error
+    match call:
+        case ast.Call(func=ast.Name(), args=[], keywords=settings):
+            return {"name": name} | {str(its.arg): _value(its.value) for its in settings}
+    raise refused
+
+
+def _value(node: ast.expr) -> Any:
+    return node.id if isinstance(node, ast.Name) else literal(ast.unparse(node))
+
+
 class _Quotients(ast.NodeTransformer):
     """Replaces a / b of two numbers by its value."""
 

@@ -13,6 +13,7 @@ from adv_jax.data import Dataset
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
 from adv_jax.runner.config.document import is_import_path
+from adv_jax.runner.config.schema import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
 from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.result import provenance
@@ -129,22 +130,29 @@ def _common_data(models: Mapping[str, Trained]) -> Dataset:
     return model.dataset
 
 
-def _attacks(names: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
-    """Returns name -> attack, with the size left unset.
+def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -> dict[str, Attack]:
+    """Returns the attack of each text "NAME" or "NAME(setting=value)", with the size left unset.
 
     Raises:
-      UserError: a name is unknown, or its attack needs more settings.
+      UserError: a name or setting is unknown, or the attack needs more settings.
     """
     chosen: dict[str, Attack] = {}
-    for name in names:
+    for text in texts:
+        try:
+            spec = spec_of(text)
+        except ValueError as error:
+            raise UserError(f"attacks {error}") from error
+        name = spec["name"]
         if name not in attacks.__all__ and not is_import_path(name):
             legal = f"attacks must be among {', '.join(attacks.__all__)}"
             raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
-        function = named({"name": name}, attacks, field="attacks", call=ATTACK)
+        function = named(spec, attacks, field="attacks", call=ATTACK)
+        if (size := evaluate.scale_of(function)) in spec:
+            raise UserError(f"attacks must leave {size} to --eps, got {text!r}")
         parameters = inspect.signature(function).parameters
         settings = {"norm": norm, "bounds": bounds}
         settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
         given = {k: v for k, v in settings.items() if v is not None and k in parameters}
-        spec = {"name": name, **given}
-        chosen[name] = bind(spec, attacks, field=name, free=evaluate.SCALES, call=ATTACK)
+        spec = given | spec
+        chosen[text] = bind(spec, attacks, field="attacks", free=evaluate.SCALES, call=ATTACK)
     return chosen

@@ -193,6 +193,17 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
     ("change", "message"),
     [
         ({"attack_names": ["fgms"]}, "attacks must be among .*, got 'fgms'; did you mean 'fgsm'"),
+        ({"attack_names": ["pgd(num_steps=3"]}, "attacks must be NAME or NAME\\(setting=value, "),
+        (
+            {"attack_names": ["pgd(3)"]},
+            "attacks must be NAME or NAME\\(setting=value, ...\\), got ",
+        ),
+        ({"attack_names": ["pgd(steps=3)"]}, "a setting of attacks.pgd must .*'num_steps'\\?"),
+        ({"attack_names": ["pgd(num_steps=x)"]}, "attacks.num_steps must be a number, got 'x'"),
+        (
+            {"attack_names": ["pgd(eps=.1)"]},
+            "attacks must leave eps to --eps, got 'pgd\\(eps=.1\\)",
+        ),
         ({"attack_names": []}, "attacks must have one or more entries, got none"),
         ({"norm": "l7"}, "norm must be .* got 'l7'"),
         ({"eps": [-0.1]}, "eps must be in \\[0, inf\\), got -0.1"),
@@ -255,6 +266,18 @@ def test_the_epochs_of_an_unfinished_run_are_printed(runs, tmp_path, capsys):
     shutil.rmtree(tmp_path / "a" / "checkpoints" / "2")
     evaluation.run([str(tmp_path / "a")], **arguments)
     assert capsys.readouterr().out.startswith("a is not finished: after 1 of 2 epochs\n")
+
+
+@pytest.mark.slow
+def test_an_attack_of_the_command_may_have_settings(runs, tmp_path):
+    one_step = "pgd(num_steps=1, step_size=1/10, random_start=False)"
+    arguments = [f"--workdir={runs / 'a'}", f"--out={tmp_path}", "--eps=.1", "--num_examples=50"]
+    finished = call("adv_jax.evaluate", f"--attacks={one_step},fgsm", *arguments)
+    assert (finished.returncode, finished.stderr) == (0, "")
+    found = json.loads((tmp_path / "evaluation.json").read_text())["attacks"]
+    assert found.keys() == {one_step, "fgsm"}
+    np.testing.assert_allclose(found[one_step]["l2"], found["fgsm"]["l2"], rtol=1e-4)
+    np.testing.assert_array_equal(found[one_step]["accuracy"], found["fgsm"]["accuracy"])
 
 
 @pytest.mark.slow
