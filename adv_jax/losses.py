@@ -13,7 +13,7 @@ import numpy as np
 import optax
 
 from adv_jax import norms
-from adv_jax.types import Array, UserError, described
+from adv_jax.types import Array, UserError, described, dtype_of
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -106,14 +106,28 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
         integers = array.shape == (batch,) and jnp.issubdtype(array.dtype, jnp.integer)
         weights = array.shape == (batch, count) and jnp.issubdtype(array.dtype, jnp.floating)
         if integers:
-            in_range = lambda label: (label >= 0) & (label < count)
-            norms.check_known(name, labels, in_range, f"classes from 0 to {count - 1}")
-        if integers or weights:
+            return as_classes(labels, count, name=name)
+        if weights:
             return array
     raise ValueError(
         f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
         f"got {described(labels)}"
     )
+
+
+def as_classes(labels: Array, num_classes: int, *, name: str = "labels") -> Array:
+    """Returns classes i32[B] as a JAX array.
+
+    Raises:
+      ValueError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
+        the classes `name`.
+    """
+    is_array = norms.is_real(labels) and np.ndim(labels) == 1
+    if not is_array or not jnp.issubdtype(dtype_of(labels), jnp.integer):
+        raise UserError(f"{name} must be classes i32[B], got {described(labels)}")
+    in_range = lambda label: (label >= 0) & (label < num_classes)
+    norms.check_known(name, labels, in_range, f"classes from 0 to {num_classes - 1}")
+    return jnp.asarray(labels)
 
 
 LOSSES: dict[str, RowLoss] = {

@@ -9,12 +9,13 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import jax
 import numpy as np
 
-from adv_jax.types import UserError
+from adv_jax.annotations import allowed_values, parameters_of, refuses
+from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
 
@@ -31,6 +32,7 @@ class Range(NamedTuple):
     below: bool = False
 
     @classmethod
+    @functools.cache
     def of(cls, text: str) -> "Range":
         """Reads the text of a range.
 
@@ -80,8 +82,11 @@ def ranged(**ranges: str) -> Callable[[Part], Part]:
     class also has the ranges of the classes that it inherits from. A function such as a
     schedule and a traced number have no known value, nor has None where it is the default.
 
+    A call also checks plain values by the annotations of the settings, as `adv_jax.annotations`
+    reads them: numbers, texts, booleans, the names of a Literal, and tuples.
+
     Raises:
-      UserError: by the part, for a known value outside its range.
+      UserError: by the part, for a known value outside its range or its annotation.
 
     >>> @ranged(std="[0, inf)")
     ... def gaussian(std): ...
@@ -91,49 +96,71 @@ def ranged(**ranges: str) -> Callable[[Part], Part]:
     Traceback (most recent call last):
     adv_jax.types.UserError: std must be a number of at least 0, got -1.0
     """
-    allowed = {name: Range.of(text) for name, text in ranges.items()}
 
     def stating(part: Any) -> Any:
-        is_class = isinstance(part, type)
-        checking = _checking_fields(part, allowed) if is_class else _checking_call(part, allowed)
+        checking = _checking_fields(part) if isinstance(part, type) else _checking_call(part)
         checking.ranges = {**getattr(part, "ranges", {}), **ranges}
         return checking
 
     return stating
 
 
-def _checking_call(function: Callable, allowed: Mapping[str, Range]) -> Any:
-    parameters = inspect.signature(function).parameters
-    optional = {name for name, parameter in parameters.items() if parameter.default is None}
+def _checking_call(function: Callable) -> Any:
+    parameters = parameters_of(function)
 
     @functools.wraps(function)
     def called(*args: Any, **given: Any) -> Any:
-        named = {**dict(zip(parameters, args, strict=False)), **given}
-        for name in allowed.keys() & named.keys():
-            if named[name] is not None or name not in optional:
-                _check(name, named[name], allowed[name])
+        _check_settings(called, parameters, dict(zip(parameters, args, strict=False)) | given)
         return function(*args, **given)
 
     return called
 
 
-def _checking_fields(dataclass: Any, allowed: Mapping[str, Range]) -> Any:
+def _checking_fields(dataclass: Any) -> Any:
+    """Returns the class, whose fields are checked when an object is made, also of a subclass."""
     post_init = getattr(dataclass, "__post_init__", lambda self: None)
+    if hasattr(post_init, "checks"):
+        return dataclass
 
     def checked(self: Any) -> None:
-        for name, its_range in allowed.items():
-            if getattr(self, name) is not None:
-                _check(name, getattr(self, name), its_range)
+        kind = type(self)
+        fields = _fields(kind)
+        _check_settings(kind, fields, {name: getattr(self, name) for name in fields})
         post_init(self)
 
     dataclass.__post_init__ = checked
+    checked.checks = True
     return dataclass
 
 
-def _check(name: str, value: Any, allowed: Range) -> None:
+@functools.cache
+def _fields(dataclass: Any) -> dict[str, inspect.Parameter]:
+    """Returns the settings of a class; a Flax module's name and parent are none."""
+    return {k: p for k, p in parameters_of(dataclass).items() if k not in ("name", "parent")}
+
+
+def _check_settings(
+    part: Any, parameters: Mapping[str, inspect.Parameter], values: Mapping[str, Any]
+) -> None:
+    """Raises UserError for a value that the range or the annotation of its setting excludes."""
+    ranges = stated(part)
+    for name in parameters.keys() & values.keys():
+        value, parameter = values[name], parameters[name]
+        if value is None and parameter.default is None:
+            continue
+        if name in ranges:
+            _check_range(name, value, ranges[name])
+        if get_origin(parameter.annotation) is Literal:
+            check_choice(name, value, get_args(parameter.annotation))
+        elif refuses(parameter.annotation, value):
+            allowed = allowed_values(parameter.annotation)
+            raise UserError(f"{name} must be {allowed}, got {described(value)}")
+
+
+def _check_range(name: str, value: Any, allowed: Range) -> None:
     if isinstance(value, tuple | list):
         for number in value:
-            _check(name, number, allowed)
+            _check_range(name, number, allowed)
     elif not callable(value) and not isinstance(value, jax.core.Tracer):
         for number in np.ravel(value).tolist() if hasattr(value, "dtype") else [value]:
             if not allowed.allows(number):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import (
     Array,
     Batch,
@@ -256,6 +257,7 @@ class Packing:
         return state.replace(params=fn(state.params), opt_state=opt_state)
 
 
+@ranged(times=COUNT)
 def over_replays(step: TrainStep, times: int) -> TrainStep:
     """Returns a function that takes `times` steps on one batch; its metrics are their means."""
     if times == 1:

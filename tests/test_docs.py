@@ -19,7 +19,15 @@ ROW = re.compile(r"\| `([\w.-]+)` \| ([\w, ]+) \| [^|]+ \| ([^|]+) \| [^|]+ \|")
 # How a package says it that does not use the name of the license in the table.
 IN_WORDS = {"PSF": "Python Software Foundation"}
 # What the public functions share, of which users call nothing.
-INTERNAL = {"checks", "linear_bounds", "loss_gradients", "meshes", "perturbations", "programs"}
+INTERNAL = {
+    "annotations",
+    "checks",
+    "linear_bounds",
+    "loss_gradients",
+    "meshes",
+    "perturbations",
+    "programs",
+}
 COMMANDS = {"__init__", "__main__", "main", "report"}
 GUIDES = (
     *ROOT.glob("*.md"),

@@ -17,8 +17,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Room -> rooms that it may import; a new room needs a line here. Below them all, and therefore not
-# repeated, lie the aliases, the random numbers, the ranges and the package's `__version__`.
-BELOW = {"adv_jax", "adv_jax.random", "adv_jax.ranges", "adv_jax.types"}
+# repeated, lie the aliases, the random numbers, the annotations, the ranges and the package's
+# `__version__`.
+BELOW = {"adv_jax", *(f"adv_jax.{name}" for name in ("annotations", "random", "ranges", "types"))}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
@@ -48,16 +49,17 @@ PACKAGE = LIBRARY | {*LANDINGS, "adv_jax.train"}
 JUDGING, RUNNING, PAGES = "papers.judging", "papers.running", "papers.pages"
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/targets.py"))]
 BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
-BOTTOM += ("random", "ranges", "step", "style", "types")
+BOTTOM += ("annotations", "random", "ranges", "step", "style", "types")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.convolution": {"adv_jax.meshes", "adv_jax.programs"},
+    "adv_jax.ranges": {"adv_jax.annotations"},
     "adv_jax.linear_bounds": {"adv_jax.checks", "adv_jax.norms", "adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
-    "adv_jax.models": {"adv_jax.convolution"},
+    "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"},

@@ -1,14 +1,16 @@
 """Ranges: what each form of text allows, and its words."""
 
 import math
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from adv_jax import models, optimizers
+from adv_jax import generative, models, objectives, optimizers
 from adv_jax.checks import check_range
 from adv_jax.ranges import Range, ranged
 from adv_jax.types import UserError
@@ -74,3 +76,50 @@ def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
             call()
     optimizers.sgd(optax.constant_schedule(0.1), max_norm=None)
     jax.jit(lambda rate: optimizers.sgd(rate).init(jnp.ones(2)))(0.1)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: models.mlp(features=8),
+            "features must be a tuple with each entry a number, got 8",
+        ),
+        (
+            lambda: models.lenet(dropout=0.5),
+            "dropout must be a tuple with each entry a number, got",
+        ),
+        (lambda: models.convnet(padding="same"), "padding must be one of SAME, VALID, got 'same'"),
+        (
+            lambda: models.ladder(scale_softmax="no"),
+            "scale_softmax must be True or False, got 'no'",
+        ),
+        (lambda: optimizers.sgd([0.1]), "learning_rate must be a number or a function, got"),
+        (lambda: generative.models.vae(latent=2.5), "latent must be a whole number of at least 1"),
+        (
+            lambda: objectives.passive_aggressive(len, {}, {}, key=None, aggressiveness=(1.0, 2.0)),
+            "aggressiveness must be a number, got",
+        ),
+    ],
+)
+def test_a_call_refuses_plain_values_that_the_annotation_of_a_setting_excludes(call, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        call()
+
+
+def test_arrays_functions_and_the_fields_of_a_subclass_are_checked_by_their_annotations():
+    @ranged()
+    class Base(nn.Module):
+        rate: float = 0.1
+
+    class Net(Base):
+        units: int = 3
+        act: Callable = nn.relu
+
+    Net(
+        rate=jnp.float32(0.2),
+        units=np.int64(4),
+        act="no plain value is accepted, so none is judged",
+    )
+    with pytest.raises(UserError, match="^units must be a number, got '4'$"):
+        Net(units="4")

@@ -15,6 +15,7 @@ from adv_jax.step import (
     init_state,
     make_step,
     over_devices,
+    over_replays,
     over_replicas,
     over_steps,
 )
@@ -352,6 +353,7 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             lambda: init_state({"params": {}}, optax.sgd, seed=0),
             r"optimizer must be an optax transformation such as optax.sgd\(0.1\), got <function.*",
         ),
+        (lambda: over_replays(jnp.sin, 0), "times must be a whole number of at least 1, got 0"),
         (
             lambda: over_devices(jnp.sin, by="shardmap"),
             "by must be one of pmap, shard_map, got 'shardmap'",

@@ -1,17 +1,24 @@
-"""Checks that models of images with a code share."""
+"""The checks of inputs that models share."""
 
 from collections.abc import Sequence
 
-from adv_jax.types import Array
+import jax.numpy as jnp
+
+from adv_jax.types import Array, described
 
 
-def check_latent(latent: int) -> None:
-    """Raises ValueError if a code has no values."""
-    if latent < 1:
-        raise ValueError(f"model.latent must be at least 1, got {latent}")
+def check_floats(x: Array) -> None:
+    """Raises ValueError unless x is a batch of floats f[B, *D], B at least 1."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or not len(x):
+        raise ValueError(f"x must be a batch of floats f[B, *D], B at least 1, got {described(x)}")
 
 
-def check_shape(x: Array, shape: Sequence[int]) -> None:
-    """Raises ValueError if the inputs f[B, *D] have another shape than the model's images."""
+def check_images(x: Array, shape: Sequence[int]) -> None:
+    """Checks a batch of a model's images.
+
+    Raises:
+      ValueError: as `check_floats`, or D is not `shape`.
+    """
+    check_floats(x)
     if x.shape[1:] != tuple(shape):
         raise ValueError(f"model.shape must be {x.shape[1:]}, the shape of x, got {tuple(shape)}")

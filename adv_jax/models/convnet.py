@@ -15,10 +15,10 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Activated, LayerFn, Pool
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError, check_choice
+from adv_jax.types import Array
 
 
-@ranged(units=COUNT)
+@ranged(kernel_size=COUNT, units=COUNT)
 class ConvNet(Activated):
     """Stages of convolutions or inception blocks, a pooling after each stage, then dense layers.
 
@@ -53,9 +53,6 @@ class ConvNet(Activated):
     pooling: Literal["max", "average"] = "max"
 
     def _hidden_layers(self) -> list[LayerFn]:
-        check_choice("model.pooling", self.pooling, ("max", "average"))
-        if self.pool not in (2, 3):
-            raise UserError(f"model.pool must be 2 or 3, got {self.pool}")
         pool = _POOLS[self.pooling, self.pool]
         maps = [
             (count, pool if i == len(stage) else _unpooled)

@@ -21,6 +21,9 @@ class Denoised(nn.Module):
     features: units of the autoencoder's hidden layers.
     activation: of the hidden layers, a name in `activations.ACTIVATIONS`.
 
+    Raises:
+      ValueError: classifier_fn is a module.
+
     Source: [gu2014], sec. 3.
     """
 
@@ -31,6 +34,9 @@ class Denoised(nn.Module):
     @nn.compact
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> logits f[B, K], extras."""
+        if isinstance(self.classifier_fn, nn.Module):  # It would be initialized and trained.
+            found = type(self.classifier_fn).__name__
+            raise ValueError(f"classifier_fn must be a function with its parameters, got a {found}")
         size = math.prod(x.shape[1:])
         settings = {"features": self.features, "activation": self.activation}
         outputs, _ = MLP(num_classes=size, **settings, name="autoencoder")(x, train=train)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normalize, normalize_by
+from adv_jax.models.checks import check_floats
 from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
@@ -177,9 +178,7 @@ class Ladder(nn.Module):
         if not train:
             stored = [(mean.value, var.value) for mean, var in self.stored_moments]
             return _outputs(self.encoder(self._inputs(x), moments=stored))
-        if x.shape[0] < 2:
-            raise ValueError("batch_size must be >= 2 for a model with batch normalization, got 1")
-        clean = self.encoder(self._inputs(x))
+        clean = self.encoder(self._of_batch(x))
         if self.is_initializing():
             if self.reconstructs:
                 self.decoder(clean.z, clean.logits)
@@ -213,7 +212,7 @@ class Ladder(nn.Module):
           logits f32[B, K], {"z": L+1 arrays}.
         """
         del train  # This pass always uses batch statistics.
-        x = self._inputs(x)
+        x = self._of_batch(x)
         return _outputs(self.encoder(x, noisy=noisy, first=half, frozen=frozen, offsets=offsets))
 
     def autoencode(
@@ -241,13 +240,13 @@ class Ladder(nn.Module):
         """
         del train
         if not self.reconstructs:  # No cost reads the unlabeled half.
-            clean = self.encoder(self._inputs(target))
+            clean = self.encoder(self._of_batch(target))
             of_labeled = [offset[0] for offset in offsets]
-            noisy = self.encoder(self._inputs(labeled), noisy=True, offsets=of_labeled)
+            noisy = self.encoder(self._of_batch(labeled), noisy=True, offsets=of_labeled)
             return noisy.logits, {"z": clean.z, "z_hat": {}}
         # In one pass, which on a GPU takes as few kernels as that of one half.
         passes = self.encoder(
-            jnp.stack([self._inputs(x) for x in (labeled, unlabeled, target)]),
+            jnp.stack([self._of_batch(x) for x in (labeled, unlabeled, target)]),
             noisy=True,
             offsets=[jnp.concatenate([both, jnp.zeros_like(both[:1])]) for both in offsets],
         )
@@ -257,8 +256,15 @@ class Ladder(nn.Module):
             z_hat[layer] = _normalize(z_hat[layer], (mean[2], var[2]), normalize_by)
         return passes.logits[0], {"z": tuple(z[2] for z in passes.z), "z_hat": z_hat}
 
+    def _of_batch(self, x: Array) -> Array:
+        """Returns `_inputs` of rows that are normalized by their own statistics."""
+        if x.shape[0] == 1:
+            raise ValueError("batch_size must be >= 2 for a model with batch normalization, got 1")
+        return self._inputs(x)
+
     def _inputs(self, x: Array) -> Array:
         """Reshapes f32[B, *D] to f32[B, D], or f32[B, H, W, C] if layer 1 is a convolution."""
+        check_floats(x)
         if self.encoder.layers[0].kind == "fc":
             return x.reshape(x.shape[0], -1)
         if x.ndim not in (3, 4):

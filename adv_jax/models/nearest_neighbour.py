@@ -10,15 +10,17 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
+from adv_jax.losses import as_classes
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 # The logarithm of a weight of 0: finite, as derivatives at -inf are NaN.
 _LOG_OF_0 = -1e30
 
 
+@ranged(num_classes=COUNT, block_size=COUNT)
 def nearest_neighbour(
     x: Array,
     train_x: ArrayLike,
@@ -41,8 +43,8 @@ def nearest_neighbour(
       f32[B, K]; -1e30 for a class without an example.
 
     Raises:
-      ValueError: no training examples, or of another shape than x; unless traced, a class outside
-        [0, K).
+      ValueError: no training examples, or of another shape than x; train_y is no i[N]; unless
+        traced, a class outside [0, K).
 
     Source: [wardefarley2016], sec. 1.2.1 (Table 1.1).
 
@@ -55,6 +57,7 @@ def nearest_neighbour(
     return found - jnp.square(_rows(x)).sum(axis=1, keepdims=True)
 
 
+@ranged(num_classes=COUNT, block_size=COUNT)
 def smoothed_nearest_neighbour(
     x: Array,
     train_x: ArrayLike,
@@ -105,9 +108,7 @@ def _over_blocks(
 
     The common |x|^2 is omitted to avoid cancellation.
     """
-    if not isinstance(train_y, jax.core.Tracer):
-        _check_classes(np.asarray(train_y), num_classes)
-    train_x, train_y = jnp.asarray(train_x), jnp.asarray(train_y)
+    train_x, train_y = jnp.asarray(train_x), as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
         raise ValueError(
             f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
@@ -129,13 +130,6 @@ def _over_blocks(
 
     start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
     return jax.lax.scan(step, start, (blocks, classes))[0]
-
-
-def _check_classes(train_y: np.ndarray, num_classes: int) -> None:
-    """Raises ValueError for a class outside [0, K), whose examples would be ignored."""
-    bad = train_y[(train_y < 0) | (train_y >= num_classes)]
-    if bad.size:
-        raise ValueError(f"train_y must be classes from 0 to {num_classes - 1}, got {bad[0]}")
 
 
 def _largest(closeness: Array, is_of: Array) -> Array:

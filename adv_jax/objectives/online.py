@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, working_dtype
 
 
 @objective()
@@ -90,7 +90,9 @@ def passive_aggressive(
 
     Source: [crammer2006], Fig. 1.
     """
-    size = jnp.square(batch["x"].reshape(len(batch["x"]), -1)).sum(1, keepdims=True)
+    rows = batch["x"].reshape(len(batch["x"]), -1)
+    # The squares of bytes would overflow.
+    size = jnp.square(rows.astype(working_dtype(rows.dtype))).sum(1, keepdims=True)
     size += 1 / (2 * aggressiveness) if form == "pa2" else 0.0
 
     def loss(agreement: Array) -> Array:

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar
 
 from flax import linen as nn
 
@@ -18,7 +18,6 @@ from adv_jax.types import (
     UserError,
     Variables,
     check_callable,
-    check_choice,
     described,
 )
 
@@ -70,10 +69,8 @@ def _checked(apply: Any) -> Apply:
     return applied
 
 
-def _check_settings(given: Mapping[str, Any], choices: Mapping[str, tuple[str | int, ...]]) -> None:
-    """Raises UserError for what should be a function, and for an unknown name."""
-    for name in choices.keys() & given.keys():
-        check_choice(name, given[name], choices[name])
+def _check_functions(given: Mapping[str, Any]) -> None:
+    """Raises UserError for what should be a function, and for an attack that is targeted."""
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
         if getattr(given[name], "keywords", {}).get("targeted") is True:
@@ -110,21 +107,16 @@ def objective(
     def stated(function: Function) -> Function:
         signature = inspect.signature(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
-        choices = {
-            p.name: get_args(p.annotation)
-            for p in signature.parameters.values()
-            if get_origin(p.annotation) is Literal
-        }
-        takes_attack = "attack" in signature.parameters
+        needs_key = "attack" in signature.parameters or "labels" not in predicts
         kept = f"{function.__name__}.state" if state else None
 
         @functools.wraps(function)
         def called(*args: Any, **given: Any) -> Any:
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
-            _check_settings({name: given[name] for name in filter(is_set, given)}, choices)
-            models = map(_checked, args[:1]) if "labels" in predicts else args[:1]
-            if given.get("key") is not None or ("key" in given and takes_attack):
+            _check_functions({name: given[name] for name in filter(is_set, given)})
+            models = map(_checked, args[:1])
+            if given.get("key") is not None or ("key" in given and needs_key):
                 one_key(given["key"])
             with _explained(kept, *args[1:3]):
                 return function(*models, *args[1:], **given)

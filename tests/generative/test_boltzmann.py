@@ -97,7 +97,9 @@ def test_a_machine_of_other_shapes_is_refused(changes, says):
 def test_layers_of_other_shapes_are_refused():
     machine = machine_of(DEEP)
     says = r"the even layers must be f\[B, 3\], f\[B, 2\], got the shapes"
-    for even in ((jnp.zeros((1, 3)),), (jnp.zeros((1, 4)), jnp.zeros((1, 2))), (jnp.zeros(3),) * 2):
+    other_rows = (jnp.zeros((1, 3)), jnp.zeros((2, 2)))
+    other_units = (jnp.zeros((1, 4)), jnp.zeros((1, 2)))
+    for even in ((jnp.zeros((1, 3)),), other_units, other_rows, (jnp.zeros(3),) * 2):
         with pytest.raises(UserError, match=says):
             boltzmann.free_energy(machine, even)
     with pytest.raises(UserError, match="the odd layers must be"):

@@ -177,7 +177,7 @@ def test_a_block_without_six_numbers_is_refused_in_one_line():
 
 
 def test_an_unknown_pooling_is_refused():
-    with pytest.raises(ValueError, match="model.pooling must be one of max, average, got 'avg'"):
+    with pytest.raises(ValueError, match="^pooling must be one of max, average, got 'avg'"):
         random_params(models.convnet(pooling="avg"), (2, 6, 6, 1))
 
 

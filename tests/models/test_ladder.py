@@ -322,3 +322,6 @@ def test_the_ladder_refuses_a_batch_of_one_row():
     variables, batch = random_variables(), random_batch()
     with pytest.raises(ValueError, match="batch_size must be >= 2"):
         make_apply()(variables, batch["x"][:1], train=True)
+    one_row = {name: batch[name][:1] for name in ("x", "y", "unlabeled")}
+    with pytest.raises(ValueError, match="batch_size must be >= 2"):
+        cost(make_apply(), FC.weights, variables, one_row)

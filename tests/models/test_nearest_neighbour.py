@@ -100,3 +100,10 @@ def test_training_labels_outside_the_classes_are_refused(label):
         # Also in a compiled program, if the classes are constants of it.
         with pytest.raises(ValueError, match="train_y must be"):
             jax.jit(partial(classify, train_x=x, train_y=y, num_classes=3))(x)
+
+
+@pytest.mark.parametrize("train_y", [np.array([0, 0.5, 1, 2]), np.eye(4, dtype=int), "0123"])
+def test_training_labels_that_are_no_classes_are_refused(train_y):
+    x = jnp.eye(4)
+    with pytest.raises(ValueError, match=r"^train_y must be classes i32\[B\], got "):
+        models.nearest_neighbour(x, x, train_y, num_classes=4)

@@ -69,3 +69,9 @@ def test_an_attack_on_the_stack_gets_autoencoder_and_classifier(stacked):
     loss, _ = objectives.denoising(apply, variables, BATCH, key=KEY, attack=attack)
     expected = ((autoencoded(variables["params"], X + 1) - X) ** 2).mean()
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_classifier_without_its_parameters_is_refused():
+    model = models.denoised(classifier_fn=models.mlp(num_classes=3), features=(5,))
+    with pytest.raises(ValueError, match="^classifier_fn must be a function .*, got a MLP"):
+        models.init(model, KEY, BATCH["x"])

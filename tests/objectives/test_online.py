@@ -141,3 +141,9 @@ def test_an_unknown_form_is_refused_with_the_legal_ones():
 def test_an_aggressiveness_of_0_is_refused():
     with pytest.raises(ValueError, match="aggressiveness must be a number above 0, got 0"):
         row_loss("pa2", jnp.zeros(2), jnp.ones(2), 0, 0.0)
+
+
+def test_the_squares_of_bytes_do_not_overflow():
+    z, x = jnp.float32([0.3, -3.0]), jnp.array([200, 7], jnp.uint8)
+    expected = row_loss("pa", z, x.astype(jnp.float32), 0, 1.0)
+    np.testing.assert_array_equal(row_loss("pa", z, x, 0, 1.0), expected)

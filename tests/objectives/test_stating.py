@@ -115,6 +115,8 @@ def test_what_is_no_key_is_refused():
             objectives.lwa(linear, W, BATCH, key=key, attack=identity)
     with pytest.raises(UserError, match="^key must be one key of jax.random, got 0$"):
         objectives.cross_entropy(linear, W, BATCH, key=0)
+    with pytest.raises(UserError, match="^key must be one key of jax.random, got None$"):
+        generative.objectives.gan(linear, W, BATCH, key=None)
     loss, _ = objectives.cross_entropy(linear, W, BATCH, key=None)  # It draws nothing.
     assert np.isfinite(loss)
 
@@ -147,6 +149,15 @@ def test_a_model_that_returns_logits_alone_is_refused():
         objectives.cross_entropy(bare, W, three, key=None)
     with pytest.raises(UserError, match=f"^apply must be a function that returns {allowed}, got "):
         objectives.cross_entropy(models.lenet(), W, three, key=None)
+
+
+@pytest.mark.parametrize(
+    "function", [objectives.cross_entropy, generative.objectives.gan, generative.objectives.vae]
+)
+def test_a_model_that_is_no_function_is_refused(function):
+    for apply in (models.mlp(), None):
+        with pytest.raises(UserError, match="^apply must be a function that returns an adv_jax"):
+            function(apply, W, BATCH, key=jax.random.key(0))
 
 
 def test_a_traced_number_has_no_known_value():

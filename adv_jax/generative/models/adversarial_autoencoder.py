@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adv_jax.models.checks import check_latent, check_shape
+from adv_jax.models.checks import check_images
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
@@ -39,7 +39,7 @@ class Discriminator(nn.Module):
         return jnp.concatenate(scores, axis=1)
 
 
-@ranged(features=COUNT, discriminator_features=COUNT)
+@ranged(latent=COUNT, features=COUNT, discriminator_features=COUNT)
 class AdversarialAutoencoder(nn.Module):
     """An autoencoder with a discriminator of its codes; the prior is N(0, I).
 
@@ -64,7 +64,6 @@ class AdversarialAutoencoder(nn.Module):
     activation: str = "relu"
 
     def setup(self) -> None:
-        check_latent(self.latent)
         sizes = self._sizes()
         self.encoder = MLP(
             features=self.features,
@@ -95,7 +94,7 @@ class AdversarialAutoencoder(nn.Module):
 
     def _values(self, x: Array, *, train: bool) -> Array:
         """f[B, *D] -> outputs of the encoder f[B, C]."""
-        check_shape(x, self.shape)
+        check_images(x, self.shape)
         return self.encoder(x, train=train)[0]
 
     def decode(self, code: Array, *, train: bool = False) -> Array:

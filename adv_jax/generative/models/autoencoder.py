@@ -11,10 +11,11 @@ import optax
 from flax.linen.initializers import Initializer, zeros_init
 
 from adv_jax.models.activations import activation_fn
+from adv_jax.models.checks import check_images
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Extras
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, Bounds, UserError, check_choice
+from adv_jax.types import Array, Bounds, UserError
 
 
 @ranged(features=COUNT)
@@ -58,7 +59,6 @@ class Autoencoder(nn.Module):
     def setup(self) -> None:
         if not self.features:
             raise ValueError("model.features must have one entry or more, got ()")
-        check_choice("model.loss", self.loss, ("cross_entropy", "squared_error"))
         sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
         self.act = activation_fn(self.activation)
         self.encoder = _Layers(sizes, self.hidden_init)
@@ -107,9 +107,7 @@ class Autoencoder(nn.Module):
 
     def _encoded(self, x: Array, depth: int) -> list[Array]:
         """Returns x and the activations of the first layers, f[B, D_l]."""
-        if x.shape[1:] != tuple(self.shape):
-            shape = f"{x.shape[1:]}, the shape of x"
-            raise ValueError(f"model.shape must be {shape}, got {tuple(self.shape)}")
+        check_images(x, self.shape)
         hidden = [self._flat(x)]
         for layer in range(1, depth + 1):
             hidden.append(self._up(hidden[-1], layer))

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, constant, zeros_init
 
 from adv_jax.generative import boltzmann
-from adv_jax.generative.boltzmann import EVEN, KINDS, ODD, Machine, Side, Visible
+from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side, Visible
+from adv_jax.models.checks import check_images
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, Bounds, Key, check_choice
+from adv_jax.types import Array, Bounds, Key, UserError
 
 _CHAIN = 1000  # Gibbs steps before a sample
 
@@ -89,7 +90,6 @@ class _Stack(nn.Module):
         return (0, 1) if self.visible == "binary" else None
 
     def setup(self) -> None:
-        check_choice("model.visible", self.visible, KINDS)
         if not self.features:
             raise ValueError(f"model.features must have a hidden layer, got {self.features}")
         self.encoder = _Encoder((math.prod(self.shape), *self.features), self.hidden_init)
@@ -132,11 +132,9 @@ class _Stack(nn.Module):
         """f[B, *D] -> f[B, D].
 
         Raises:
-          ValueError: x has another shape than `shape`.
+          ValueError: as `check_images`.
         """
-        if x.shape[1:] != tuple(self.shape):
-            found = tuple(self.shape)
-            raise ValueError(f"model.shape must be that of the inputs, {x.shape[1:]}, got {found}")
+        check_images(x, self.shape)
         return x.reshape(len(x), -1)
 
 
@@ -168,6 +166,8 @@ class Boltzmann(_Stack):
 
         Source: [salakhutdinov2009], sec. 3.1 (without biases).
         """
+        if "params" in params:
+            raise UserError(f"params must be those of a DBN alone, got {', '.join(params)}")
         encoder, decoder = dict(params.get("encoder", {})), params.get("decoder", {})
         for number in range(1, len(encoder)):
             name, from_above = f"hidden{number}", decoder.get(f"hidden{number + 1}")

@@ -8,13 +8,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adv_jax.models.checks import check_latent, check_shape
+from adv_jax.losses import as_classes
+from adv_jax.models.checks import check_images
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
+@ranged(latent=COUNT)
 class Adversaries(nn.Module):
     """Base class of a generator of images and a discriminator.
 
@@ -39,8 +41,7 @@ class Adversaries(nn.Module):
 
     def _judge(self, x: Array, *given: Array, train: bool) -> tuple[Array, Extras]:
         """Returns the outputs of the discriminator for images, and extras."""
-        check_latent(self.latent)
-        check_shape(x, self.shape)
+        check_images(x, self.shape)
         if self.is_initializing():
             self.generate(jnp.zeros((len(x), self.latent), x.dtype), *given, train=train)
         # Centered, so that dark pixels move the weights, too.
@@ -53,6 +54,7 @@ class Adversaries(nn.Module):
 
     def sample(self, like: Array, *given: Array, train: bool = False) -> Array:
         """Returns as many images as `like` has rows, from the key of noise."""
+        check_images(like, self.shape)
         z = noise(self.make_rng("noise"), (len(like), self.latent), like)
         return self.generate(z, *given, train=train)
 
@@ -144,7 +146,7 @@ class ConditionalGAN(GAN):
         return super().sample(like, *given, train=train)
 
     def _joined(self, values: Array, *given: Array) -> Array:
-        (y,) = given
+        y = as_classes(given[0], self.num_classes, name="y")
         rows = values.reshape(len(values), -1)
         # As strong as all values together, so that players do not ignore it beside 784 pixels.
         label = rows.shape[1] ** 0.5 * jax.nn.one_hot(y, self.num_classes, dtype=rows.dtype)

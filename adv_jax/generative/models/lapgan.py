@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from adv_jax.generative.models.gan import as_logits, noise, require_halvable
 from adv_jax.models.activations import activation_fn
+from adv_jax.models.checks import check_images
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Extras, Flat
 from adv_jax.models.mlp import MLP
@@ -18,6 +19,7 @@ from adv_jax.types import Array, Bounds
 
 
 @ranged(
+    latent=COUNT,
     maps=COUNT,
     generator_features=COUNT,
     discriminator_features=COUNT,
@@ -88,6 +90,7 @@ class LAPGAN(nn.Module):
 
         low: l_k, f[B, *D] as x; None for the blurred x itself.
         """
+        check_images(x, self._size(level))
         if self.is_initializing() and level == 0:
             self._initialize(x, train=train)
         if level < self.halvings:

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from adv_jax.models.checks import check_latent, check_shape
+from adv_jax.models.checks import check_images
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
@@ -16,7 +16,7 @@ from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds
 
 
-@ranged(encoder_features=COUNT, decoder_features=COUNT)
+@ranged(latent=COUNT, encoder_features=COUNT, decoder_features=COUNT)
 class VAE(nn.Module):
     """A normal code z of an image, and the Bernoulli distribution of the image given its code.
 
@@ -42,7 +42,6 @@ class VAE(nn.Module):
     activation: str = "tanh"
 
     def setup(self) -> None:
-        check_latent(self.latent)
         self.encoder = MLP(
             features=self.encoder_features,
             num_classes=2 * self.latent,
@@ -61,7 +60,7 @@ class VAE(nn.Module):
 
     def encode(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> mean f[B, latent] and {"log_var": f[B, latent]} of q(z | x)."""
-        check_shape(x, self.shape)
+        check_images(x, self.shape)
         values, _ = self.encoder(x, train=train)
         mean, log_var = jnp.split(values, 2, axis=1)
         return mean, {"log_var": log_var}

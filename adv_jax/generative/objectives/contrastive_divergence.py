@@ -69,7 +69,7 @@ def persistent_contrastive_divergence(
 
     Args:
       apply, batch, key, steps: as in `contrastive_divergence`.
-      variables: those of the model, and "chains" as `chains` returns them.
+      variables: those of the model, and "chains", first those of this objective's `state`.
 
     Returns:
       as `contrastive_divergence`; the model state has the chains after these steps.

@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from adv_jax.ranges import ranged
 from adv_jax.types import Array
 
 
+@ranged(ratio="(0, inf)")
 def noise_contrastive(data: Array, noise: Array, ratio: float | Array = 1.0) -> Array:
     """Returns the loss of an unnormalized density p that classifies data x against noise u.
 

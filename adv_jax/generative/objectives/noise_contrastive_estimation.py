@@ -14,7 +14,11 @@ from adv_jax.ranges import COUNT
 from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
 
-@objective(predicts=("loss",), state=chains, ranges={"steps": COUNT})
+@objective(
+    predicts=("loss",),
+    state=chains,
+    ranges={"levels": "[0, 1]", "floor": "(0, 0.5]", "ratio": COUNT, "steps": COUNT},
+)
 def noise_contrastive_estimation(
     apply: Apply,
     variables: Variables,
@@ -39,7 +43,7 @@ def noise_contrastive_estimation(
 
     Args:
       apply: a `models.normalized_rbm`, or a model like it.
-      variables: those of the model, and "chains" as `contrastive_divergence.chains` returns them.
+      variables: those of the model, and "chains", first those of this objective's `state`.
       batch: {"x": f32[B, *D], "y": i32[B]}, at least two rows; labels are not used. Values in
         [0, 1] are probabilities, from which v is drawn.
       key: for v, u and the chains.

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from adv_jax import generative, models, objectives
-from adv_jax.runner.config import plugins, schema
+from adv_jax.annotations import allowed_values, fits, parameters_of
+from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
 
 # The parameters that the program passes at run time; a config cannot set them.
@@ -84,8 +85,8 @@ def bind(
             raise ConfigError(f"{field}.{key} must be given, as {name} needs it, got none")
     for key, value in keywords.items():
         annotation = legal[key].annotation if key in legal else Any
-        if key not in parts and is_document(value) and not schema.fits(value, annotation):
-            allowed = schema.allowed_values(annotation)
+        if key not in parts and is_document(value) and not fits(value, annotation):
+            allowed = allowed_values(annotation, function="a dict with a name")
             raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
     return partial(function, **keywords)
 
@@ -116,7 +117,7 @@ def settings(
     function: Callable[..., Any], call: Call | None = None
 ) -> tuple[dict[str, inspect.Parameter], bool]:
     """Returns the parameters that a config may set, and whether any other keyword is accepted."""
-    parameters = schema.parameters_of(function)
+    parameters = parameters_of(function)
     passed = {*_RUNTIME, *_positional(parameters)[: len(call.positional) if call else 0]}
     own = {k: p for k, p in parameters.items() if k not in passed and p.kind not in _VARIADIC}
     return own, _has(parameters, inspect.Parameter.VAR_KEYWORD)
@@ -124,7 +125,7 @@ def settings(
 
 def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: str) -> None:
     """Raises ConfigError if a user's function does not take what the program passes."""
-    parameters = schema.parameters_of(function)
+    parameters = parameters_of(function)
     positional, count = _positional(parameters), len(call.positional)
     enough = len(positional) >= count or _has(parameters, inspect.Parameter.VAR_POSITIONAL)
     takes_any = _has(parameters, inspect.Parameter.VAR_KEYWORD)

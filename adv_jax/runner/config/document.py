@@ -73,15 +73,6 @@ def is_import_path(name: Any) -> bool:
     return isinstance(name, str) and ":" in name
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a real number, infinite or not: no boolean, no NaN.
-
-    >>> is_number(1), is_number(True), is_number("1"), is_number(float("nan"))
-    (True, False, False, False)
-    """
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == value
-
-
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields (dotted path, value) of a config, except for the grid, whose keys are paths."""
     for key, value in config.items():

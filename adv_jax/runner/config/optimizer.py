@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax import optimizers
+from adv_jax.annotations import parameters_of
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.runner.config.binding import MAKER, bind
 from adv_jax.runner.config.document import ConfigError, is_import_path
-from adv_jax.runner.config.schema import parameters_of
 from adv_jax.types import UserError
 
 # The settings with which sgd works entry by entry; the others' settings all do.

@@ -4,7 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config.document import ConfigError, is_number, leaves, unknown
+from adv_jax.annotations import is_number
+from adv_jax.runner.config.document import ConfigError, leaves, unknown
 
 
 class Replica(NamedTuple):

@@ -1,35 +1,11 @@
-"""The values that a parameter's annotation accepts, and how texts become values."""
+"""How the texts of a command become values of parameters."""
 
 import ast
 import inspect
 import sys
-import types
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
-from adv_jax.runner.config.document import is_number
-
-_MEMBER_NAMES: dict[Any, str] = {
-    bool: "True or False",
-    int: "a number",
-    float: "a number",
-    str: "a text",
-    types.NoneType: "None",
-}
-_UNANNOTATED = (Any, inspect.Parameter.empty)
-_SEQUENCES = (tuple, list, Sequence)
-
-
-def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters of a function, with annotations evaluated if they are text.
-
-    Raises:
-      ValueError: the function, a builtin, has no signature.
-    """
-    try:
-        return inspect.signature(function, eval_str=True).parameters
-    except Exception:  # An annotation may name what only type checkers import.
-        return inspect.signature(function).parameters
+from adv_jax.annotations import is_number, members_of
 
 
 def number(text: str) -> float:
@@ -106,32 +82,20 @@ def _quotient(above: float, below: float) -> float:
     return above / below
 
 
-def fits(value: Any, annotation: Any) -> bool:
-    """Whether a parameter accepts a value of a config; True if its annotation is unknown.
-
-    An int parameter accepts all finite numbers, as some libraries annotate floats with int. A
-    parameter that takes a function accepts no value.
-
-    >>> fits(3, float), fits("x", int | None), fits((1, "x"), Sequence[int])
-    (True, False, False)
-    """
-    members = _members(annotation)
-    return any(_is_unknown(member) or _is_instance(value, member) for member in members)
-
-
 def typed(value: Any, parameter: inspect.Parameter) -> Any:
     """Returns a whole number as a float if a parameter is one, by its default or annotation.
 
     Where a parameter takes no text, the text of a fraction, or of a literal with fractions, becomes
     what it writes.
 
+    >>> from adv_jax.annotations import parameters_of
     >>> parameters = parameters_of(lambda rate=0.1, steps=1, name="a": None)
     >>> typed(1, parameters["rate"]), typed(1, parameters["steps"])
     (1.0, 1)
     >>> typed("1/4", parameters["rate"]), typed("1/4", parameters["name"])
     (0.25, '1/4')
     """
-    members = _members(parameter.annotation)
+    members = members_of(parameter.annotation)
     if isinstance(value, str) and not (str in members or isinstance(parameter.default, str)):
         value = evaluated(value)
     widens = isinstance(parameter.default, float) or (float in members and int not in members)
@@ -146,55 +110,3 @@ def evaluated(text: str) -> Any:
         return literal(text)
     except ValueError:
         return text
-
-
-def allowed_values(annotation: Any) -> str:
-    """Returns the values that a parameter accepts, in words that complete "must be".
-
-    >>> allowed_values(Sequence[int] | None), allowed_values(Literal["fresh", "same"])
-    ('a tuple with each entry a number or None', 'fresh or same')
-    """
-    names = [name for member in _members(annotation) if (name := _name(member))]
-    return " or ".join(dict.fromkeys(names)) or "a dict with a name"
-
-
-def _is_unknown(member: Any) -> bool:
-    return member in _UNANNOTATED or isinstance(member, str)
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    if isinstance(annotation, str):  # One that could not be evaluated, as those of Flax modules.
-        named = {member.__name__: member for member in _MEMBER_NAMES} | {"None": types.NoneType}
-        return tuple(named.get(name.strip(), name) for name in annotation.split("|"))
-    is_union = get_origin(annotation) in (Union, types.UnionType)
-    return get_args(annotation) if is_union else (annotation,)
-
-
-def _is_instance(value: Any, member: Any) -> bool:
-    if member in (int, float):
-        return is_number(value) and (member is float or abs(value) < float("inf"))
-    if member in _MEMBER_NAMES:
-        return isinstance(value, member)
-    if get_origin(member) is Literal:
-        return value in get_args(member)
-    if not _is_sequence(member) or not isinstance(value, tuple | list):
-        return False
-    return all(fits(entry, _entry(member)) for entry in value)
-
-
-def _is_sequence(member: Any) -> bool:
-    return member in _SEQUENCES or get_origin(member) in _SEQUENCES
-
-
-def _entry(member: Any) -> Any:
-    """Returns the annotation of the entries of a sequence."""
-    return (*get_args(member), Any)[0]
-
-
-def _name(member: Any) -> str:
-    if _is_sequence(member):
-        entry = _entry(member)
-        return "a tuple" if entry is Any else f"a tuple with each entry {allowed_values(entry)}"
-    if get_origin(member) is Literal:
-        return " or ".join(map(str, get_args(member)))
-    return "a dict with a name" if get_origin(member) is Callable else _MEMBER_NAMES.get(member, "")

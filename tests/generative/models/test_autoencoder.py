@@ -121,13 +121,14 @@ def test_the_gradient_of_a_tied_weight_counts_both_of_its_uses():
     [
         ({"shape": (2, 2, 1)}, "model.shape must be (2, 3, 1), the shape of x, got (2, 2, 1)"),
         ({"features": ()}, "model.features must have one entry or more, got ()"),
-        ({"loss": "mse"}, "model.loss must be one of cross_entropy, squared_error, got 'mse'"),
+        ({"loss": "mse"}, "loss must be one of cross_entropy, squared_error, got 'mse'"),
     ],
 )
 def test_a_net_that_does_not_fit_is_refused(settings, says):
-    model = generative.models.autoencoder(**{"shape": SHAPE, **settings})
     with pytest.raises(ValueError) as error:
-        models.init(model, jax.random.key(0), X)
+        models.init(
+            generative.models.autoencoder(**{"shape": SHAPE, **settings}), jax.random.key(0), X
+        )
     assert str(error.value) == says
 
 

@@ -12,6 +12,7 @@ from scipy.special import expit
 from adv_jax import generative, models
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN
+from adv_jax.types import UserError
 
 KEY = jax.random.key(0)
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 2, 2, 1)), jnp.float32)
@@ -26,7 +27,7 @@ def built(model):
 
 
 def test_an_unknown_kind_of_visible_units_is_refused():
-    with pytest.raises(ValueError, match="model.visible must be one of binary, gaussian, got 'g'"):
+    with pytest.raises(ValueError, match="^visible must be one of binary, gaussian, got 'g'"):
         built(generative.models.boltzmann(shape=(2, 2, 1), visible="g"))
 
 
@@ -203,3 +204,9 @@ def test_the_normalizer_of_a_machine_starts_at_its_log_z_without_weights():
 def test_a_machine_without_a_normalizer_of_its_kind_is_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         models.init(generative.models.normalized_rbm(shape=(2, 2, 1), **settings), KEY, X)
+
+
+def test_variables_in_place_of_parameters_are_refused():
+    model = generative.models.boltzmann(features=(3, 2))
+    with pytest.raises(UserError, match="^params must be those of a DBN alone, got params$"):
+        model.converted({"params": {"encoder": {}}})

@@ -115,12 +115,18 @@ def test_a_conditional_model_needs_labels_in_training_and_a_plain_one_takes_none
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"latent": 0}, "model.latent must be at least 1, got 0"),
+        ({"latent": 0}, "latent must be a whole number of at least 1, got 0"),
         ({"shape": (3, 3, 1)}, "model.shape must be (2, 3, 1), the shape of x, got (3, 3, 1)"),
     ],
 )
 def test_a_game_that_does_not_fit_its_images_is_refused(settings, says):
-    model = generative.models.gan(**{"shape": (2, 3, 1), **settings})
+    made = lambda: generative.models.gan(**{"shape": (2, 3, 1), **settings})
     with pytest.raises(ValueError) as error:
-        models.init(model, jax.random.key(0), jnp.zeros((2, 2, 3, 1)))
+        models.init(made(), jax.random.key(0), jnp.zeros((2, 2, 3, 1)))
     assert str(error.value) == says
+
+
+@pytest.mark.parametrize("labels", [LABELS + 3, -LABELS - 1, np.full(8, 0.5), np.eye(8)])
+def test_labels_that_are_no_classes_are_refused(labels):
+    with pytest.raises(ValueError, match="^y must be classes "):
+        WITH_LABELS(of_labels(), X, labels)

@@ -131,16 +131,10 @@ def test_samples_are_decoded_from_standard_normal_codes():
 @pytest.mark.parametrize(
     ("model", "x", "sentence"),
     [
-        (generative.models.vae(latent=0), X, "model.latent must be at least 1, got 0"),
         (
             generative.models.vae(shape=(3, 2, 1)),
             X,
             r"model.shape must be \(2, 3, 1\), the shape of x, got \(3, 2, 1\)",
-        ),
-        (
-            generative.models.adversarial_autoencoder(latent=0),
-            X,
-            "model.latent must be at least 1, got 0",
         ),
         (
             generative.models.adversarial_autoencoder(shape=(4,)),

@@ -116,3 +116,10 @@ def test_a_batch_of_one_row_is_refused():
     apply, variables, batch = built(1)
     with pytest.raises(UserError, match="batch must have at least two rows, got 1"):
         noise_contrastive_estimation(apply, variables, batch, key=KEY)
+
+
+@pytest.mark.parametrize("setting", [{"levels": (2.0,)}, {"floor": 0.7}, {"ratio": 0}])
+def test_a_setting_outside_its_range_is_refused(setting):
+    (name,) = setting
+    with pytest.raises(UserError, match=f"^{name} must be a .*number .*, got "):
+        noise_contrastive_estimation(*built(2), key=KEY, **setting)

@@ -127,7 +127,11 @@ def test_a_grid_varies_gamma_in_one_program(tmp_path):
                 {"model__shape": (14, 14, 1)},
                 "model.shape must be (28, 28, 1), the shape of x, got (14, 14, 1)",
             ),
-            ("labeled", {"model__latent": 0}, "model.latent must be at least 1, got 0"),
+            (
+                "labeled",
+                {"model__latent": 0},
+                "model.latent must be a whole number of at least 1, got 0",
+            ),
             (
                 "labeled",
                 {"model__num_classes": 5},

@@ -168,7 +168,7 @@ def test_a_stack_whose_player_lacks_a_layer_is_refused(tmp_path):
         (
             "model.shape",
             (3, 3, 1),
-            r"model.shape must be that of the inputs, \(28, 28, 1\), got \(3",
+            r"model.shape must be \(28, 28, 1\), the shape of x, got \(3",
         ),
         ("model.features", (), r"model.features must have a hidden layer, got \(\)"),
         ("model.visible", "real", "model.visible must be binary or gaussian, got 'real'"),
