@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_function, is_whole
+from adv_jax.checks import check_function, is_known, is_whole
 from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
@@ -94,7 +94,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
 
     Raises:
       UserError: predict is no function, or num_classes is below 2; when called, as predict returns
-        another shape, other labels, or labels without num_classes.
+        another shape, other labels, or labels without num_classes. A compiled program raises it
+        with JAX's report around it, an attack alone.
 
     >>> w = np.array([[1., -1.], [-1., 1.]])
     >>> logits_fn = black_box(lambda x: np.argmax(x @ w, axis=1), num_classes=2)
@@ -122,6 +123,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
     def logits_fn(x: Array) -> Array:
         x = jnp.asarray(x)
         answers, classes = bridged(x.shape, x.dtype)
+        if is_known(x):
+            return jnp.asarray(answers(x))
         return _called_back(answers, jax.ShapeDtypeStruct((x.shape[0], classes), jnp.float32), x)
 
     return logits_fn

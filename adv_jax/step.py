@@ -98,6 +98,7 @@ def init_state(
     )
 
 
+@ranged(shards=COUNT, microbatches=COUNT)
 def make_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
@@ -126,10 +127,6 @@ def make_step(
     """
     check_callable(objective, "objective")
     _check_optimizer(optimizer)
-    if min(shards, microbatches) < 1:
-        raise UserError(
-            f"shards and microbatches must be at least 1, got {shards} and {microbatches}"
-        )
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -105,6 +105,8 @@ def test_a_wrong_prediction_is_refused_in_one_line(predict, num_classes, message
 )
 def test_a_prediction_that_is_wrong_later_is_refused_in_one_line_too(predict):
     with pytest.raises(UserError, match=r"^predict must return .*, got (7|int64\[\d+\])$"):
+        bridges.black_box(predict, 4)(X)
+    with pytest.raises(UserError, match=r"^predict must return .*, got (7|int64\[\d+\])$"):
         attacks.square(bridges.black_box(predict, 4), X, Y, eps=0.1, key=KEY)
     suite = {"square": attacks.square}
     with pytest.raises(UserError, match=r"^predict must return .*, got (7|int64\[\d+\])$"):

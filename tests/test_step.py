@@ -327,7 +327,7 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         (lambda: make_step(3, MOMENTUM), "objective must be a function, got 3"),
         (
             lambda: make_step(regression, MOMENTUM, microbatches=0),
-            "shards and microbatches must be at least 1, got 1 and 0",
+            "microbatches must be a whole number of at least 1, got 0",
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=0.5),

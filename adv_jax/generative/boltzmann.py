@@ -122,7 +122,7 @@ def draw(probabilities: Array, key: Key) -> Array:
 
 
 def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
-    """Takes Gibbs steps: each draws the odd layers given the even ones, then the even ones."""
+    """Takes Gibbs steps, 0 or more: each draws the odd layers, then the even ones."""
 
     def step(even: Side, key: Key) -> tuple[Side, None]:
         key_odd, key_even = jax.random.split(key)
@@ -138,7 +138,8 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
         mu_l <- sigmoid(b_l + mu_{l-1} W_l + W_{l+1} mu_{l+1}),   mu_0 = v
 
     in turns for the odd and the even layers, which never increases `bound`. The start is a pass
-    upwards without feedback. An RBM needs no step: its posterior is factorial.
+    upwards without feedback, which 0 steps return. An RBM needs no step: its posterior is
+    factorial.
 
     Raises:
       UserError: v is not f[B, D]; the shapes of the machine do not fit.
@@ -188,6 +189,8 @@ def doubled(rbms: Sequence[Machine]) -> tuple[Machine, ...]:
 
         p(h1 = 1 | v) = sigmoid(2 v W_1 + b),     p(h_L = 1 | h_{L-1}) = sigmoid(h_{L-1} W_L + b)
         p(v = 1 | h1) = sigmoid(h1 W_1^T + b),    p(h_{L-1} = 1 | h_L) = sigmoid(2 h_L W_L^T + b)
+
+    Each RBM has one hidden layer of binary units, which are the visible units of the next.
 
     So an inner layer has in each RBM the input that it has in the deep machine from both sides.
 

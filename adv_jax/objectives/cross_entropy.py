@@ -47,7 +47,7 @@ def unlabeled(batch: Batch) -> Array:
       ValueError: the batch has no unlabeled inputs.
     """
     if "unlabeled" not in batch:
-        raise ValueError(f"batch must have x, y and unlabeled, got {', '.join(batch)}")
+        raise ValueError(f"batch must have unlabeled, got {', '.join(batch)}")
     return batch["unlabeled"]
 
 

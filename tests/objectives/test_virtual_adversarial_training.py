@@ -88,4 +88,4 @@ def test_vat_refuses_a_batch_without_unlabeled_inputs(objective):
     batch = {name: BATCH[name] for name in ("x", "y")}
     with pytest.raises(ValueError) as error:
         objective(linear, {"params": W}, batch, key=KEY)
-    assert str(error.value) == "batch must have x, y and unlabeled, got x, y"
+    assert str(error.value) == "batch must have unlabeled, got x, y"

@@ -69,14 +69,7 @@ class _Stack(nn.Module):
 
     The parts of the parameters are "encoder", the weights and biases of the hidden layers, from
     which an `mlp` of sigmoid units may start, and "decoder", {"hidden1": f[D], ...}, the biases of
-    the units below them.
-
-    predicts: see `models`.
-    shape: of an image.
-    features: units of the hidden layers.
-    visible: "binary" for values in [0, 1], which are probabilities of 1, or "gaussian" of unit
-      variance for real values.
-    hidden_init: of the weights; biases start at 0.
+    the units below them. Their fields are those of `Boltzmann`.
     """
 
     predicts: ClassVar[str] = "loss"
@@ -144,7 +137,12 @@ class Boltzmann(_Stack):
 
     The parameters of an RBM are those of a DBN of one layer.
 
-    predicts, shape, features, visible, hidden_init: as in `_Stack`.
+    predicts: see `models`.
+    shape: of an image.
+    features: units of the hidden layers.
+    visible: "binary" for values in [0, 1], which are probabilities of 1, or "gaussian" of unit
+      variance for real values.
+    hidden_init: of the weights; biases start at 0.
     mean_field_steps: of a DBM, see `boltzmann.mean_field`; an RBM needs none.
 
     Sources: [salakhutdinov2008], sec. 2; [salakhutdinov2009]; [hinton2012guide], sec. 8.1 (the
@@ -251,7 +249,7 @@ class DBN(_Stack):
 
     Unrolled, it is an autoencoder with tied weights.
 
-    predicts, shape, features, visible, hidden_init: as in `_Stack`; hidden layers are binary.
+    predicts, shape, features, visible, hidden_init: as in `Boltzmann`.
     doubled: whether the RBMs are `boltzmann.doubled`, from which a deep machine starts.
 
     Sources: [hinton2006]; [maronas2016], sec. 3.6.2 and Fig. 9; [salakhutdinov2009], sec. 3.1.

@@ -1,6 +1,7 @@
 """Features that hide something from an adversary: the domain, or a private attribute."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
@@ -47,8 +48,10 @@ def domain_adversarial(
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
-    x, y = jnp.concatenate([batch["x"], unlabeled(batch)]), batch["y"]
-    domains = jnp.repeat(jnp.array([SOURCE, TARGET], y.dtype), len(y))
+    parts, y = (batch["x"], unlabeled(batch)), batch["y"]
+    sizes = [len(part) for part in parts]
+    domains = jnp.asarray(np.repeat([SOURCE, TARGET], sizes), y.dtype)
+    x = jnp.concatenate(parts)
     features = apply(variables, x, train=True, key=key, method="represent")
     return _game(apply, variables, features, y, domains, key=key, weight=weight)
 

@@ -13,7 +13,7 @@ from adv_jax.generative.objectives.gan import constant
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
-X, U = (jnp.asarray(RNG.uniform(size=(4, 6)), jnp.float32) for _ in range(2))
+X, U = (jnp.asarray(RNG.uniform(size=(rows, 6)), jnp.float32) for rows in (4, 3))
 BATCH = {"x": X, "y": jnp.array([3, 2, 1, 1]), "unlabeled": U}
 SMALL = {"features": (5, 4), "layer": 1, "adversary_features": (3,), "activation": "tanh"}
 DOMAINS = generative.models.judged(num_classes=4, **SMALL)
@@ -24,7 +24,7 @@ GAMES = {
         DOMAINS,
         jnp.concatenate([X, U]),
         np.array(BATCH["y"]),
-        np.repeat([0, 1], 4),
+        np.repeat([0, 1], [4, 3]),
     ),
     "censored": (CENSORED, X, np.array([1, 1, 0, 0]), np.array([1, 0, 1, 1])),
 }
@@ -110,5 +110,5 @@ def test_the_gradients_of_the_players_equal_finite_differences(name):
 
 def test_domains_need_unlabeled_images():
     objective, apply, variables = parts("domain_adversarial")
-    with pytest.raises(ValueError, match="batch must have x, y and unlabeled, got x, y"):
+    with pytest.raises(ValueError, match="batch must have unlabeled, got x, y"):
         objective(apply, variables, {"x": X, "y": BATCH["y"]}, key=KEY)
