@@ -40,6 +40,18 @@ def of_torchattacks(name: str, net: nn.Module, options: Options) -> Attack:
         case "mi_fgsm":
             steps = {"alpha": options["step_size"], "steps": options["num_steps"]}
             return torchattacks.MIFGSM(net, eps=options["eps"], **steps, decay=options["decay"])
+        case "bim":
+            return torchattacks.BIM(net, options["eps"], options["step_size"], options["num_steps"])
+        case "vmi_fgsm":
+            steps = {"alpha": options["step_size"], "steps": options["num_steps"]}
+            neighbors = options["num_neighbors"]
+            return torchattacks.VMIFGSM(net, eps=options["eps"], **steps, N=neighbors)
+        case "apgd":
+            return torchattacks.APGD(net, eps=options["eps"], steps=options["num_steps"])
+        case "fab":
+            return torchattacks.FAB(net, eps=options["eps"], steps=options["num_steps"])
+        case "square":
+            return torchattacks.Square(net, eps=options["eps"], n_queries=options["num_queries"])
         case "deepfool":
             overshoot = options["overshoot"]
             return torchattacks.DeepFool(net, steps=options["num_steps"], overshoot=overshoot)
@@ -87,17 +99,39 @@ def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
         case "fmn":
             kinds = {"linf": foolbox.attacks.LInfFMNAttack, "l2": foolbox.attacks.L2FMNAttack}
             attack = kinds[options["norm"]](steps=options["num_steps"])
-        case "hop_skip_jump":
-            evals = options["initial_evals"]
-            attack = foolbox.attacks.HopSkipJumpAttack(
-                steps=options["num_steps"], initial_gradient_eval_steps=evals
+        case "ddn":
+            attack = foolbox.attacks.DDNAttack(steps=options["num_steps"])
+        case "carlini_wagner":
+            attack = foolbox.attacks.L2CarliniWagnerAttack(
+                stepsize=options["learning_rate"], **_searched(options)
             )
+        case "ead":
+            attack = foolbox.attacks.EADAttack(
+                initial_stepsize=options["learning_rate"],
+                regularization=options["beta"],
+                decision_rule=options["rule"].upper(),
+                **_searched(options),
+            )
+        case "boundary" | "hop_skip_jump":
+            if name == "boundary":
+                attack = foolbox.attacks.BoundaryAttack(steps=options["num_steps"])
+            else:
+                evals = options["initial_evals"]
+                attack = foolbox.attacks.HopSkipJumpAttack(
+                    steps=options["num_steps"], initial_gradient_eval_steps=evals
+                )
             return lambda x, y: attack(
                 model, x, y, epsilons=None, starting_points=another_class(x, y)
             )[1]
         case _:
             raise ValueError(name)
     return lambda x, y: attack(model, x, y, epsilons=options.get("eps"))[1]
+
+
+def _searched(options: Options) -> dict[str, Any]:
+    """Returns the options of a search of the constant, which always takes all steps."""
+    steps = {"binary_search_steps": options["search_steps"], "steps": options["num_steps"]}
+    return {**steps, "initial_const": options["initial_const"], "abort_early": False}
 
 
 def another_class(x: Tensor, y: Tensor) -> Tensor:

@@ -55,12 +55,12 @@ def _fgsm_curve(logits_fn: LogitsFn, x: Array, y: Array, *, eps: Array) -> Array
     return jax.vmap(lambda one: _fgsm_accuracy(logits_fn, x, y, eps=one))(eps)
 
 
-def _hop_skip_jump(logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
+def _from_digits(attack: Any, logits_fn: LogitsFn, x: Array, y: Array, **options: Any) -> Array:
     """Starts at the first digit, or at the first of another class than it, as the peer does."""
     other = (y != y[0]).reshape(-1, *(1,) * (x.ndim - 1))
     point = jnp.where(other, x[:1], x[jnp.argmax(y != y[0])][None])
     options |= {"bounds": BOUNDS, "key": jax.random.key(0)}
-    return attacks.hop_skip_jump(logits_fn, x, y, start=point - x, **options)
+    return attack(logits_fn, x, y, start=point - x, **options)
 
 
 class PlainLeNet(nn.Module):
@@ -80,7 +80,16 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "pgd": partial(attacks.pgd, bounds=BOUNDS),
     "jacobian": _jacobian,
     "mi_fgsm": partial(attacks.mi_fgsm, bounds=BOUNDS),
-    "hop_skip_jump": _hop_skip_jump,
+    "hop_skip_jump": partial(_from_digits, attacks.hop_skip_jump),
+    "boundary": partial(_from_digits, attacks.boundary),
+    **{
+        name: partial(getattr(attacks, name), bounds=BOUNDS)
+        for name in ("bim", "carlini_wagner", "ddn", "ead")
+    },
+    **{
+        name: partial(getattr(attacks, name), bounds=BOUNDS, key=jax.random.key(0))
+        for name in ("apgd", "fab", "square", "vmi_fgsm")
+    },
     "deepfool": partial(attacks.deepfool, bounds=BOUNDS),
     "fmn": partial(attacks.fmn, bounds=BOUNDS),
     "jsma": partial(attacks.jsma, bounds=BOUNDS),
@@ -370,7 +379,7 @@ def _plain_logits(variables: Any, x: Array) -> Array:
 
 
 def _lengths(r: np.ndarray, norm: str) -> np.ndarray:
-    orders = {"l0": 0, "l2": 2, "linf": np.inf}
+    orders = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
     return np.linalg.norm(r.reshape(len(r), -1), ord=orders[norm], axis=1)
 
 
