@@ -33,6 +33,15 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
         return inspect.signature(function).parameters
 
 
+def members_of(annotation: Any) -> tuple[Any, ...]:
+    """Returns the members of a union; any other annotation alone."""
+    if isinstance(annotation, str):  # One that could not be evaluated, as those of Flax modules.
+        named = {member.__name__: member for member in _MEMBER_NAMES} | {"None": types.NoneType}
+        return tuple(named.get(name.strip(), name) for name in annotation.split("|"))
+    is_union = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation) if is_union else (annotation,)
+
+
 def is_number(value: Any) -> bool:
     """Whether a value is a real number, infinite or not: no boolean, no NaN.
 
@@ -94,15 +103,6 @@ def _is_plain_kind(member: Any) -> bool:
 
 def _is_unknown(member: Any) -> bool:
     return member in _UNANNOTATED or isinstance(member, str)
-
-
-def members_of(annotation: Any) -> tuple[Any, ...]:
-    """Returns the members of a union; any other annotation alone."""
-    if isinstance(annotation, str):  # One that could not be evaluated, as those of Flax modules.
-        named = {member.__name__: member for member in _MEMBER_NAMES} | {"None": types.NoneType}
-        return tuple(named.get(name.strip(), name) for name in annotation.split("|"))
-    is_union = get_origin(annotation) in (Union, types.UnionType)
-    return get_args(annotation) if is_union else (annotation,)
 
 
 def _is_instance(value: Any, member: Any) -> bool:
