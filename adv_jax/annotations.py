@@ -8,7 +8,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin
 
-from jax.typing import ArrayLike
+import jax
+import numpy as np
 
 _MEMBER_NAMES: dict[Any, str] = {
     bool: "True or False",
@@ -17,6 +18,7 @@ _MEMBER_NAMES: dict[Any, str] = {
     str: "a text",
     types.NoneType: "None",
 }
+_ARRAYS = (jax.Array, np.ndarray, np.bool_, np.number)
 _UNANNOTATED = (Any, inspect.Parameter.empty)
 _SEQUENCES = (tuple, list, Sequence)
 
@@ -35,7 +37,7 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
 
 def members_of(annotation: Any) -> tuple[Any, ...]:
     """Returns the members of a union; any other annotation alone."""
-    if isinstance(annotation, str):  # One that could not be evaluated, as those of Flax modules.
+    if isinstance(annotation, str):  # It names what only type checkers import.
         named = {member.__name__: member for member in _MEMBER_NAMES} | {"None": types.NoneType}
         return tuple(named.get(name.strip(), name) for name in annotation.split("|"))
     is_union = get_origin(annotation) in (Union, types.UnionType)
@@ -65,17 +67,24 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def refuses(annotation: Any, value: Any) -> bool:
-    """Whether a plain value is none of those that an annotation accepts.
+    """Whether an annotation excludes a plain value.
 
-    Arrays, functions and other objects are not judged, nor annotations that accept no plain value,
-    nor `jax.typing.ArrayLike`, which the code of the part converts.
+    Arrays, functions and other objects are not judged, nor annotations of other classes than plain
+    values, arrays and functions.
 
-    >>> refuses(Sequence[int], 3), refuses(float, [1]), refuses(Callable, "relu")
-    (True, True, False)
+    >>> refuses(Sequence[int], 3), refuses(float | jax.Array, [1.0]), refuses(Callable, "relu")
+    (True, True, True)
+    >>> refuses(Sequence[int], np.ones(3)), refuses(complex | float, "x"), refuses(jax.Array, [1.0])
+    (False, False, False)
     """
-    if annotation == ArrayLike or not _is_plain(value):
-        return False
-    return any(map(_is_plain_kind, members_of(annotation))) and not fits(value, annotation)
+    members = members_of(annotation)
+    only_arrays = all(member in (*_ARRAYS, types.NoneType) for member in members)
+    return (
+        _is_plain(value)
+        and not only_arrays
+        and all(map(_is_understood, members))
+        and not fits(value, annotation)
+    )
 
 
 def allowed_values(annotation: Any, *, function: str = "a function") -> str:
@@ -96,9 +105,14 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, tuple(_MEMBER_NAMES))
 
 
-def _is_plain_kind(member: Any) -> bool:
-    is_scalar = member in _MEMBER_NAMES and member is not types.NoneType
-    return is_scalar or get_origin(member) is Literal or _is_sequence(member)
+def _is_understood(member: Any) -> bool:
+    """Whether `fits` knows all plain values that a member of a union accepts."""
+    if _is_sequence(member):
+        return all(
+            _is_understood(kind) for entry in _entries(member, 1) for kind in members_of(entry)
+        )
+    is_known = member in (*_MEMBER_NAMES, *_ARRAYS, *_UNANNOTATED)
+    return is_known or get_origin(member) is Literal or _is_function(member)
 
 
 def _is_unknown(member: Any) -> bool:
@@ -114,23 +128,43 @@ def _is_instance(value: Any, member: Any) -> bool:
         return value in get_args(member)
     if not _is_sequence(member) or not isinstance(value, tuple | list):
         return False
-    return all(fits(entry, _entry(member)) for entry in value)
+    entries = _entries(member, len(value))
+    return len(entries) == len(value) and all(map(fits, value, entries))
 
 
 def _is_sequence(member: Any) -> bool:
     return member in _SEQUENCES or get_origin(member) in _SEQUENCES
 
 
-def _entry(member: Any) -> Any:
-    """Returns the annotation of the entries of a sequence."""
-    return (*get_args(member), Any)[0]
+def _is_function(member: Any) -> bool:
+    return (
+        get_origin(member) is Callable
+        or member is Callable
+        or getattr(member, "_is_protocol", False)
+    )
+
+
+def _entries(member: Any, count: int) -> Sequence[Any]:
+    """Returns the annotations of the entries of a sequence of that length."""
+    return get_args(member) if _is_fixed(member) else [(*get_args(member), Any)[0]] * count
+
+
+def _is_fixed(member: Any) -> bool:
+    """Whether a tuple's annotation states each entry: (), as of a list, states none."""
+    entries = get_args(member)
+    return get_origin(member) is tuple and bool(entries) and Ellipsis not in entries
 
 
 def _name(member: Any, function: str) -> str:
     if _is_sequence(member):
-        entry = _entry(member)
-        each = "" if entry is Any else allowed_values(entry, function=function)
-        return f"a tuple with each entry {each}" if each else "a tuple"
+        entries = _entries(member, 1)
+        names = dict.fromkeys(allowed_values(entry, function=function) for entry in entries)
+        if len(names) > 1:
+            return f"a tuple of {', '.join(names)}"
+        if Any in entries:
+            return "a tuple"
+        which = f"of {len(entries)} entries, each" if _is_fixed(member) else "with each entry"
+        return f"a tuple {which} {next(iter(names))}"
     if get_origin(member) is Literal:
         return " or ".join(map(str, get_args(member)))
-    return function if get_origin(member) is Callable else _MEMBER_NAMES.get(member, "")
+    return function if _is_function(member) else _MEMBER_NAMES.get(member, "")

@@ -94,8 +94,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
 
     Raises:
       UserError: predict is no function, or num_classes is below 2; when called, as predict returns
-        another shape, other labels, or labels without num_classes. A compiled program raises it
-        with JAX's report around it, an attack alone.
+        another shape, other labels, or labels without num_classes. In a program of your own under
+        `jit` JAX raises its own error, which contains this one.
 
     >>> w = np.array([[1., -1.], [-1., 1.]])
     >>> logits_fn = black_box(lambda x: np.argmax(x @ w, axis=1), num_classes=2)

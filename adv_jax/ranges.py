@@ -4,6 +4,7 @@ A range is a text. "[0, 1)" are the real numbers from 0, included, to 1, exclude
 "{0, ..., 9}" are whole numbers.
 """
 
+import dataclasses
 import functools
 import inspect
 import math
@@ -14,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 import jax
 import numpy as np
 
-from adv_jax.annotations import allowed_values, parameters_of, refuses
+from adv_jax.annotations import allowed_values, members_of, parameters_of, refuses
 from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
@@ -77,10 +78,11 @@ class Range(NamedTuple):
 def ranged(**ranges: str) -> Callable[[Part], Part]:
     """Returns a decorator that states the ranges of a part's settings, and checks them in a call.
 
-    A part is what a config names: a model, an objective, an attack, an optimizer, a schedule or an
-    initializer. Its attribute `ranges` has them. A tuple of numbers has the range of each number. A
-    class also has the ranges of the classes that it inherits from. A function such as a
-    schedule and a traced number have no known value, nor has None where it is the default.
+    A part is a function or a dataclass with settings, such as a model, an objective, an optimizer
+    or an initializer. Its attribute `ranges` has them. A tuple of numbers has the range of each
+    number. A class also has the ranges of the classes that it inherits from. The value of a
+    function such as a schedule, of a traced number and of an optional setting that is None is not
+    known.
 
     A call also checks plain values by the annotations of the settings, as `adv_jax.annotations`
     reads them: numbers, texts, booleans, the names of a Literal, and tuples.
@@ -119,24 +121,28 @@ def _checking_call(function: Callable) -> Any:
 def _checking_fields(dataclass: Any) -> Any:
     """Returns the class, whose fields are checked when an object is made, also of a subclass."""
     post_init = getattr(dataclass, "__post_init__", lambda self: None)
-    if hasattr(post_init, "checks"):
+    if hasattr(post_init, "checks_fields"):  # That of a base class, which reads all fields.
         return dataclass
 
     def checked(self: Any) -> None:
-        kind = type(self)
-        fields = _fields(kind)
-        _check_settings(kind, fields, {name: getattr(self, name) for name in fields})
+        fields = _fields(type(self))
+        _check_settings(type(self), fields, {name: getattr(self, name) for name in fields})
         post_init(self)
 
     dataclass.__post_init__ = checked
-    checked.checks = True
+    checked.checks_fields = True
     return dataclass
 
 
 @functools.cache
 def _fields(dataclass: Any) -> dict[str, inspect.Parameter]:
-    """Returns the settings of a class; a Flax module's name and parent are none."""
-    return {k: p for k, p in parameters_of(dataclass).items() if k not in ("name", "parent")}
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return {
+        field.name: inspect.Parameter(
+            field.name, kind, default=field.default, annotation=field.type
+        )
+        for field in dataclasses.fields(dataclass)
+    }
 
 
 def _check_settings(
@@ -144,16 +150,17 @@ def _check_settings(
 ) -> None:
     """Raises UserError for a value that the range or the annotation of its setting excludes."""
     ranges = stated(part)
-    for name in parameters.keys() & values.keys():
-        value, parameter = values[name], parameters[name]
-        if value is None and parameter.default is None:
+    for name, parameter in parameters.items():
+        value, annotation = values.get(name), parameter.annotation
+        is_optional = parameter.default is None or type(None) in members_of(annotation)
+        if name not in values or (value is None and is_optional):
             continue
         if name in ranges:
             _check_range(name, value, ranges[name])
-        if get_origin(parameter.annotation) is Literal:
-            check_choice(name, value, get_args(parameter.annotation))
-        elif refuses(parameter.annotation, value):
-            allowed = allowed_values(parameter.annotation)
+        if refuses(annotation, value):
+            if get_origin(annotation) is Literal:
+                check_choice(name, value, get_args(annotation))
+            allowed = allowed_values(annotation)
             raise UserError(f"{name} must be {allowed}, got {described(value)}")
 
 

@@ -107,19 +107,44 @@ def test_a_call_refuses_plain_values_that_the_annotation_of_a_setting_excludes(c
         call()
 
 
-def test_arrays_functions_and_the_fields_of_a_subclass_are_checked_by_their_annotations():
-    @ranged()
-    class Base(nn.Module):
-        rate: float = 0.1
+class Net(models.mlp):
+    """A subclass with fields of its own."""
 
-    class Net(Base):
-        units: int = 3
-        act: Callable = nn.relu
+    rate: float | None = 0.1
+    units: int = 3
+    names: tuple[int, str] = (1, "a")
+    act: Callable = nn.relu
+    other: complex | float = 1.0
 
-    Net(
-        rate=jnp.float32(0.2),
-        units=np.int64(4),
-        act="no plain value is accepted, so none is judged",
-    )
-    with pytest.raises(UserError, match="^units must be a number, got '4'$"):
-        Net(units="4")
+
+def test_a_subclass_of_a_part_has_its_own_fields_checked():
+    for settings, message in [
+        ({"units": "4"}, "units must be a number, got '4'"),
+        ({"names": ("a", "a")}, "names must be a tuple of a number, a text, got"),
+        ({"act": "relu"}, "act must be a function, got 'relu'"),
+        ({"features": 3}, "features must be a tuple with each entry a number, got 3"),
+    ]:
+        with pytest.raises(UserError, match=f"^{message}"):
+            Net(**settings)
+
+
+def test_what_is_no_plain_value_and_what_other_classes_may_accept_is_not_refused():
+    Net(rate=jnp.float32(0.2), units=np.int64(4), act=jnp.tanh, features=[8, 8])
+    Net(rate=None, other="of another class")
+    models.convnet(pool=np.int64(2))
+    optimizers.sgd(optax.constant_schedule(0.1), max_norm=None)
+
+
+def test_a_subclass_may_take_other_arguments_than_its_fields():
+    class Width(models.mlp):
+        def __init__(self, width, **fields):
+            super().__init__(features=(width,), **fields)
+
+    assert Width(8).features == (8,)
+    with pytest.raises(UserError, match="^features must be a whole number of at least 1, got 0$"):
+        Width(0)
+
+
+def test_of_several_wrong_settings_the_first_is_named():
+    with pytest.raises(UserError, match="^num_classes must be"):
+        models.mlp(num_classes=0, features=8, activation=4, dropout=3)

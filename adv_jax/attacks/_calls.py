@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
+from adv_jax import annotations, norms
 from adv_jax.attacks._bare import Fn, compiled
 from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits, function_name
@@ -34,6 +34,7 @@ from adv_jax.random import key_of_rows
 from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of
 
 Settings = dict[str, Any]
+parameters_of = functools.cache(annotations.parameters_of)
 
 
 class Body(NamedTuple):
@@ -248,15 +249,6 @@ def others_of(signature: inspect.Signature) -> str | None:
     """Returns the name of the parameter of all other keywords, as `settings` of **settings."""
     kind = inspect.Parameter.VAR_KEYWORD
     return next((name for name, p in signature.parameters.items() if p.kind is kind), None)
-
-
-@functools.cache
-def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """Returns the parameters of a function, whose annotations may be text."""
-    try:
-        return inspect.signature(function, eval_str=True).parameters
-    except NameError:  # A name that exists for the type checker alone.
-        return inspect.signature(function).parameters
 
 
 def _members(annotation: Any) -> set[Any]:

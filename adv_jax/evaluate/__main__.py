@@ -22,7 +22,9 @@ from adv_jax.types import Bounds, UserError
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
 _ATTACKS = flags.DEFINE_string(
-    "attacks", "fgsm", "names of adv_jax.attacks, or module:name, with settings as pgd(steps=40)"
+    "attacks",
+    "fgsm",
+    "names of adv_jax.attacks, or module:name, with settings as pgd(num_steps=40)",
 )
 _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
 _NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's default")
@@ -75,8 +77,8 @@ def main(_: list[str]) -> None:
 def _listed(attacks: str) -> list[str]:
     """Splits a text at the commas that are not between parentheses."""
     depth = itertools.accumulate((c == "(") - (c == ")") for c in attacks)
-    lines = ("\n" if c == "," and not d else c for c, d in zip(attacks, depth, strict=True))
-    return [name.strip() for name in "".join(lines).split("\n") if name.strip()]
+    apart = ("\0" if c == "," and not d else c for c, d in zip(attacks, depth, strict=True))
+    return [name.strip() for name in "".join(apart).split("\0") if name.strip()]
 
 
 def _numbers(flag: str, values: list[str]) -> list[float]:

@@ -255,7 +255,8 @@ def _check_side(machine: Machine, states: Side, side: int) -> None:
     """Checks the machine, and that the states are those of all layers of a side."""
     machine.check()
     units, found = machine.units(side), [jnp.shape(layer) for layer in states]
-    if found != [(*found[0][:1], count) for count in units]:
+    rows = found[0][:1] if found else ()
+    if found != [(*rows, count) for count in units]:
         expected = ", ".join(f"f[B, {count}]" for count in units)
         name = "odd" if side == ODD else "even"
         raise UserError(f"the {name} layers must be {expected}, got the shapes {described(found)}")

@@ -18,7 +18,7 @@ from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 
-@ranged(kernel_size=COUNT, units=COUNT)
+@ranged(stages=COUNT, kernel_size=COUNT, units=COUNT)
 class ConvNet(Activated):
     """Stages of convolutions or inception blocks, a pooling after each stage, then dense layers.
 

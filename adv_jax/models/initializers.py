@@ -38,6 +38,7 @@ def gaussian(std: float = 0.01) -> Initializer:
     return normal(std, jnp.float32)
 
 
+@ranged(scale="[0, inf)")
 def uniform(scale: float) -> Initializer:
     """Draws uniformly from [-scale, scale]; scale is .07 in the program of [huang2015]."""
 

@@ -21,7 +21,7 @@ class LeNet(Activated):
       `layered.Activated`.
 
     Raises:
-      ValueError: x is not a batch of images of at least 16 x 16; not three features.
+      ValueError: x is not a batch of images of at least 16 x 16.
 
     Source: [lecun1998], in the form that Caffe made the standard one.
     """
@@ -30,11 +30,6 @@ class LeNet(Activated):
     padding: Literal["SAME", "VALID"] = "VALID"
 
     def _hidden_layers(self) -> list[LayerFn]:
-        if len(self.features) != 3:
-            raise ValueError(
-                "model.features must have 3 entries, two convolutions and a layer, "
-                f"got {self.features}"
-            )
         first, second = (
             self._convolution(number, maps, 5, self.padding, max_pool_2x2)
             for number, maps in enumerate(self.features[:2], start=1)

@@ -11,9 +11,11 @@ from adv_jax.models.batch_norm import BatchNorm
 from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import he
 from adv_jax.models.layered import Layered, LayerFn
+from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array
 
 
+@ranged(stem=COUNT, stages=COUNT, blocks=COUNT)
 class PreActResNet(Layered):
     """A 3x3 convolution, stages of residual blocks, and the mean over all pixels.
 

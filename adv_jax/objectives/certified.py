@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from adv_jax.linear_bounds import margin_bounds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Norm, Variables
 
 
 @objective(ranges={"eps": "[0, inf)", "kappa": "[0, 1]"})
@@ -18,7 +18,7 @@ def certified(
     eps: float | Array,
     kappa: float | Array = 0.5,
     method: str = "crown_ibp",
-    norm: str = "linf",
+    norm: Norm = "linf",
     bounds: tuple[float, float] | None = None,
 ) -> tuple[Array, Aux]:
     """Returns kappa J(x, y) + (1 - kappa) J(-m, y), m the lower bounds of the margins in the ball.

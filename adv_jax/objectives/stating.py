@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from flax import linen as nn
+from flax.errors import InvalidRngError
 
 from adv_jax.checks import check_keywords
 from adv_jax.random import one_key
@@ -30,8 +31,10 @@ FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables
 
 
 @contextlib.contextmanager
-def _explained(kept: str | None, variables: Any = None, batch: Any = None) -> Iterator[None]:
-    """Explains the error that a missing part of the batch or the variables leads to.
+def _explained(
+    kept: str | None, variables: Any = None, batch: Any = None, *, key: Any = None
+) -> Iterator[None]:
+    """Explains the error that a missing part of the batch or the variables, or key, leads to.
 
     Args:
       kept: the function that makes the state which the objective keeps in the variables, if any.
@@ -48,6 +51,10 @@ def _explained(kept: str | None, variables: Any = None, batch: Any = None) -> It
         if kept and isinstance(variables, Mapping) and part not in variables:
             allowed = f"{part}, which {kept}(apply, variables, x) makes"
             raise UserError(f"variables must have {allowed}, got {', '.join(variables)}") from error
+        raise
+    except (TypeError, InvalidRngError) as error:
+        if key is None and "PRNG" in str(error):
+            raise UserError("key must be one key of jax.random, got None") from error
         raise
 
 
@@ -87,9 +94,9 @@ def objective(
     """Returns a decorator that gives an objective the attributes of its arguments' names.
 
     It also refuses, in one line: unknown keywords, an attack that is no function or is targeted,
-    values that are not in a setting's `ranges` or its annotation as a Literal, a wrong key, and a
-    batch that is no dict or lacks x or y. An objective without it trains models that predict
-    labels, carries no state, and takes any values.
+    values outside a setting's `ranges` or annotation, a wrong key, and a batch that is no dict or
+    lacks x or y. An objective without it trains models that predict labels, carries no state, and
+    takes any values.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -105,24 +112,25 @@ def objective(
     """
 
     def stated(function: Function) -> Function:
-        signature = inspect.signature(function)
+        signature, checked = inspect.signature(function), ranged(**ranges)(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
-        needs_key = "attack" in signature.parameters or "labels" not in predicts
+        takes_attack = "attack" in signature.parameters
         kept = f"{function.__name__}.state" if state else None
 
-        @functools.wraps(function)
+        @functools.wraps(checked)
         def called(*args: Any, **given: Any) -> Any:
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
             _check_functions({name: given[name] for name in filter(is_set, given)})
             models = map(_checked, args[:1])
-            if given.get("key") is not None or ("key" in given and needs_key):
-                one_key(given["key"])
-            with _explained(kept, *args[1:3]):
-                return function(*models, *args[1:], **given)
+            key = given.get("key")
+            if key is not None or ("key" in given and takes_attack):
+                one_key(key)
+            with _explained(kept, *args[1:3], key=key):
+                return checked(*models, *args[1:], **given)
 
         stating: Any = called
         vars(stating).update(predicts=predicts, state=state)
-        return ranged(**ranges)(stating)
+        return stating
 
     return stated

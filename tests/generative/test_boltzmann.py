@@ -99,7 +99,7 @@ def test_layers_of_other_shapes_are_refused():
     says = r"the even layers must be f\[B, 3\], f\[B, 2\], got the shapes"
     other_rows = (jnp.zeros((1, 3)), jnp.zeros((2, 2)))
     other_units = (jnp.zeros((1, 4)), jnp.zeros((1, 2)))
-    for even in ((jnp.zeros((1, 3)),), other_units, other_rows, (jnp.zeros(3),) * 2):
+    for even in ((), (jnp.zeros((1, 3)),), other_units, other_rows, (jnp.zeros(3),) * 2):
         with pytest.raises(UserError, match=says):
             boltzmann.free_energy(machine, even)
     with pytest.raises(UserError, match="the odd layers must be"):

@@ -25,7 +25,7 @@ def takers(keyword):
 
 
 def call(function, **given):
-    function(linear, {}, {}, key=None, **given)
+    function(linear, {}, {}, key=jax.random.key(0), **given)
 
 
 @pytest.mark.parametrize("function", takers("attack"), ids=lambda f: f.__name__)
@@ -42,8 +42,8 @@ def test_other_functions_are_checked_too():
         call(objectives.ladder, attack=None, unlabeled_attack=3, weights=(1.0,))
     with pytest.raises(UserError, match="^objective must be a function such as lwa, got 'lwa'$"):
         call(objectives.awp, attack=print, objective="lwa")
-    with pytest.raises(UserError, match="^teacher_fn must be a function of x alone, got a str: "):
-        call(objectives.distillation, teacher_fn="teacher", temperature=2.0)
+    with pytest.raises(UserError, match="^teacher_fn must be a function of x alone, got a MLP: "):
+        call(objectives.distillation, teacher_fn=models.mlp(), temperature=2.0)
 
 
 def test_an_unknown_keyword_is_refused_with_the_nearest_one():
@@ -115,8 +115,10 @@ def test_what_is_no_key_is_refused():
             objectives.lwa(linear, W, BATCH, key=key, attack=identity)
     with pytest.raises(UserError, match="^key must be one key of jax.random, got 0$"):
         objectives.cross_entropy(linear, W, BATCH, key=0)
+    net, x = models.mlp(features=(3,), dropout=(0.5, 0.5)), BATCH["x"]
+    apply, variables = models.apply_fn(net), models.init(net, jax.random.key(0), x)
     with pytest.raises(UserError, match="^key must be one key of jax.random, got None$"):
-        generative.objectives.gan(linear, W, BATCH, key=None)
+        objectives.cross_entropy(apply, variables, BATCH, key=None)
     loss, _ = objectives.cross_entropy(linear, W, BATCH, key=None)  # It draws nothing.
     assert np.isfinite(loss)
 

@@ -148,6 +148,8 @@ class ConditionalGAN(GAN):
     def _joined(self, values: Array, *given: Array) -> Array:
         y = as_classes(given[0], self.num_classes, name="y")
         rows = values.reshape(len(values), -1)
+        if len(y) != len(rows):
+            raise ValueError(f"y must be one label for each of {len(rows)} rows, got {len(y)}")
         # As strong as all values together, so that players do not ignore it beside 784 pixels.
         label = rows.shape[1] ** 0.5 * jax.nn.one_hot(y, self.num_classes, dtype=rows.dtype)
         return jnp.concatenate([rows, label], axis=1)

@@ -90,7 +90,8 @@ class LAPGAN(nn.Module):
 
         low: l_k, f[B, *D] as x; None for the blurred x itself.
         """
-        check_images(x, self._size(level))
+        if level == 0:
+            check_images(x, self.shape)
         if self.is_initializing() and level == 0:
             self._initialize(x, train=train)
         if level < self.halvings:

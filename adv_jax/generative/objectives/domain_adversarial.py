@@ -40,7 +40,7 @@ def domain_adversarial(
     Returns:
       loss f32[] in nats, and (model_state, metrics): "classifier_loss" and "adversary_loss",
       "accuracy" on the source, and "guessed", the share of domains that the adversary finds; .5
-      if the features hide the domain.
+      if the features hide the domain and both have equally many rows.
 
     Raises:
       UserError: the model has other parts than the two players.

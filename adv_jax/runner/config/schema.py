@@ -41,24 +41,27 @@ def spec_of(text: str) -> dict[str, Any]:
 
     A value is a literal, or a word, which is a text.
 
-    >>> spec_of("pgd(steps=40, alpha=1/4, norm=l2)")
-    {'name': 'pgd', 'steps': 40, 'alpha': 0.25, 'norm': 'l2'}
+    >>> spec_of("pgd(num_steps=40, step_size=1/4, norm=l2)")
+    {'name': 'pgd', 'num_steps': 40, 'step_size': 0.25, 'norm': 'l2'}
 
     Raises:
-      ValueError: what follows the name is no such settings.
+      ValueError: what follows the name is not such settings, or one is given twice.
     """
-    name, opened, rest = text.strip().partition("(")
+    name, opened, rest = text.partition("(")
+    spec: dict[str, Any] = {"name": name.strip()}
     if not opened:
-        return {"name": name}
-    refused = ValueError(f"must be NAME or NAME(setting=value, ...), got {text!r}")
+        return spec
     try:
-        call = ast.parse(f"_({rest}", mode="eval").body
-    except SyntaxError as error:
-        raise refused from error
-    match call:
-        case ast.Call(func=ast.Name(), args=[], keywords=settings):
-            return {"name": name} | {str(its.arg): _value(its.value) for its in settings}
-    raise refused
+        call = ast.parse(f"_({rest.strip()}", mode="eval").body
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name) or call.args:
+            raise ValueError("not a call with keywords alone")
+        for setting in call.keywords:
+            if setting.arg is None or setting.arg in spec:
+                raise ValueError("not a keyword, or one twice")
+            spec[setting.arg] = _value(setting.value)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"must be NAME or NAME(setting=value, ...), got {text!r}") from error
+    return spec
 
 
 def _value(node: ast.expr) -> Any:

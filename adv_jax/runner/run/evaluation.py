@@ -58,7 +58,7 @@ def run(
     Args:
       workdirs: runs on the same data.
       attack_names: names in `adv_jax.attacks`, or import paths, "package.module:attribute"; each
-        may have settings, "pgd(steps=40)".
+        may have settings, "pgd(num_steps=40)".
       eps: sizes of the attacks, in units of the preprocessed input.
       norm: norm of the attacks that have one; None for each attack's default.
       bounds: (lo, hi) to clip to; None for no clipping; "data" for the bounds of the data set,

@@ -170,5 +170,5 @@ class Measures:
 
 
 def _error(accuracy: Array, count: int) -> Array:
-    """Returns the error on `count` rows; whole rows, so that no compiled program rounds it anew."""
-    return jnp.round(count * (1 - accuracy)) / count
+    """Rounds the error to whole rows, so that it does not depend on the compiled program."""
+    return jnp.abs(jnp.round(count * (1 - accuracy))) / count

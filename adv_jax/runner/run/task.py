@@ -149,6 +149,8 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
         function = named(spec, attacks, field="attacks", call=ATTACK)
         if (size := evaluate.scale_of(function)) in spec:
             raise UserError(f"attacks must leave {size} to --eps, got {text!r}")
+        if spec.get("targeted"):
+            raise UserError(f"attacks must lead away from the true labels, got {text!r}")
         parameters = inspect.signature(function).parameters
         settings = {"norm": norm, "bounds": bounds}
         settings |= {"targeted": False} if evaluate.is_targeted(function) else {}

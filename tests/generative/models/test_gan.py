@@ -130,3 +130,5 @@ def test_a_game_that_does_not_fit_its_images_is_refused(settings, says):
 def test_labels_that_are_no_classes_are_refused(labels):
     with pytest.raises(ValueError, match="^y must be classes "):
         WITH_LABELS(of_labels(), X, labels)
+    with pytest.raises(ValueError, match="^y must be one label for each of 8 rows, got 3"):
+        WITH_LABELS(of_labels(), X, LABELS[:3])

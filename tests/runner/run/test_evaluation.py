@@ -198,6 +198,9 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
             {"attack_names": ["pgd(3)"]},
             "attacks must be NAME or NAME\\(setting=value, ...\\), got ",
         ),
+        ({"attack_names": ["fgsm(name=pgd)"]}, "attacks must be NAME or NAME\\(setting=value, "),
+        ({"attack_names": ["pgd(num_steps=2*3)"]}, "attacks must be NAME or NAME\\(setting=value"),
+        ({"attack_names": ["pgd(targeted=True)"]}, "attacks must lead away from the true labels"),
         ({"attack_names": ["pgd(steps=3)"]}, "a setting of attacks.pgd must .*'num_steps'\\?"),
         ({"attack_names": ["pgd(num_steps=x)"]}, "attacks.num_steps must be a number, got 'x'"),
         (
