@@ -205,7 +205,7 @@ def _is_due(every: int, step: Array) -> Array:
     return step % every == 0
 
 
-@ranged(values="[0, inf)", boundaries=COUNT)
+@ranged(values="[0, inf)", boundaries="{0, 1, ...}")
 def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> optax.Schedule:
     """Returns a schedule with values[i] from epoch boundaries[i - 1] on, counted from 0.
 

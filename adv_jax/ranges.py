@@ -9,7 +9,7 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import jax
@@ -165,13 +165,25 @@ def _check_settings(
 
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
-    if isinstance(value, tuple | list):
-        for number in value:
-            _check_range(name, number, allowed)
-    elif not callable(value) and not isinstance(value, jax.core.Tracer):
-        for number in np.ravel(value).tolist() if hasattr(value, "dtype") else [value]:
+    for each in entries_of(value):
+        if callable(each) or isinstance(each, jax.core.Tracer):
+            continue
+        for number in np.ravel(each).tolist() if hasattr(each, "dtype") else [each]:
             if not allowed.allows(number):
                 raise UserError(f"{name} must be {allowed}, got {number!r}")
+
+
+def entries_of(value: Any) -> Iterator[Any]:
+    """Yields the entries of a tuple or a list, and of those in it; else the value.
+
+    >>> list(entries_of(((1, 2), 3))), list(entries_of(4))
+    ([1, 2, 3], [4])
+    """
+    if isinstance(value, tuple | list):
+        for entry in value:
+            yield from entries_of(entry)
+    else:
+        yield value
 
 
 def stated(part: Any) -> dict[str, Range]:

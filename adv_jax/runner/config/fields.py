@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from adv_jax.data.augmentation import augmented
-from adv_jax.ranges import COUNT, Range, stated
+from adv_jax.ranges import COUNT, Range, entries_of, stated
 from adv_jax.runner.config.document import (
     ConfigError,
     check_document,
@@ -186,7 +186,7 @@ def validate(config: Mapping[str, Any]) -> None:
     for path, value in itertools.chain(leaves(config), grid_of(config).items()):
         if path not in ranges or value is None:
             continue
-        for number in value if isinstance(value, tuple | list) else (value,):
+        for number in entries_of(value):
             if not ranges[path].allows(number):
                 raise ConfigError(f"{path} must be {ranges[path]}, got {number!r}")
     _check_stop(config.get("stop"), config["optimizer"])
