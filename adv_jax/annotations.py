@@ -137,11 +137,8 @@ def _is_sequence(member: Any) -> bool:
 
 
 def _is_function(member: Any) -> bool:
-    return (
-        get_origin(member) is Callable
-        or member is Callable
-        or getattr(member, "_is_protocol", False)
-    )
+    is_protocol = getattr(member, "_is_protocol", False)  # As `Attack` is, by its __call__.
+    return is_protocol or member is Callable or get_origin(member) is Callable
 
 
 def _entries(member: Any, count: int) -> Sequence[Any]:

@@ -145,9 +145,11 @@ def _dataset(
         )
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
     )
-    limits = (0.0, 1.0) if x_train.dtype == np.uint8 else _checked_bounds(origin, bounds)
-    for split, part in (("train", train), ("test", test)):
-        _check_within(f"{origin}: x_{split}", part.x, limits)
+    if x_train.dtype == np.uint8:
+        limits: Bounds | None = (0.0, 1.0)
+    elif limits := _checked_bounds(origin, bounds):
+        for split, part in (("train", train), ("test", test)):
+            _check_within(f"{origin}: x_{split}", part.x, limits)
     return Dataset(name, "arrays", {}, train, test, num_classes, limits)
 
 
@@ -221,10 +223,8 @@ def _checked_bounds(origin: str | Path, bounds: Any) -> Bounds | None:
     return lo, hi
 
 
-def _check_within(field: str, x: np.ndarray, bounds: Bounds | None) -> None:
+def _check_within(field: str, x: np.ndarray, bounds: Bounds) -> None:
     """Raises DataError for a value outside the bounds, which no attack would take."""
-    if bounds is None:
-        return
     lo, hi = np.float32(bounds[0]), np.float32(bounds[1])
     outside = np.argwhere((x < lo) | (x > hi))
     if len(outside):

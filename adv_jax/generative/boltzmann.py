@@ -190,9 +190,9 @@ def doubled(rbms: Sequence[Machine]) -> tuple[Machine, ...]:
         p(h1 = 1 | v) = sigmoid(2 v W_1 + b),     p(h_L = 1 | h_{L-1}) = sigmoid(h_{L-1} W_L + b)
         p(v = 1 | h1) = sigmoid(h1 W_1^T + b),    p(h_{L-1} = 1 | h_L) = sigmoid(2 h_L W_L^T + b)
 
-    Each RBM has one hidden layer of binary units, which are the visible units of the next.
-
     So an inner layer has in each RBM the input that it has in the deep machine from both sides.
+
+    rbms: each has one hidden layer of binary units, which are the visible units of the next.
 
     Source: [salakhutdinov2009], sec. 3.1.
     """

@@ -69,7 +69,7 @@ class _Stack(nn.Module):
 
     The parts of the parameters are "encoder", the weights and biases of the hidden layers, from
     which an `mlp` of sigmoid units may start, and "decoder", {"hidden1": f[D], ...}, the biases of
-    the units below them. Their fields are those of `Boltzmann`.
+    the units below them. The fields are those of `Boltzmann`.
     """
 
     predicts: ClassVar[str] = "loss"
