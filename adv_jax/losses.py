@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.types import Array, UserError, described, dtype_of
@@ -115,7 +116,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     )
 
 
-def as_classes(labels: Array, num_classes: int, *, name: str = "labels") -> Array:
+def as_classes(labels: ArrayLike, num_classes: int, *, name: str = "labels") -> Array:
     """Returns classes i32[B] as a JAX array.
 
     Raises:

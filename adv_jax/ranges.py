@@ -124,13 +124,14 @@ def _checking_fields(dataclass: Any) -> Any:
     if hasattr(post_init, "checks_fields"):  # That of a base class, which reads all fields.
         return dataclass
 
-    def checked(self: Any) -> None:
+    def checking(self: Any) -> None:
         fields = _fields(type(self))
         _check_settings(type(self), fields, {name: getattr(self, name) for name in fields})
         post_init(self)
 
-    dataclass.__post_init__ = checked
+    checked: Any = checking
     checked.checks_fields = True
+    dataclass.__post_init__ = checked
     return dataclass
 
 
