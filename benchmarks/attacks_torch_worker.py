@@ -112,17 +112,14 @@ def of_foolbox(name: str, net: nn.Module, options: Options) -> Attack:
                 decision_rule=options["rule"].upper(),
                 **_searched(options),
             )
-        case "boundary" | "hop_skip_jump":
-            if name == "boundary":
-                attack = foolbox.attacks.BoundaryAttack(steps=options["num_steps"])
-            else:
-                evals = options["initial_evals"]
-                attack = foolbox.attacks.HopSkipJumpAttack(
-                    steps=options["num_steps"], initial_gradient_eval_steps=evals
-                )
-            return lambda x, y: attack(
-                model, x, y, epsilons=None, starting_points=another_class(x, y)
-            )[1]
+        case "boundary":
+            return _from_digits(foolbox.attacks.BoundaryAttack(steps=options["num_steps"]), model)
+        case "hop_skip_jump":
+            evals = options["initial_evals"]
+            attack = foolbox.attacks.HopSkipJumpAttack(
+                steps=options["num_steps"], initial_gradient_eval_steps=evals
+            )
+            return _from_digits(attack, model)
         case _:
             raise ValueError(name)
     return lambda x, y: attack(model, x, y, epsilons=options.get("eps"))[1]
@@ -132,6 +129,11 @@ def _searched(options: Options) -> dict[str, Any]:
     """Returns the options of a search of the constant, which always takes all steps."""
     steps = {"binary_search_steps": options["search_steps"], "steps": options["num_steps"]}
     return {**steps, "initial_const": options["initial_const"], "abort_early": False}
+
+
+def _from_digits(attack: Any, model: Any) -> Attack:
+    """Returns an attack by classes alone, which starts at digits of another class."""
+    return lambda x, y: attack(model, x, y, epsilons=None, starting_points=another_class(x, y))[1]
 
 
 def another_class(x: Tensor, y: Tensor) -> Tensor:

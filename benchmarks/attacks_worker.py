@@ -75,27 +75,20 @@ class PlainLeNet(nn.Module):
         return nn.Dense(10, name="logits")(x)
 
 
+_PLAIN = ("bim", "carlini_wagner", "ddn", "deepfool", "ead", "fgsm", "fmn", "jsma", "mi_fgsm")
+_PLAIN += ("pgd",)
+_DRAWING = ("apgd", "auto_attack", "fab", "square", "vmi_fgsm")
 ATTACKS: dict[str, Callable[..., Array]] = {
-    "fgsm": partial(attacks.fgsm, bounds=BOUNDS),
-    "pgd": partial(attacks.pgd, bounds=BOUNDS),
-    "jacobian": _jacobian,
-    "mi_fgsm": partial(attacks.mi_fgsm, bounds=BOUNDS),
-    "hop_skip_jump": partial(_from_digits, attacks.hop_skip_jump),
-    "boundary": partial(_from_digits, attacks.boundary),
-    **{
-        name: partial(getattr(attacks, name), bounds=BOUNDS)
-        for name in ("bim", "carlini_wagner", "ddn", "ead")
-    },
+    **{name: partial(getattr(attacks, name), bounds=BOUNDS) for name in _PLAIN},
     **{
         name: partial(getattr(attacks, name), bounds=BOUNDS, key=jax.random.key(0))
-        for name in ("apgd", "fab", "square", "vmi_fgsm")
+        for name in _DRAWING
     },
-    "deepfool": partial(attacks.deepfool, bounds=BOUNDS),
-    "fmn": partial(attacks.fmn, bounds=BOUNDS),
-    "jsma": partial(attacks.jsma, bounds=BOUNDS),
-    "lbfgs": partial(attacks.lbfgs, bounds=BOUNDS, targeted=True),
+    "boundary": partial(_from_digits, attacks.boundary),
     "curve": _fgsm_curve,
-    "auto_attack": partial(attacks.auto_attack, bounds=BOUNDS, key=jax.random.key(0)),
+    "hop_skip_jump": partial(_from_digits, attacks.hop_skip_jump),
+    "jacobian": _jacobian,
+    "lbfgs": partial(attacks.lbfgs, bounds=BOUNDS, targeted=True),
 }
 
 
