@@ -245,8 +245,7 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     dtype, one = working_dtype(like.dtype), f"one real number or f32[B], B = {like.shape[0]}"
     if not is_real(value):
         raise UserError(f"{name} must be {one}, got {described(value)}")
-    check_known(name, value, lambda number: number >= 0, ">= 0")
-    check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
+    check_sizes(name, value, dtype)
     scale = jnp.asarray(value, dtype)
     rows, *rest = scale.shape or (1,)
     if rows not in (1, like.shape[0]) or not set(rest) <= {1}:
@@ -262,6 +261,12 @@ def is_real(value: Any) -> bool:
     """
     dtype = dtype_of(value)
     return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+
+
+def check_sizes(name: str, value: Any, dtype: jnp.dtype) -> None:
+    """Raises UserError for known numbers that are negative, NaN or not finite in a dtype."""
+    check_known(name, value, lambda number: number >= 0, "a number of at least 0")
+    check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
 
 
 def check_known(

@@ -68,7 +68,7 @@ class Range(NamedTuple):
         number = "a whole number" if self.whole else "a number"
         if self.high == math.inf:
             bounded = f" above {self.low:g}" if self.above else f" of at least {self.low:g}"
-            return number + bounded * (self.low > -math.inf)
+            return number + bounded if self.low > -math.inf else "a finite number"
         if self.above:
             end = "below" if self.below else "at most"
             return f"{number} above {self.low:g} and {end} {self.high:g}"

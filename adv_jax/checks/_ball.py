@@ -61,8 +61,7 @@ def ball(
     if not broadcasts(eps, x.shape):
         shape = np.shape(eps)
         raise UserError(f"{name} must broadcast to x, {dtype_and_shape(x)}, got the shape {shape}")
-    norms.check_known(name, eps, lambda number: number >= 0, ">= 0")
-    norms.check_known(name, eps, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
+    norms.check_sizes(name, eps, dtype)
     each = jnp.asarray(eps, dtype)
     each = each if allowed is None else jnp.where(allowed, each, 0)
     largest = each.max(axis=tuple(range(1, x.ndim)), keepdims=True)

@@ -206,7 +206,8 @@ def check_range(
         return
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
-    norms.check_known(name, value, Range.of(interval).holds, f"in {interval}")
+    allowed = Range.of(interval)
+    norms.check_known(name, value, allowed.holds, str(allowed))
 
 
 def check_booleans(**flags: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 
 from adv_jax import attacks, evaluate
+from adv_jax.ranges import Range
 from adv_jax.types import UserError
 
 X, Y = jnp.float32([[0.2, 0.4], [0.6, 0.1]]), jnp.array([0, 1])
@@ -175,7 +176,7 @@ def test_radii_of_features_and_masks_are_refused_in_words():
     key = jax.random.key(0)
     for eps, said in [
         (np.ones((1, 3)), "eps must broadcast to x, float32[2, 2], got the shape (1, 3)"),
-        (np.array([[0.1, -1]]), "eps must be >= 0, got -1.0"),
+        (np.array([[0.1, -1]]), "eps must be a number of at least 0, got -1.0"),
         (np.array([[0.1, np.inf]]), "eps must be a finite float32, got inf"),
     ]:
         for attack in (attacks.fgsm, attacks.deepfool, attacks.sign_noise):
@@ -260,7 +261,7 @@ RANGES = [
 def test_a_setting_outside_its_range_is_refused(attack, given, name, interval, values):
     for value in values:
         said = refused(attack, model, X, Y, **given, **{name: value})
-        assert said == f"{name} must be in {interval}, got {value}"
+        assert said == f"{name} must be {Range.of(interval)}, got {value}"
     free = inspect.signature(attack).parameters[name].default is None
     for value in ["a"] if free else ["a", None]:
         said = refused(attack, model, X, Y, **given, **{name: value})

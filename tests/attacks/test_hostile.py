@@ -50,8 +50,8 @@ WRONG = {
     ),
     "empty rows": ({"x": X[:, :0]}, "with B and all of D at least 1, got float32[4, 0]"),
     "no batch": ({"x": X[0, 0]}, "x must be a batch f32[B, *D] of floats, got float32[]"),
-    "the scale is NaN": ({"scale": NAN}, " must be >= 0, got nan"),
-    "the scale is negative": ({"scale": -1e-30}, " must be >= 0, got -1e-30"),
+    "the scale is NaN": ({"scale": NAN}, " must be a number of at least 0, got nan"),
+    "the scale is negative": ({"scale": -1e-30}, " must be a number of at least 0, got -1e-30"),
     "the scale is infinite": ({"scale": INF}, " must be a finite float32, got inf"),
     "the scale overflows": ({"scale": 1e39}, " must be a finite float32, got 1e+39"),
     "a bound is NaN": ({"bounds": (0, NAN)}, "bounds must be (lo, hi) with lo < hi, got (0, nan)"),
@@ -82,7 +82,7 @@ def test_an_attack_refuses_unusable_values_in_one_line(name):
         if name == "rubbish" and what in ("x is NaN", "x is infinite"):  # It takes x's place.
             continue
         if name == "jsma" and "scale" in change:  # a share of the features
-            message = f"gamma must be in [0, 1], got {change['scale']}"
+            message = f"gamma must be a number from 0 to 1, got {change['scale']}"
         with pytest.raises(ValueError) as error:
             call(name, **change)
         assert message in str(error.value) and "\n" not in str(error.value), what

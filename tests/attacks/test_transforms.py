@@ -131,11 +131,14 @@ def test_vectors_are_refused(wrapper):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (partial(attacks.input_diversity, prob=1.1), r"prob must be in \[0, 1\], got 1.1"),
+        (partial(attacks.input_diversity, prob=1.1), r"prob must be a number from 0 to 1, got 1.1"),
         (partial(attacks.input_diversity, seed=0.5), "seed must be a whole number, got 0.5"),
-        (partial(attacks.input_diversity, smallest=0), r"smallest must be in \(0, 1\], got 0"),
+        (
+            partial(attacks.input_diversity, smallest=0),
+            r"smallest must be a number above 0 and at most 1, got 0",
+        ),
         (partial(attacks.translation_invariance, kernel_size=4), "kernel_size must be an odd"),
-        (partial(attacks.translation_invariance, sigma=0.0), r"sigma must be in \(0, inf\)"),
+        (partial(attacks.translation_invariance, sigma=0.0), r"sigma must be a number above 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, message):

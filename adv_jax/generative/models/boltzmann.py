@@ -209,6 +209,7 @@ class Boltzmann(_Stack):
         return Machine(visible_bias, *self.encoder(), visible=self.visible)
 
 
+@ranged(visible_mean="(0, 1)")
 class NormalizedRBM(Boltzmann):
     """An RBM of binary units whose log Z is a parameter: log p(v) = -F(v) - log_normalizer.
 
@@ -230,8 +231,6 @@ class NormalizedRBM(Boltzmann):
             raise ValueError(f"model.features must have one hidden layer, got {self.features}")
         if self.visible != "binary":
             raise ValueError(f"model.visible must be binary, got {self.visible!r}")
-        if not 0 < self.visible_mean < 1:
-            raise ValueError(f"model.visible_mean must be in (0, 1), got {self.visible_mean}")
         width = math.prod(self.shape)
         log_odds = math.log(self.visible_mean) - math.log1p(-self.visible_mean)
         # log(1 + exp(log_odds)) of each visible unit, log 2 of each hidden one.

@@ -144,7 +144,10 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
         (lambda x: nearest(x.at[0].set(jnp.nan), x), "samples must be finite numbers, got nan"),
         (lambda x: coverage(x * jnp.nan), "logits must be finite numbers, got nan"),
         (lambda x: diversity(x, x), "x must be rows that mostly differ"),
-        (lambda x: collapse(diversity=1.0, fooled=20), r"fooled must be in \[0, 1\], got 20"),
+        (
+            lambda x: collapse(diversity=1.0, fooled=20),
+            r"fooled must be a number from 0 to 1, got 20",
+        ),
         (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
         (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
     ],

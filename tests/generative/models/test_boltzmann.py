@@ -198,7 +198,7 @@ def test_the_normalizer_of_a_machine_starts_at_its_log_z_without_weights():
     [
         ({"features": (3, 2)}, r"model.features must have one hidden layer, got \(3, 2\)"),
         ({"visible": "gaussian"}, "model.visible must be binary, got 'gaussian'"),
-        ({"visible_mean": 1.0}, r"model.visible_mean must be in \(0, 1\), got 1.0"),
+        ({"visible_mean": 1.0}, r"visible_mean must be a number above 0 and below 1, got 1.0"),
     ],
 )
 def test_a_machine_without_a_normalizer_of_its_kind_is_refused(settings, message):
