@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from adv_jax.annotations import is_number
 from adv_jax.checks import suggestion
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import validate
@@ -97,7 +98,7 @@ def with_grid(config: Mapping[str, Any], grid: Mapping[str, tuple]) -> dict[str,
 
 def encode(value: Any) -> Any:
     """Returns a number as it is, and the `repr` of any other value."""
-    return value if _is_number(value) else repr(value)
+    return value if is_number(value) else repr(value)
 
 
 def decode(value: Any) -> Any:
@@ -141,7 +142,7 @@ def _check_values(where: str, field: str, values: Iterable[Any], config: Mapping
     """Raises ConfigError for a value of another type than the config's own, or out of range."""
     own = _own(config, field)
     for value in values:
-        widened = isinstance(own, float) and _is_number(value)
+        widened = isinstance(own, float) and is_number(value)
         if own is not None and type(value) is not type(own) and not widened:
             legal = f"{type(own).__name__}, as {own!r}"
             raise ConfigError(f"{where} must have values of type {legal}, got {value!r}")
@@ -150,7 +151,3 @@ def _check_values(where: str, field: str, values: Iterable[Any], config: Mapping
 
 def _own(config: Mapping[str, Any], field: str) -> Any:
     return dict(leaves(config))[field]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
