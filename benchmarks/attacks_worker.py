@@ -37,7 +37,7 @@ WHITE = 0.99  # torchattacks' JSMA treats pixels >= .99 as white, adv_jax only 1
 TRIALS = 2  # calls per chunk size; the best counts
 OTHER = 0.9  # factor of the real-valued options in the call that compiles
 
-Work = Mapping[str, Any]  # the fields of `benchmarks.attacks.Work`
+Work = Mapping[str, Any]  # the fields of `benchmarks.attacks_works.Work`
 AttackCall = Callable[[], Array]
 
 
