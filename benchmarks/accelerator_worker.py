@@ -251,7 +251,7 @@ def _pgd(work: Work, logits_fn: LogitsFn, x: Array, y: Array, **options: Any) ->
 
 
 def _auto_attack(work: Work, logits_fn: LogitsFn, x: Array, y: Array) -> Array:
-    options = {"eps": work["eps"], "num_queries": work["num_queries"], "block_size": len(x)}
+    options = {"eps": work["eps"], "num_queries": work["num_queries"]}
     options |= {"num_steps": work["num_steps"], "bounds": BOUNDS, "key": jax.random.key(0)}
     return attacks.auto_attack(logits_fn, x, y, **options)
 

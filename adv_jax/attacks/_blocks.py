@@ -1,52 +1,104 @@
 """Runs an attack only on the rows that are not fooled yet, with fixed shapes."""
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
-from adv_jax.perturbations import choose
-from adv_jax.types import Array
+from adv_jax.attacks._region import Region
+from adv_jax.perturbations import limits
+from adv_jax.types import Array, Bounds, Key, LogitsFn, UserError
 
-Rows = TypeVar("Rows")
+_OF_A_CPU = 32  # rows whose activations suit its cache
 
 
-class Fooling(NamedTuple):
-    """Each row's perturbation that fools the model.
+class _State(Protocol):
+    @property
+    def fools(self) -> Array: ...
 
-    r: f32[B, *D], 0 until one is found; fools: bool[B], whether one is found.
+
+Tree = TypeVar("Tree")
+State = TypeVar("State", bound=_State)
+
+
+class Rows(NamedTuple):
+    """Inputs of an attack, by row: the model with its side inputs (`with_aux`), x, labels, keys[B].
+
+    radius, bounds, scale: as in `Region`, of one row for all or of B rows.
     """
 
-    r: Array
-    fools: Array
+    logits_fn: LogitsFn
+    x: Array
+    y: Any
+    keys: Key
+    radius: Any
+    bounds: Bounds | None
+    scale: Array | None
+
+    @classmethod
+    def of(cls, logits_fn: LogitsFn, y: Any, keys: Key, region: Region) -> "Rows":
+        x, radius, _, bounds, scale = region
+        box = None if bounds is None else limits(x.astype(radius.dtype), bounds)
+        return cls(_taking_any_rows(logits_fn, len(x)), x, y, keys, radius, box, scale)
+
+    def region(self, norm: str) -> Region:
+        """Returns the points that an attack on these rows may reach."""
+        return Region(self.x, self.radius, norm, self.bounds, self.scale)
+
+
+def _taking_any_rows(fn: LogitsFn, batch: int) -> Partial:
+    """Returns fn, which raises UserError if it fails for another number of rows than `batch`."""
+    func, aux = (fn.func, fn.args) if isinstance(fn, Partial) else (fn, ())
+
+    def called(*inputs: Any) -> Any:
+        try:
+            return func(*inputs)
+        except Exception as error:
+            if isinstance(error, UserError) or (rows := len(inputs[-1])) == batch:
+                raise
+            raise UserError(
+                f"logits_fn must take any rows of x, got one that fails at {rows} of {batch}: give "
+                f"arrays that go with the rows as aux, or block_size={batch}"
+            ) from error
+
+    return Partial(called, *aux)
+
+
+def rows_at_a_time(block_size: int | None, batch: int) -> int:
+    """Returns the rows of a block; for None 32 on a CPU, and all of the batch on an accelerator."""
+    if block_size is None:
+        with jax.ensure_compile_time_eval():
+            (device,) = jnp.zeros(()).devices()  # where the attack will run
+        block_size = _OF_A_CPU if device.platform == "cpu" else batch
+    return min(block_size, batch)
 
 
 def on_survivors(
-    attack: Callable[[Rows, Array], Fooling], rows: Rows, state: Fooling, size: int
-) -> Fooling:
+    attack: Callable[[Tree, State], State], rows: Tree, state: State, size: int
+) -> State:
     """Attacks the rows that are not fooled yet, `size` rows at a time; returns the new state.
 
     Sorted first, these rows fill the fewest blocks. The result does not depend on the blocks if
     the attack treats rows independently.
 
     Args:
-      attack: (rows of a block, done bool[size]) -> Fooling; its result for rows that are done is
-        ignored.
+      attack: (rows of a block, their state) -> their new state. It leaves the state of rows that
+        fool already as it is.
       rows: trees of arrays with B rows, or with one row for all.
+      state: arrays with B rows; `fools` is bool[B].
       size: rows of a block, at most B.
     """
     batch, count = len(state.fools), (~state.fools).sum()
     order = jnp.argsort(state.fools, stable=True)
     order = jnp.pad(order, (0, -len(order) % size), mode="edge")
 
-    def block(carry: tuple[Array, Fooling]) -> tuple[Array, Fooling]:
+    def block(carry: tuple[Array, State]) -> tuple[Array, State]:
         start, state = carry
         which = jax.lax.dynamic_slice_in_dim(order, start, size)
         here, before = jax.tree.map(lambda a: a[which] if len(a) == batch else a, (rows, state))
-        after = attack(here, before.fools)
-        fresh = after.fools & ~before.fools
-        after = Fooling(choose(fresh, after.r, before.r), before.fools | fresh)
+        after = attack(here, before)
         return start + size, jax.tree.map(lambda a, b: a.at[which].set(b), state, after)
 
     start = jnp.zeros((), count.dtype)

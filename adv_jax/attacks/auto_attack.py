@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
-from adv_jax.attacks._blocks import Fooling, on_survivors
+from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
 from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
@@ -21,7 +21,7 @@ from adv_jax.attacks.square import random_search
 from adv_jax.checks import checked_logits, linf_or_l2
 from adv_jax.loss_gradients import labels_at, margin, rate_fn
 from adv_jax.losses import classes, cross_entropy
-from adv_jax.perturbations import limits
+from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -43,28 +43,19 @@ VERSIONS = {
 }
 MEMBERS = VERSIONS["standard"]
 RESTARTS = {"standard": 1, "plus": 5, "rand": 1}  # of the members without targets but square
-Member = Callable[..., Fooling]  # (rows of a block, number of the run, done bool[b]) -> Fooling
+# (rows of a block, their rivals i32[b, T], number of the run, done bool[b]) -> Fooling; its result
+# for rows that are done is ignored.
+Member = Callable[..., "Fooling"]
 
 
-class Rows(NamedTuple):
-    """Inputs of the attacks, by row: the model with its side inputs (`with_aux`), x, y i32[B],
-    eps f32[B, 1, ..., 1], keys[B], rivals.
+class Fooling(NamedTuple):
+    """Each row's perturbation that fools the model.
 
-    bounds, scale: of one row for all, or of B rows.
+    r: f32[B, *D], 0 until one is found; fools: bool[B], whether one is found.
     """
 
-    logits_fn: LogitsFn
-    x: Array
-    y: Array
-    eps: Array
-    keys: Key
-    rivals: Array
-    bounds: Bounds | None
-    scale: Array | None
-
-    def region(self, norm: str) -> Region:
-        """Returns the points that an attack on these rows may reach."""
-        return Region(self.x, self.eps, norm, self.bounds, self.scale)
+    r: Array
+    fools: Array
 
 
 @attack(rank=ENSEMBLE, needs_key=True, minimal=True)
@@ -80,7 +71,7 @@ def auto_attack(
     num_queries: int = 5000,
     version: str = "standard",
     members: Sequence[str] | None = None,
-    block_size: int = 32,
+    block_size: int | None = None,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
     aux: RowTree | None = None,
@@ -110,8 +101,8 @@ def auto_attack(
         apgd-ce and apgd-dlr, one start each, with `expectation(stochastic_fn, 20)` as logits_fn.
       members: names of attacks of the version, which run in its order; None: all. One call for each
         of them, each on the result of the one before, equals one for all.
-      block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result: about
-        30 suit the cache of a CPU, an accelerator needs more.
+      block_size: rows to attack at a time, >= 1. Affects memory and speed, not the result. None:
+        32 on a CPU, whose cache they suit, and all on an accelerator.
       key: one key, or key[B], one per row.
       logits_fn, x, y, bounds, mask, aux: as in `fgsm`.
 
@@ -133,12 +124,10 @@ def auto_attack(
     names = _names(version, members)
     norm, keys = linf_or_l2(norm), row_keys(key, x.shape[0])
     region = Region.of(x, eps, norm, bounds, mask)
-    eps = jnp.broadcast_to(region.radius, (x.shape[0], *region.radius.shape[1:]))
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
-    box = None if bounds is None else limits(x.astype(eps.dtype), bounds)
     targets = most_probable_others(logits, y)[:, :num_targets]
-    rows = Rows(logits_fn, x, y, eps, keys, targets, box, region.scale)
+    rows, size = Rows.of(logits_fn, y, keys, region), rows_at_a_time(block_size, x.shape[0])
     setting = {"norm": norm}
     climb = partial(_apgd, **setting, num_steps=num_steps)
     to_boundary = partial(_fab, **setting, num_steps=num_steps)
@@ -152,13 +141,13 @@ def auto_attack(
         "square": (partial(_square, **setting, num_queries=num_queries), 1),
     }
     # With eps = 0 there is nothing to search.
-    done = (margin(logits, y) > 0) | (eps.reshape(-1) == 0)
-    state = Fooling(jnp.zeros_like(x, eps.dtype), done)
+    done = (margin(logits, y) > 0) | (region.radius.reshape(-1) == 0)
+    state = Fooling(jnp.zeros_like(x, region.radius.dtype), done)
     for number, name in enumerate(VERSIONS[version]):
         if name in names:
             member, runs = runs_of[name]
             keyed = rows._replace(keys=_folded(keys, number))
-            state = _run(member, keyed, state, runs, min(block_size, x.shape[0]))
+            state = _run(member, keyed, targets, state, runs, size)
     return region.moved(state.r)
 
 
@@ -171,20 +160,27 @@ def _names(version: str, members: Sequence[str] | None) -> frozenset[str]:
     return frozenset(names)
 
 
-def _run(member: Member, rows: Rows, state: Fooling, runs: int, block_size: int) -> Fooling:
+def _run(
+    member: Member, rows: Rows, rivals: Array, state: Fooling, runs: int, size: int
+) -> Fooling:
     """Returns the state after `runs` runs of a member, one per target or start."""
 
     def run(number: Array, state: Fooling) -> Fooling:
-        def attack(rows: Rows, done: Array) -> Fooling:
-            return member(rows._replace(keys=_folded(rows.keys, number)), number, done)
+        def attack(given: tuple[Rows, Array], before: Fooling) -> Fooling:
+            rows, rivals = given
+            keyed = rows._replace(keys=_folded(rows.keys, number))
+            after = member(keyed, rivals, number, before.fools)
+            fresh = after.fools & ~before.fools
+            return Fooling(choose(fresh, after.r, before.r), before.fools | fresh)
 
-        return on_survivors(attack, rows, state, block_size)
+        return on_survivors(attack, (rows, rivals), state, size)
 
     return jax.lax.fori_loop(0, runs, run, state)
 
 
 def _apgd(
     rows: Rows,
+    rivals: Array,
     number: Array,
     done: Array,
     *,
@@ -197,7 +193,7 @@ def _apgd(
     start = region.drawn(rows.keys)
     row_loss = loss
     if row_loss is None:
-        target = rows.rivals[:, number]
+        target = rivals[:, number]
         row_loss = lambda logits, y: aimed(logits, y, target)
     best = ascend(
         rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
@@ -212,6 +208,7 @@ def _apgd(
 
 def _fab(
     rows: Rows,
+    rivals: Array,
     number: Array,
     done: Array,
     *,
@@ -221,9 +218,9 @@ def _fab(
 ) -> Fooling:
     """Goes to the class of that number or, untargeted, to all rivals from the start of it."""
     region = rows.region(norm)
-    start, eps = jnp.zeros_like(rows.x, rows.eps.dtype), rows.eps.reshape(-1)
+    start, eps = jnp.zeros_like(rows.x, rows.radius.dtype), rows.radius.reshape(-1)
     found = Shortest(start, jnp.where(done, 0, jnp.inf).astype(eps.dtype))
-    rivals = rows.rivals[:, number, None] if targeted else rows.rivals
+    rivals = rivals[:, number, None] if targeted else rivals
     if not targeted:
         start = jnp.where(number == 0, start, away(rows.keys, region, found))
     walk = partial(approach, rows.logits_fn, region, rows.y, rivals)
@@ -233,17 +230,18 @@ def _fab(
 
 def _square(
     rows: Rows,
+    rivals: Array,
     number: Array,
     done: Array,
     *,
     norm: str,
     num_queries: int,
 ) -> Fooling:
-    del number
-    r = jnp.zeros_like(rows.x, rows.eps.dtype)
+    del rivals, number
+    r = jnp.zeros_like(rows.x, rows.radius.dtype)
     rate = rate_fn(margin, rows.logits_fn, rows.x, rows.y)
-    unmoved = Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done)
-    best = random_search(rate, rows.region(norm), unmoved, rows.keys, num_queries=num_queries)
+    nothing = Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done)
+    best = random_search(rate, rows.region(norm), nothing, rows.keys, num_queries=num_queries)
     return Fooling(best.r, best.fools)
 
 

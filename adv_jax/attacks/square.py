@@ -10,23 +10,24 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
+from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    linf_or_l2,
-)
-from adv_jax.loss_gradients import RateFn, margin, rate_fn
+from adv_jax.checks import linf_or_l2
+from adv_jax.loss_gradients import RateFn, labels_at, margin, rate_fn
 from adv_jax.perturbations import choose, in_units, of_units, perturbed
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
-Turn = tuple[Array, Best, tuple[Array, Array]]  # queries done, the best, (r, x + r) to try
+Turn = tuple[Array, Best, tuple[Array, Array]]  # number of the query, the best, (r, x + r) to try
 Window = tuple[Array | int, Array | int]  # height, width
 
 # The share p of the pixels in a window is halved after these of 10,000 queries.
 _HALVINGS = np.array([10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000]) / 10_000
 
+
+_TURN = 10  # queries before the rows that are not fooled are gathered again
 
 _LOSSES: dict[str, RowFn] = {"margin": margin}
 
@@ -43,6 +44,7 @@ def square(
     norm: Norm = "linf",
     num_queries: int = 5000,
     p_init: ArrayLike = 0.8,
+    block_size: int | None = None,
     bounds: Bounds | None = None,
     mask: Mask | None = None,
     aux: RowTree | None = None,
@@ -72,6 +74,8 @@ def square(
       norm: "linf" or "l2", or an alias.
       num_queries: forward passes after the start's, >= 1.
       p_init: share of the pixels in the first windows, f32[], in (0, 1].
+      block_size: rows to attack at a time, >= 1, as in `auto_attack`. If it is below B, rows that
+        fool the model cost no more than 10 further queries.
       key: one key, or key[B], one per row.
       logits_fn, y, bounds, mask, aux, targeted: as in `fgsm`.
 
@@ -91,30 +95,50 @@ def square(
     Array([[0.4, 0.4]], dtype=float32)
     """
     region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
-    rate = rate_fn(row_loss(loss, _LOSSES), logits_fn, x, y, targeted=targeted)
-    at_x = rate(x)
+    climbed = row_loss(loss, _LOSSES)
+    if climbed is not None:
+        y = labels_at(logits_fn, x, y, targeted=targeted)
+    at_x = rate_fn(climbed, logits_fn, x, y, targeted=targeted)(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
-    keys = row_keys(key, x.shape[0])
-    best = random_search(rate, region, unmoved, keys, num_queries=num_queries, p_init=p_init)
-    return region.moved(best.r)
+    rows = Rows.of(logits_fn, y, row_keys(key, x.shape[0]), region)
+    size = rows_at_a_time(block_size, x.shape[0])
+    turn = _TURN if size < x.shape[0] else 1 + num_queries
+
+    def searched(i: Array, best: Best) -> Best:
+        span = i * turn, jnp.minimum((i + 1) * turn, 1 + num_queries)
+
+        def search(rows: Rows, best: Best) -> Best:
+            rate = rate_fn(climbed, rows.logits_fn, rows.x, rows.y, targeted=targeted)
+            options = {"num_queries": num_queries, "p_init": p_init, "span": span}
+            return random_search(rate, rows.region(region.norm), best, rows.keys, **options)
+
+        return on_survivors(search, rows, best, size)
+
+    nothing = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
+    best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, nothing)
+    return region.moved(unmoved.or_better(best).r)
 
 
 def random_search(
     rate: RateFn,
     region: Region,
-    unmoved: Best,
+    best: Best,
     keys: Key,
     *,
     num_queries: int,
     p_init: ArrayLike = 0.8,
+    span: tuple[Array, Array] | None = None,
 ) -> Best:
-    """Runs the Square attack; returns the better, row by row, of `unmoved` and its points.
+    """Runs the queries of the Square attack; returns the best point of each row.
 
     Args:
-      unmoved: r = 0 and the loss there; rows that fool already are skipped.
+      best: that so far; before the start r = 0 and a loss of -inf. Rows that fool are skipped.
       keys: key[B].
+      span: the number of the first query and of that after the last, i32[] each; 0 is the start.
+        None: from the start to num_queries.
     """
+    first, end = (0, 1 + num_queries) if span is None else span
     x, eps, norm, bounds, scale = region
     shape = _image_shape(x.shape[1:])
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
@@ -131,28 +155,29 @@ def random_search(
     def drawn(r: Array) -> Array:
         return in_units(r, scale).reshape(-1, *shape)
 
-    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
-    # layer and recompute it for each use of a pixel.
-    def query(carry: Turn) -> Turn:
-        count, best, (r, point) = carry
-        at = rate(point)
-        here = Best(r, at.loss.astype(r.dtype), at.fools)
-        best = choose(best.fools, best, best.or_better(here))
-        passed = count.astype(jnp.float32) > jnp.float32(_HALVINGS * num_queries)
+    def changed(number: Array | int, best: Best) -> tuple[Array, Array]:
+        passed = jnp.float32(number) - 1 > jnp.float32(_HALVINGS * num_queries)
         share = jnp.asarray(p_init) * jnp.where(passed, 0.5, 1.0).prod()
         window = _window(share, shape, least)
         images = jax.vmap(change, (0, 0, 0, None))
-        changed = images(keys_of(count + 1), drawn(best.r), radii, window)
-        return count + 1, best, shown(changed)
+        return shown(images(keys_of(number), drawn(best.r), radii, window))
+
+    # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
+    # layer and recompute it for each use of a pixel.
+    def query(carry: Turn) -> Turn:
+        number, best, (r, point) = carry
+        at = rate(point)
+        here = Best(r, at.loss.astype(r.dtype), at.fools)
+        best = choose(best.fools, best, best.or_better(here))
+        return number + 1, best, changed(number + 1, best)
 
     def unfinished(carry: Turn) -> Array:
-        count, best, _ = carry
-        return (count <= num_queries) & ~best.fools.all()
+        number, best, _ = carry
+        return (number < end) & ~best.fools.all()
 
-    first = shown(jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape))
-    nothing = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
-    _, best, _ = jax.lax.while_loop(unfinished, query, (jnp.int32(0), nothing, first))
-    return unmoved.or_better(best)
+    begun = lambda: shown(jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape))
+    point = jax.lax.cond(first == 0, begun, lambda: changed(first, best))
+    return jax.lax.while_loop(unfinished, query, (jnp.int32(first), best, point))[1]
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import __version__
@@ -75,11 +74,7 @@ def benchmark(
     if bounds is None:
         bounds = getattr(data, "bounds", None)
     lo, hi = (0.0, 1.0) if bounds is None else bounds
-    # A small block fits the cache of a CPU; an accelerator needs many rows.
-    (device,) = jnp.zeros(()).devices()  # where the attacks will run
-    block_size = 32 if device.platform == "cpu" else batch_size
-    attack = partial(auto_attack, block_size=block_size)
-    members = {member: partial(attack, members=(member,)) for member in MEMBERS}
+    members = {member: partial(auto_attack, members=(member,)) for member in MEMBERS}
     with shown(progress) as steps:
         found = streamed(
             logits_fn,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from marks import slow_after
 
-from adv_jax.attacks._blocks import Fooling, on_survivors
-from adv_jax.attacks.auto_attack import auto_attack
+from adv_jax.attacks._blocks import on_survivors
+from adv_jax.attacks.auto_attack import Fooling, auto_attack
 from adv_jax.attacks.fab import fab
 
 D, ROWS = 6, 20
@@ -29,10 +29,13 @@ def test_blocks_hold_exactly_the_survivors():
     fools = jnp.array([True, False, True, False, False, False, True, False])
     seen = []
 
-    def attack(rows, done):
-        jax.debug.callback(lambda *block: seen.append(block), rows, done, ordered=True)
+    def attack(rows, before):
+        jax.debug.callback(lambda *block: seen.append(block), rows, before.fools, ordered=True)
         # Even rows are fooled by their own number.
-        return Fooling(rows[:, None].astype(jnp.float32), rows % 2 == 0)
+        r = jnp.where(
+            before.fools[:, None], before.r, jnp.float32(jnp.where(rows % 2 == 0, rows, 0))[:, None]
+        )
+        return Fooling(r, before.fools | (rows % 2 == 0))
 
     rows, r = jnp.arange(8), jnp.where(fools[:, None], 50.0, 0.0)
     for size, blocks in [(2, 3), (3, 2), (8, 1)]:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adv_jax.attacks.square import _bump, _place, _regroup, _tiles, _window, square
+from adv_jax.types import UserError
 
 RNG = np.random.default_rng(0)
 H, WIDTH, C = 8, 8, 2
@@ -154,6 +155,38 @@ def test_square_leaves_fooled_rows_and_ends_the_search():
     jax.effects_barrier()
     np.testing.assert_array_equal(x_adv[0], x[0])
     assert np.all(margins(x_adv, y) > 0) and len(seen) < 200
+
+
+def test_blocks_change_no_result_of_square_and_fooled_rows_leave_them():
+    x, y = images(rows=40)
+    y = y.at[::2].set((y[::2] + 1) % 3)  # Misclassified from the start.
+    seen = []
+    options = {"eps": 0.05, "num_queries": 35, "key": jax.random.split(jax.random.key(0), 40)}
+
+    def attacked(size):
+        seen.clear()
+        run = jax.jit(lambda x: square(logged(seen), x, y, block_size=size, **options))
+        return np.asarray(run(x))
+
+    expected, found = attacked(40), attacked(6)
+    jax.effects_barrier()
+    assert 2 < (margins(found, y)[1::2] > 0).sum() < 18
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    asked = np.concatenate(seen[1:])  # Each row in 36 turns would be 1440.
+    kept = (margins(found, y) <= 0).sum()
+    assert 36 * kept <= len(asked) < 36 * 20 + 6 * 36
+    np.testing.assert_array_equal(attacked(None), found)
+
+
+def test_a_model_of_all_rows_alone_is_refused_in_blocks():
+    x, y = images(rows=40)
+    side = jnp.zeros((40, 3))
+    options = {"eps": 0.1, "num_queries": 3, "key": jax.random.key(0)}
+    message = "^logits_fn must take any rows of x, .* at 32 of 40: give .* aux, or block_size=40$"
+    with pytest.raises(UserError, match=message):
+        square(lambda x: linear(x) + side, x, y, **options)
+    square(lambda x: linear(x) + side, x, y, block_size=40, **options)
+    square(lambda x, side: linear(x) + side, x, y, aux=side, **options)
 
 
 def test_square_finds_the_corner_on_a_linear_model_of_a_vector():

@@ -148,7 +148,7 @@ TABLE = {
     **by_norm(
         "square",
         ["linf", "l2"],
-        options={"num_queries": 20},
+        options={"num_queries": 20, "block_size": 4},
         sees_axes=True,
         picky=True,
         **DRAWS,
