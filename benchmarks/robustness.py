@@ -30,7 +30,13 @@ from benchmarks.timing import machine, versions, write
 RESULTS = Path(__file__).parent / "results"
 OUT = RESULTS / "robustness.json"
 REFERENCES = Path(__file__).parents[1] / "docs" / "REFERENCES.md"
-SPEEDS = ("attacks.json", "auto_attack.json", "attacks_field_amd.json", "attacks_others_amd.json")
+SPEEDS = (
+    "attacks.json",
+    "auto_attack.json",
+    "attacks_field_amd.json",
+    "attacks_others_amd.json",
+    "attacks_square_amd.json",
+)
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 BOUNDS, TRAINED_AT = (0.0, 1.0), 0.15
 ROWS = 200
