@@ -32,7 +32,9 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     top = jnp.argmax(logits, axis=1)
     is_top = jax.nn.one_hot(top, logits.shape[1], dtype=bool)
     sure = jax.nn.softplus(log_odds(logits, top))
-    others = jnp.where(is_top | (labels == 0), 0, jax.nn.log_softmax(unfused(logits)))
+    log_p = jax.nn.log_softmax(unfused(logits))
+    # 0 log 0 = 0. Weights of 0 count in the derivative by the labels where log p is finite.
+    others = jnp.where(is_top | ((labels == 0) & jnp.isinf(log_p)), 0, log_p)
     return jnp.where(is_top, labels, 0).sum(axis=1) * sure - (labels * others).sum(axis=1)
 
 
@@ -89,7 +91,7 @@ def _class_weights(labels: Array, logits: Array) -> Array:
 
 def classes(labels: Array) -> Array:
     """Returns the most probable class, i32[B], of labels i32[B] or f32[B, K]."""
-    return labels if labels.ndim == 1 else jnp.argmax(labels, axis=1)
+    return labels.astype(jnp.int32) if labels.ndim == 1 else jnp.argmax(labels, axis=1)
 
 
 def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
@@ -128,7 +130,8 @@ def as_classes(labels: ArrayLike, num_classes: int, *, name: str = "labels") -> 
         raise UserError(f"{name} must be classes i32[B], got {described(labels)}")
     in_range = lambda label: (label >= 0) & (label < num_classes)
     norms.check_known(name, labels, in_range, f"classes from 0 to {num_classes - 1}")
-    return jnp.asarray(labels)
+    # `one_hot` counts to K in the dtype of the classes, where 261 bytes are 5.
+    return jnp.asarray(labels).astype(jnp.int32)
 
 
 LOSSES: dict[str, RowLoss] = {

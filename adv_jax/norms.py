@@ -130,7 +130,7 @@ def rescaled(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     # The derivative of a length is NaN at 0, even in the branch that `where` discards.
     some = jnp.where(zero, 1, rows)
     length = _length(_in_units(some, _units(scale, r)), kind)
-    return jnp.where(zero, 0, some / length).reshape(jnp.shape(r))
+    return jnp.where(zero, 0, _quotient(some, length)).reshape(jnp.shape(r))
 
 
 def project(
@@ -315,8 +315,17 @@ def _allowed(row: jax.Array, units: Scale) -> jax.Array:
 def _scaled(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns rows f[B, d] divided by their largest |entry|, and it, f[B, 1]; 0 stays 0."""
     largest = jnp.max(jnp.abs(rows), axis=1, keepdims=True)
-    scaled = rows / jnp.where(largest == 0, 1, largest)
+    scaled = _quotient(rows, jnp.where(largest == 0, 1, largest))
     return jnp.where(jnp.isinf(rows), jnp.sign(rows), scaled), largest
+
+
+def _quotient(rows: jax.Array, size: jax.Array) -> jax.Array:
+    """Returns rows f[B, d] / size f[B, 1].
+
+    XLA multiplies by 1 / size, which rounds to 0 for numbers next to the largest float.
+    """
+    part = jnp.where(size > 1, jnp.asarray(0.25, size.dtype), 1)
+    return (rows * part) / (size * part)
 
 
 def _length(rows: jax.Array, kind: str) -> jax.Array:

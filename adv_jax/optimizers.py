@@ -22,7 +22,7 @@ Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight o
     momentum="[0, 1]",
     weight_decay="[0, inf)",
     l1="[0, inf)",
-    max_norm="[0, inf)",
+    max_norm="(0, inf)",
     convolution_scale="[0, inf)",
 )
 def sgd(
@@ -65,7 +65,7 @@ def sgd(
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
 
 
-@ranged(learning_rate="[0, inf)", rho="[0, 1)", eps="[0, inf)")
+@ranged(learning_rate="[0, inf)", rho="[0, 1)", eps="(0, inf)")
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0, rho: float = 0.95, eps: float = 1e-6
 ) -> optax.GradientTransformationExtraArgs:
@@ -228,10 +228,16 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 OPTIMIZERS = SimpleNamespace(
     __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
     adadelta=adadelta,
-    adagrad=ranged(learning_rate="[0, inf)", eps="[0, inf)")(optax.adagrad),
-    adam=ranged(learning_rate="[0, inf)", eps="[0, inf)")(optax.adam),
+    adagrad=ranged(learning_rate="[0, inf)", initial_accumulator_value="[0, inf)", eps="[0, inf)")(
+        optax.adagrad
+    ),
+    adam=ranged(
+        learning_rate="[0, inf)", b1="[0, 1)", b2="[0, 1)", eps="[0, inf)", eps_root="[0, inf)"
+    )(optax.adam),
     players=players,
-    rmsprop=ranged(learning_rate="[0, inf)", eps="[0, inf)", momentum="[0, 1]")(optax.rmsprop),
+    rmsprop=ranged(learning_rate="[0, inf)", decay="[0, 1]", eps="[0, inf)", momentum="[0, 1]")(
+        optax.rmsprop
+    ),
     sgd=sgd,
 )
 PLATEAUS = SimpleNamespace(
@@ -247,11 +253,17 @@ SCHEDULES = SimpleNamespace(
         "piecewise_constant",
         "polynomial_schedule",
     ],
-    cosine_decay_schedule=ranged(alpha="[0, 1]")(optax.cosine_decay_schedule),
-    exponential_decay=optax.exponential_decay,
-    linear_schedule=optax.linear_schedule,
+    cosine_decay_schedule=ranged(decay_steps="(0, inf)", alpha="[0, 1]")(optax.cosine_decay_schedule),
+    exponential_decay=ranged(
+        transition_steps="(0, inf)", decay_rate="(0, inf)", transition_begin="[0, inf)"
+    )(optax.exponential_decay),
+    linear_schedule=ranged(transition_steps="(0, inf)", transition_begin="[0, inf)")(
+        optax.linear_schedule
+    ),
     piecewise_constant=piecewise_constant,
-    polynomial_schedule=optax.polynomial_schedule,
+    polynomial_schedule=ranged(
+        power="(0, inf)", transition_steps="(0, inf)", transition_begin="[0, inf)"
+    )(optax.polynomial_schedule),
 )
 
 
@@ -288,6 +300,9 @@ def averaged(
 
     Args:
       weight: t -> w_t in [0, 1], t = 1, 2, ... the number of updates; `ema` or `swa`.
+
+    Raises:
+      UserError: by `update`, without params.
     """
     inner = optax.with_extra_args_support(optimizer)
 
@@ -295,6 +310,8 @@ def averaged(
         return Averaged(jnp.int32(0), params, inner.init(params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Averaged]:
+        if params is None:
+            raise UserError("params must be given to update, got None")
         updates, optimizer_state = inner.update(updates, state.optimizer, params, **extra)
         count = state.count + 1
         moved = optax.apply_updates(params, updates)

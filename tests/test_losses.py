@@ -45,6 +45,21 @@ def test_cross_entropy_of_classes_and_weights_equals_numpy():
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("loss", [*losses.LOSSES.values(), losses.log_odds])
+def test_classes_in_bytes_have_the_losses_of_integers_with_more_classes_than_bytes(loss):
+    logits = np.random.default_rng(0).normal(size=(3, 300)).astype(np.float32)
+    y = np.array([5, 44, 255], np.uint8)  # 261 - 256, 300 - 256
+    np.testing.assert_array_equal(loss(logits, y), loss(logits, y.astype(int)))
+
+
+def test_cross_entropy_has_the_derivative_by_weights_of_0():
+    logits = np.array([[1.0, 2.0, 0.0]], np.float32)
+    total = lambda weights: losses.cross_entropy(jnp.asarray(logits), weights).sum()
+    found = jax.grad(total)(jnp.array([[1.0, 0.0, 0.0]]))
+    expected = [oracles.cross_entropies(logits, np.array([k]))[0] for k in range(3)]
+    np.testing.assert_allclose(found[0], expected, rtol=1e-6)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.0, 5.0, 16.0, 17.0, 30.0, 80.0])
 def test_the_gradient_of_cross_entropy_is_exact_at_any_margin(margin):

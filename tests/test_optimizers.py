@@ -10,7 +10,9 @@ import numpy as np
 import optax
 import pytest
 
+from adv_jax import optimizers
 from adv_jax.runner.config.optimizer import optimizer
+from adv_jax.types import UserError
 
 
 @pytest.fixture(autouse=True)
@@ -255,3 +257,10 @@ def test_eight_halvings_of_the_rate_are_exact_in_the_optimizer_state():
         state = update(state)
         scales.append(float(optax.tree.get(state, "scale")))
     assert scales == [0.5**n for n in range(9)]
+
+
+def test_an_average_needs_the_parameters():
+    params = {"w": jnp.ones(2)}
+    optimizer = optimizers.averaged(optimizers.sgd(0.1), optimizers.ema(0.5))
+    with pytest.raises(UserError, match="^params must be given to update, got None$"):
+        optimizer.update(params, optimizer.init(params))

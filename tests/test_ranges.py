@@ -66,6 +66,7 @@ def test_a_class_adds_its_ranges_to_those_that_it_inherits():
 def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
     for call, message in [
         (lambda: optimizers.sgd(-0.1), "learning_rate must be a number of at least 0, got -0.1"),
+        (lambda: optimizers.OPTIMIZERS.adam(0.1, b1=1.0), "b1 must be a number from 0 to below 1"),
         (lambda: optimizers.swa(0, 1), "first must be a whole number of at least 1, got 0"),
         (lambda: optimizers.ema("a"), "decay must be a number above 0 and below 1, got 'a'"),
         (lambda: models.mlp(features=(8, 0)), "features must be a whole number of at least 1, got"),

@@ -8,9 +8,11 @@ from adv_jax.types import Array, described
 
 
 def check_floats(x: Array) -> None:
-    """Raises ValueError unless x is a batch of floats f[B, *D], B at least 1."""
-    if not jnp.issubdtype(x.dtype, jnp.floating) or not len(x):
-        raise ValueError(f"x must be a batch of floats f[B, *D], B at least 1, got {described(x)}")
+    """Raises ValueError unless x is a batch of floats f[B, *D], B and all of D at least 1."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or not x.ndim or not x.size:
+        raise ValueError(
+            f"x must be a batch of floats f[B, *D], B and all of D at least 1, got {described(x)}"
+        )
 
 
 def check_images(x: Array, shape: Sequence[int]) -> None:

@@ -11,6 +11,7 @@ from flax.linen.initializers import Initializer
 
 from adv_jax.convolution import Padding
 from adv_jax.models.activations import activation_fn
+from adv_jax.models.checks import check_floats
 from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
@@ -76,8 +77,9 @@ class Layered(nn.Module, ABC):
         """
         return self._above(h, self._known(layer), {}, train=train)
 
-    def _below(self, h: Array, top: int, *, train: bool) -> tuple[Array, Extras]:
-        return self._through(h, range(1, top + 1), {}, train=train)
+    def _below(self, x: Array, top: int, *, train: bool) -> tuple[Array, Extras]:
+        check_floats(x)
+        return self._through(x, range(1, top + 1), {}, train=train)
 
     def _above(self, h: Array, top: int, extras: Extras, *, train: bool) -> tuple[Array, Extras]:
         count = len(self.hidden)

@@ -6,6 +6,7 @@ is attacked like any other model. Training examples are processed in blocks, for
 so that memory does not grow with their number.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -53,8 +54,8 @@ def nearest_neighbour(
     Array([[-16.,  -1.]], dtype=float32)
     """
     sizes = {"num_classes": num_classes, "block_size": block_size}
-    found = _over_blocks(jnp.maximum, _largest, x, train_x, train_y, **sizes)
-    return found - jnp.square(_rows(x)).sum(axis=1, keepdims=True)
+    found, queries = _over_blocks(jnp.maximum, _largest, x, train_x, train_y, **sizes)
+    return found - jnp.square(queries).sum(axis=1, keepdims=True)
 
 
 @ranged(num_classes=COUNT, block_size=COUNT)
@@ -90,7 +91,7 @@ def smoothed_nearest_neighbour(
     Array([[0.5, 0.5]], dtype=float32)
     """
     sizes = {"num_classes": num_classes, "block_size": block_size}
-    weights = _over_blocks(jnp.logaddexp, _log_sum_exp, x, train_x, train_y, **sizes)
+    weights, _ = _over_blocks(jnp.logaddexp, _log_sum_exp, x, train_x, train_y, **sizes)
     return jax.nn.log_softmax(weights)
 
 
@@ -103,10 +104,11 @@ def _over_blocks(
     *,
     num_classes: int,
     block_size: int,
-) -> Array:
-    """Reduces |x|^2 - |x - x_n|^2 over the n of each class: f32[B, K].
+) -> tuple[Array, Array]:
+    """Reduces |x|^2 - |x - x_n|^2 over the n of each class: f32[B, K] and the x, f32[B, d].
 
-    The common |x|^2 is omitted to avoid cancellation.
+    The common |x|^2 is omitted to avoid cancellation. So is the mean of the training examples, from
+    which x and x_n are measured: features far from 0 would leave no digits for a distance.
     """
     train_x, train_y = jnp.asarray(train_x), as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
@@ -114,7 +116,8 @@ def _over_blocks(
             f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
             f"classes, got the shapes {train_x.shape} and {train_y.shape}"
         )
-    queries, examples = _rows(x), _rows(train_x)
+    center = _rows(train_x).mean(axis=0)
+    queries, examples = _rows(x) - center[None], _rows(train_x) - center[None]
     size = min(block_size, len(examples))
     missing = -len(examples) % size
     # The padding of the last block has no class.
@@ -129,7 +132,7 @@ def _over_blocks(
         return combine(found, reduce(closeness, is_of)), None
 
     start = jnp.full((len(queries), num_classes), _LOG_OF_0, jnp.float32)
-    return jax.lax.scan(step, start, (blocks, classes))[0]
+    return jax.lax.scan(step, start, (blocks, classes))[0], queries
 
 
 def _largest(closeness: Array, is_of: Array) -> Array:
@@ -150,4 +153,4 @@ def _product(a: Array, b: Array) -> Array:
 
 
 def _rows(x: Array) -> Array:
-    return x.reshape(len(x), -1).astype(jnp.float32)
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.float32)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.losses import cross_entropy
+from adv_jax.losses import classes, cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
@@ -61,7 +61,7 @@ def smoothed_targets(
     Array([[0.1, 0.8]], dtype=float32)
     """
     check_choice("form", form, FORMS)
-    is_label = jax.nn.one_hot(labels, num_classes, dtype=bool)
+    is_label = jax.nn.one_hot(classes(labels), num_classes, dtype=bool)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
     return jnp.where(is_label, correct, other).astype(jnp.float32)

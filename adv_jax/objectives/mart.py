@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adv_jax.losses import log_odds
+from adv_jax.losses import classes, log_odds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
@@ -61,6 +61,6 @@ def mart(
 
 def _rival_loss(logits: Array, y: Array) -> Array:
     """Returns the mean -log(1 - p_k) of the most probable class k other than y: f32[] in nats."""
-    is_label = jax.nn.one_hot(y, logits.shape[1], dtype=bool)
+    is_label = jax.nn.one_hot(classes(y), logits.shape[1], dtype=bool)
     rival = jnp.argmax(jnp.where(is_label, -jnp.inf, logits), axis=1)
     return jax.nn.softplus(-log_odds(logits, rival)).mean()

@@ -35,6 +35,10 @@ IMAGES = {"shape": (4, 4, 1)}
     ("build", "settings"),
     [
         (models.ladder, {}),
+        (models.lenet, {}),
+        (models.maxout, {}),
+        (models.mlp, {}),
+        (models.preact_resnet, {}),
         (generative.models.autoencoder, IMAGES),
         (generative.models.adversarial_autoencoder, IMAGES),
         (generative.models.boltzmann, IMAGES),

@@ -42,6 +42,16 @@ def test_both_classifiers_equal_all_pairs_in_float64(block_size):
     np.testing.assert_array_equal(found.argmax(axis=1), TRAIN_Y[nearest.argmin(axis=1)])
 
 
+def test_features_far_from_0_keep_the_digits_of_distances():
+    # As elevations in meters; 2 x . x_n would be 10^9.
+    x, far = (np.float32(30000 + 10 * np.float64(rows)) for rows in (X, TRAIN_X))
+    settings = SETTINGS | {"train_x": far, "train_y": TRAIN_Y.astype(np.uint8)}
+    distances = np.square(np.float64(x)[:, None] - far).sum(axis=(2, 3))
+    expected = np.stack([-distances[:, i == TRAIN_Y].min(axis=1) for i in range(3)], axis=1)
+    found = models.nearest_neighbour(x, **settings)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 @pytest.mark.slow
 def test_the_gradient_of_the_smoothed_classifier_is_the_finite_difference():
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)

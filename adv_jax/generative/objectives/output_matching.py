@@ -3,6 +3,7 @@
 import jax
 
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
+from adv_jax.losses import classes
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
@@ -51,7 +52,7 @@ def output_matching(
     variables = {**variables, **model_state}
     logits, _, model_state = apply(variables, unlabeled(batch), train=True, key=key_unlabeled)
     predictions = jax.nn.softmax(logits)
-    labels = jax.nn.one_hot(batch["y"], logits.shape[1], dtype=logits.dtype)
+    labels = jax.nn.one_hot(classes(batch["y"]), logits.shape[1], dtype=logits.dtype)
 
     def verdict(outputs: Array, *, of: Variables = variables) -> Array:
         return apply(of, outputs, method="judge_classes").logits
