@@ -180,6 +180,12 @@ def at_size(
                 f"got {reason}"
             ) from error
         raise
+    check_like_x(name, x_adv, x)
+    return x_adv
+
+
+def check_like_x(name: str, x_adv: Any, x: Array) -> None:
+    """Raises UserError unless what the attack of that name returns has the shape and dtype of x."""
     for kind in ("shape", "dtype"):
         if getattr(x_adv, kind, None) != getattr(x, kind):
             array = hasattr(x_adv, "shape")
@@ -187,7 +193,6 @@ def at_size(
             raise UserError(
                 f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
             )
-    return x_adv
 
 
 def _takes_other_size(run: Callable[..., Any], scale: str, given: Array, x: Array) -> bool:

@@ -19,7 +19,7 @@ from adv_jax.runner.run import figures, pretrained, trackers
 from adv_jax.runner.run.epochs import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
-from adv_jax.runner.store.result import document, remarks, summary
+from adv_jax.runner.store.result import audited, document, remarks, summary
 from adv_jax.runner.store.workdir import Workdir, is_finished
 from adv_jax.types import UserError
 
@@ -72,6 +72,8 @@ def run_checked(
             finished = files.result()
         if from_first(finished is not None):
             print(f"{files.path} holds the finished run")
+            for line in (finished or {}).get("warnings", ()):
+                print(f"warning: {line}")
             return finished or {}
         files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
         pretrained.record(files.path, ready.start_sha256)
@@ -98,12 +100,14 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
         best_epochs=program.layout.fetch(state.best_epoch),
         seconds=seconds,
     )
+    if result["evaluation"]:
+        eps, tested = config["evaluation"]["eps"], data["sizes"]["test"]
+        result["warnings"] = audited(experiment.attacks, measured, eps, tested)
     figures.draw(files, config, result)
     files.write_result(result)
     print_table(*summary(result, experiment.predicts))
     if result["evaluation"]:
-        eps, tested = config["evaluation"]["eps"], data["sizes"]["test"]
-        for line in remarks(experiment.attacks, measured, eps, files.path, tested):
+        for line in remarks(result, experiment.attacks, files.path):
             print(line)
     print(f"results in {files.path}")
     return result

@@ -19,7 +19,7 @@ from adv_jax.attacks import function_name
 from adv_jax.evaluate import Curves
 from adv_jax.evaluate.auditing import warnings_of_curves
 from adv_jax.runner.config.replicas import Replica
-from adv_jax.types import Array, Attack
+from adv_jax.types import Array, Attack, UserError
 
 _STRONG = ("pgd", "auto_attack")  # An error under weaker attacks alone says little.
 
@@ -79,7 +79,16 @@ def document(
 def _errors(
     measured: Curves, eps: Sequence[float], num_test: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the clean measures by replica, f[R] each, and the entry "evaluation"."""
+    """Returns the clean measures by replica, f[R] each, and the entry "evaluation".
+
+    Raises:
+      UserError: an attack has returned NaN or infinity, which no model classifies as it should.
+    """
+    for attack, curve in measured.attacks.items():
+        if not np.isfinite(curve.linf).all():
+            raise UserError(
+                f"evaluation.attacks.{attack} must return finite inputs, got NaN or infinity"
+            )
 
     def error(accuracy: ArrayLike) -> np.ndarray:
         """Returns a float64 error rounded to a multiple of 1 / num_test."""
@@ -141,30 +150,40 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     return title, columns, rows
 
 
-def remarks(
-    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], workdir: Path, rows: int
+def audited(
+    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], rows: int
 ) -> list[str]:
-    """Returns what to read beside the errors under attack: the audit's warnings, what is untried.
+    """Returns the audit's warnings that follow from the curves, mean over replicas.
 
-    The warnings are those that follow from the curves, mean over replicas; `adv_jax.evaluate` also
-    examines the gradients.
+    `adv_jax.evaluate` also examines the gradients.
 
     Args:
       attacks: the attacks of the evaluation, by name.
       measured: the output of `Program.evaluate`.
       eps: their sizes.
-      workdir: of the run.
       rows: number of test examples.
     """
     accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
     clean = float(np.mean(measured.clean.accuracy))
-    found = warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows)
+    return list(warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows))
+
+
+def remarks(result: Mapping[str, Any], attacks: Mapping[str, Attack], workdir: Path) -> list[str]:
+    """Returns what to read beside the errors under attack: the audit's warnings, what is untried.
+
+    Args:
+      result: the contents of result.json.
+      attacks: the attacks of the evaluation, by name.
+      workdir: of the run.
+    """
     tried = {function_name(attack) for attack in attacks.values()}
     missing = [name for name in _STRONG if name not in tried]
-    names = ",".join(_STRONG)
-    command = f"python -m adv_jax.evaluate {shlex.quote(f'--workdir={workdir}')} --attacks={names}"
+    command = (
+        f"python -m adv_jax.evaluate {shlex.quote(f'--workdir={workdir}')} "
+        f"--attacks={','.join(missing)}"
+    )
     untried = [f"not tried: {', '.join(missing)}; see {command}"] if missing else []
-    return [*(f"warning: {line}" for line in found), *untried]
+    return [*(f"warning: {line}" for line in result.get("warnings", ())), *untried]
 
 
 def environment(devices: int) -> dict[str, Any]:

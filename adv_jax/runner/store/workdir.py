@@ -214,10 +214,17 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
     """Returns whether the directory holds a run of this config; False if it holds no run.
 
     Raises:
-      WorkdirError: it holds a run of another config; the message names the fields.
+      WorkdirError: it holds a run of another config, and the message names the fields; or parts of
+        a run, whose config is unknown.
     """
     file = path / "config.json"
     if not os.path.exists(file):
+        parts = "checkpoints", "data.json", _METRICS, _RESULT
+        if found := [name for name in parts if (path / name).exists()]:
+            raise WorkdirError(
+                f"workdir {path} must hold a run with its config.json, got {', '.join(found)} "
+                "alone: choose another one"
+            )
         return False
     old, new = dict(_flat(_read_object(file))), dict(_flat(as_json(config)))
     differing = [

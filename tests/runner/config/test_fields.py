@@ -315,6 +315,12 @@ def test_a_missing_required_field_is_refused_by_name(path):
     ("path", "value", "says"),
     [
         ("epochs", (1, 2), "epochs must be a whole number, got (1, 2)"),
+        (
+            "evaluation.attacks",
+            {"worst_case": {"name": "fgsm"}},
+            "evaluation.attacks must have names without spaces, dots and slashes, other than "
+            "worst_case, got 'worst_case'",
+        ),
         ("experiment", "../x", "experiment must be letters, digits, _ and -, got '../x'"),
         (
             "evaluation.attacks.a\nb",

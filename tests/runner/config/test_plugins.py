@@ -138,10 +138,21 @@ def refusal(function, *args, **kwargs) -> str:
     return str(error.value)
 
 
+def test_an_attack_that_returns_nan_has_no_error(folder):
+    (folder / "mine.py").write_text(MINE.replace("return x + eps", "return x + eps / (eps - 0.2)"))
+    changed = config(objective={"attack": {"name": "mine:shift", "eps": 0.0}})
+    changed["evaluation"] = {"attacks": {"own": {"name": "mine:shift"}}, "eps": (0.0, 0.2)}
+    said = refusal(train.run, changed, "run")
+    assert said == "evaluation.attacks.own must return finite inputs, got NaN or infinity"
+    assert not (folder / "run" / "result.json").exists()
+
+
 @pytest.mark.slow
 def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
-    folder, result = finished, train.run(config(model={"units": 5}), "run")
-    assert "holds the finished run" in capsys.readouterr().out
+    folder, file = finished, finished / "run" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": ["accuracy rises"]}))
+    result = train.run(config(model={"units": 5}), "run")
+    assert "holds the finished run\nwarning: accuracy rises\n" in capsys.readouterr().out
     assert (result["data"]["name"], result["data"]["source"]) == ("corners", "import")
     assert result["data"]["sizes"]["train"] == 60
     recorded = json.loads((folder / "run" / "config.json").read_text())
@@ -290,6 +301,11 @@ def test_an_optimizer_must_be_one_of_optax(folder):
             "    return x + eps",
             "    raise RuntimeError('no')",
             "RuntimeError: no in mine.py, line 36",
+        ),
+        (
+            "    return x + eps",
+            "    return x[:1] + eps",
+            "shift must return an array of the shape of x, float32[30, 3], got float32[1, 3]",
         ),
         ("weight * losses.mean(), ({}, {})", "losses", "got doubled: float32[30]"),
         ("nn.Dense(3)", "nn.Dense(4)", "model must have 3 classes, as data.name has, got 4"),

@@ -55,6 +55,17 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path, change,
         pass
 
 
+@pytest.mark.parametrize("part", ["checkpoints", "data.json", "metrics.jsonl", "result.json"])
+def test_parts_of_a_run_without_its_config_are_refused(tmp_path, part):
+    with Workdir(tmp_path, CONFIG):
+        (tmp_path / part).touch()
+    (tmp_path / "config.json").unlink()
+    message = f"must hold a run with its config.json, got {part} alone: choose another one"
+    with pytest.raises(WorkdirError, match=message):
+        Workdir(tmp_path, CONFIG)
+    assert not (tmp_path / "config.json").exists()
+
+
 def test_a_second_open_of_a_workdir_is_refused_until_the_first_is_closed(tmp_path):
     with (
         Workdir(tmp_path, CONFIG),
