@@ -5,13 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.data import files
+from adv_jax.data.arguments import number, pair, plain
 from adv_jax.data.dataset import Arrays, DataError, Dataset, from_bytes
-from adv_jax.types import Bounds
+from adv_jax.ranges import Range
+from adv_jax.types import Bounds, described
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")  # of the arrays in an npz file
+MOST_CLASSES = 2**31  # Labels are int32.
+_OF_BYTES = (0.0, 1.0)
 
 
 def from_arrays(
@@ -28,14 +33,15 @@ def from_arrays(
       name: your name for it.
       train, test: (x, y). x: bytes u8[N, *D], which become byte / 255 as of the image files, with
         bounds (0, 1) and, if u8[N, H, W], an axis of one channel; or floats f[N, *D], which keep
-        their units. y: integers [N] or [N, 1], in [0, num_classes).
-      num_classes: K; None: the largest label + 1.
-      bounds: (lo, hi) of floats, the smallest and largest value that an input can have; None: they
-        are unbounded.
+        their units as float32. y: integers [N] or [N, 1], in [0, num_classes).
+      num_classes: K, at most 2^31; None: the largest label + 1.
+      bounds: (lo, hi), the smallest and largest value that an input can have; None: (0, 1) for
+        bytes, and floats are unbounded.
 
     Raises:
-      DataError: another dtype or shape; a value that is not finite or outside the bounds; a label
-        out of range; bounds that are not (lo, hi).
+      DataError: another dtype or shape; traced or masked arrays; a value that is not finite or
+        outside the bounds; a label out of range; bounds that are not (lo, hi), or other ones than
+        (0, 1) with bytes.
 
     >>> import numpy as np
     >>> x, y = np.zeros((6, 8, 8), np.uint8), np.arange(6) % 3
@@ -43,11 +49,19 @@ def from_arrays(
     >>> digits.train.x.shape, digits.num_classes, digits.bounds
     ((6, 8, 8, 1), 3, (0.0, 1.0))
     """
-    arrays = dict(zip(NAMES, (*_pair(train, name), *_pair(test, name)), strict=True))
+    check_name(name)
+    pairs = (_pair(name, "train", train), _pair(name, "test", test))
+    arrays = dict(zip(NAMES, (*pairs[0], *pairs[1]), strict=True))
     sha256 = {"arrays": _sha256(arrays)}
     return _dataset(
         arrays, name=name, origin=name, num_classes=num_classes, bounds=bounds
     )._replace(sha256=sha256)
+
+
+def check_name(name: Any) -> None:
+    """Raises DataError unless the name of a data set is a printable text."""
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise DataError(f"the name of a data set must be a printable text, got {described(name)}")
 
 
 def checked(dataset: Any, *, origin: str) -> Dataset:
@@ -78,6 +92,7 @@ def from_npz(dir: str, *, name: str) -> Dataset:
       DataError: the file or an array is missing or damaged, an array holds Python objects, or as
         `from_arrays`.
     """
+    check_name(name)
     folder = files.folder_of(dir)
     path = folder if folder.suffix == ".npz" else folder / f"{name}.npz"
     if not path.is_file():
@@ -106,13 +121,9 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path} must be an npz file of numbers, got {line}") from error
 
 
-def _pair(part: Any, origin: str) -> tuple[Any, Any]:
-    try:
-        x, y = part
-        return np.asarray(x), np.asarray(y)
-    except (TypeError, ValueError):
-        found = type(part).__name__
-        raise DataError(f"{origin}: train and test must be (x, y), got a {found}") from None
+def _pair(origin: str, split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (f"{origin}: {letter}_{split}" for letter in "xy")
+    return pair(f"{origin}: {split}", part, x=x, y=y)
 
 
 def _dataset(
@@ -124,20 +135,17 @@ def _dataset(
     bounds: Bounds | None,
 ) -> Dataset:
     """Checks and converts the arrays of `NAMES`; `origin` begins the messages."""
-    if not isinstance(name, str) or not name or not name.isprintable():
-        raise DataError(f"the name of a data set must be a printable text, got {name!r}")
     for key in NAMES:
         (_check_x if key[0] == "x" else _check_y)(f"{origin}: {key}", arrays[key])
     x_train, y_train, x_test, y_test = (arrays[key] for key in NAMES)
-    kinds = x_train.dtype.kind, x_test.dtype.kind
-    if x_test.shape[1:] != x_train.shape[1:] or kinds[0] != kinds[1]:
+    of_bytes = x_train.dtype == np.uint8
+    if x_test.shape[1:] != x_train.shape[1:] or (x_test.dtype == np.uint8) != of_bytes:
         rows, found = (f"{x.dtype}{list(x.shape[1:])}" for x in (x_train, x_test))
         raise DataError(f"{origin}: x_test must have rows {rows}, as x_train, got {found}")
-    largest = max(int(y_train.max()), int(y_test.max()))
     if num_classes is None:
-        num_classes = largest + 1
-    if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 1:
-        raise DataError(f"{origin}: num_classes must be a whole number from 1, got {num_classes!r}")
+        # The line about a label out of range says more than one about num_classes.
+        num_classes = min(max(1, int(y_train.max()) + 1, int(y_test.max()) + 1), MOST_CLASSES)
+    num_classes = checked_classes(origin, num_classes)
     train, test = (
         Arrays(
             natural(f"{origin}: x_{split}", x),
@@ -145,16 +153,22 @@ def _dataset(
         )
         for split, x, y in (("train", x_train, y_train), ("test", x_test, y_test))
     )
-    if x_train.dtype == np.uint8:
-        limits: Bounds | None = (0.0, 1.0)
-    elif limits := _checked_bounds(origin, bounds):
+    limits = _checked_bounds(origin, bounds, of_bytes=of_bytes)
+    if limits and not of_bytes:
         for split, part in (("train", train), ("test", test)):
             _check_within(f"{origin}: x_{split}", part.x, limits)
     return Dataset(name, "arrays", {}, train, test, num_classes, limits)
 
 
+def checked_classes(origin: str | Path, num_classes: Any) -> int:
+    """Returns K; raises DataError unless it is a whole number from 1 to 2^31."""
+    return number(f"{origin}: num_classes", num_classes, f"{{1, ..., {MOST_CLASSES}}}")
+
+
 def _check_x(field: str, x: np.ndarray) -> None:
-    if (x.dtype != np.uint8 and x.dtype.kind != "f") or x.ndim < 2 or not x.size:
+    # JAX knows bfloat16, which is no float of NumPy.
+    is_legal = x.dtype == np.uint8 or jnp.issubdtype(x.dtype, jnp.floating)
+    if not is_legal or x.ndim < 2 or not x.size:
         found = f"{x.dtype}{list(x.shape)}"
         raise DataError(f"{field} must be bytes uint8[N, ...] or floats [N, ...], got {found}")
 
@@ -211,15 +225,19 @@ def natural(field: str, x: np.ndarray) -> np.ndarray:
     return x
 
 
-def _checked_bounds(origin: str | Path, bounds: Any) -> Bounds | None:
+def _checked_bounds(origin: str | Path, bounds: Any, *, of_bytes: bool) -> Bounds | None:
     if bounds is None:
-        return None
-    try:
-        lo, hi = map(float, bounds)
-    except (TypeError, ValueError):
-        lo = hi = 0.0
-    if not -np.inf < lo < hi < np.inf:
-        raise DataError(f"{origin}: bounds must be (lo, hi) with lo < hi or None, got {bounds!r}")
+        return _OF_BYTES if of_bytes else None
+    is_sequence = isinstance(bounds, tuple | list) or getattr(bounds, "ndim", 0) == 1
+    limits = [plain(limit) for limit in bounds] if is_sequence else []
+    are_two = len(limits) == 2 and all(map(Range.of("(-inf, inf)").allows, limits))
+    lo, hi = map(float, limits) if are_two else (0.0, 0.0)
+    if of_bytes and (lo, hi) != _OF_BYTES:
+        allowed = "(0, 1) or None for bytes, which become byte / 255"
+        raise DataError(f"{origin}: bounds must be {allowed}, got {described(bounds)}")
+    if not lo < hi:
+        allowed = "(lo, hi) with lo < hi or None"
+        raise DataError(f"{origin}: bounds must be {allowed}, got {described(bounds)}")
     return lo, hi
 
 
@@ -239,7 +257,5 @@ def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
     hashed = hashlib.sha256()
     for array in arrays.values():
         hashed.update(f"{array.dtype.str}{array.shape}".encode())
-        if array.dtype.hasobject:
-            continue  # refused
         hashed.update(np.ascontiguousarray(array).tobytes())
     return hashed.hexdigest()

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
-from adv_jax.ranges import ranged
-from adv_jax.types import Array, Key
+from adv_jax.data.arguments import plain
+from adv_jax.data.dataset import DataError
+from adv_jax.ranges import COUNT, Range, ranged
+from adv_jax.types import Array, Key, described, dtype_of
 
 # The settings of `augmented` and their values that change nothing.
 OFF: dict[str, Any] = {
@@ -18,15 +20,10 @@ OFF: dict[str, Any] = {
     "shear": 0.0,
     "morphology": 0,
 }
+_AFFINE = {"rotation": "[0, 180]", "zoom": "[0, 0.9]", "shear": "[0, inf)"}
 
 
-@ranged(
-    pad="{0, 1, ...}",
-    rotation="[0, 180]",
-    zoom="[0, 0.9]",
-    shear="[0, inf)",
-    morphology="{0, 1, ...}",
-)
+@ranged(pad="{0, 1, ...}", morphology="{0, 1, ...}", **_AFFINE)
 def augmented(
     key: Key,
     x: Array,
@@ -42,12 +39,16 @@ def augmented(
     """Distorts images, crops them to `shape` and mirrors them, at random.
 
     Args:
-      x: f[B, H, W, C].
-      shape: (H', W', C) of the result f[B, H', W', C].
+      x: f[B, H, W, C]; of any rank if the settings change nothing.
+      shape: (H', W', C) of the result f[B, H', W', C]; at most the size of the padded images.
       pad: zeros added around the images before the crop.
       mirror: whether half of the images are mirrored.
       rotation, zoom, shear: as in `random_affine`; all 0: none.
       morphology: size of the window in `random_morphology`; 0: none.
+
+    Raises:
+      DataError: x are no images, or `shape` does not fit them.
+      UserError: a setting is out of its range.
     """
     key_crop, key_mirror = jax.random.split(key)
     # Split keys may equal the folded keys 0 and 1.
@@ -57,8 +58,9 @@ def augmented(
     if rotation or zoom or shear:
         x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
+        _check_images(x)
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    if x.shape[1:] != shape:
+    if x.shape[1:] != tuple(shape):
         x = random_crop(key_crop, x, shape)
     return random_mirror(key_mirror, x) if mirror else x
 
@@ -66,15 +68,24 @@ def augmented(
 def center_crop(x: Array, shape: tuple[int, ...]) -> Array:
     """Crops the center of each image: f[B, H, W, C] -> f[B, *shape]; odd pixels go at the end.
 
+    Raises:
+      DataError: x are no images, or larger ones of as many channels do not have this `shape`.
+
     >>> center_crop(jnp.arange(4.).reshape(1, 1, 4, 1), (1, 2, 1)).ravel()
     Array([1., 2.], dtype=float32)
     """
-    top, left = ((old - new) // 2 for old, new in zip(x.shape[1:3], shape, strict=False))
-    return x[:, top : top + shape[0], left : left + shape[1]]
+    height, width, _ = _checked_crop(x, shape)
+    top, left = (x.shape[1] - height) // 2, (x.shape[2] - width) // 2
+    return x[:, top : top + height, left : left + width]
 
 
 def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
-    """Crops each image at a uniformly random position: f[B, H, W, C] -> f[B, *shape]."""
+    """Crops each image at a uniformly random position: f[B, H, W, C] -> f[B, *shape].
+
+    Raises:
+      DataError: as `center_crop`.
+    """
+    shape = _checked_crop(x, shape)
 
     def crop(key: Key, image: Array) -> Array:
         last = [old - new for old, new in zip(image.shape, shape, strict=True)]
@@ -85,11 +96,17 @@ def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def random_mirror(key: Key, x: Array) -> Array:
-    """Flips each image f[B, H, W, C] horizontally with probability 1/2."""
+    """Flips each image f[B, H, W, C] horizontally with probability 1/2.
+
+    Raises:
+      DataError: x are no images.
+    """
+    _check_images(x)
     flips = jax.random.bernoulli(key, jnp.float32(0.5), (len(x), 1, 1, 1))
     return jnp.where(flips, x[:, :, ::-1], x)
 
 
+@ranged(**_AFFINE)
 def random_affine(key: Key, x: Array, *, rotation: float, zoom: float, shear: float) -> Array:
     """Turns, shears and scales each image f[B, H, W, C] about its center, by uniform draws.
 
@@ -97,7 +114,12 @@ def random_affine(key: Key, x: Array, *, rotation: float, zoom: float, shear: fl
       rotation: largest angle either way, in degrees.
       zoom: largest change of the size, a fraction below 1: sizes are 1 - zoom to 1 + zoom.
       shear: largest shift of a row either way, in pixels per row above or below the center.
+
+    Raises:
+      DataError: x are no images.
+      UserError: a setting is out of its range.
     """
+    _check_images(x)
     limits = jnp.array([jnp.deg2rad(rotation), zoom, shear], jnp.float32)
     draws = jax.random.uniform(key, (len(x), 3), jnp.float32, -1, 1) * limits[None]
 
@@ -118,7 +140,11 @@ def affine(x: Array, matrix: Array) -> Array:
     Args:
       x: f[B, H, W, C].
       matrix: A, f32[B, 2, 2], for (row, column).
+
+    Raises:
+      DataError: x are no images.
     """
+    _check_images(x)
     center = [(size - 1) / 2 for size in x.shape[1:3]]
     axes = (jnp.arange(size, dtype=jnp.float32) for size in x.shape[1:3])
     away = jnp.stack(
@@ -134,6 +160,7 @@ def affine(x: Array, matrix: Array) -> Array:
     return jax.vmap(mapped)(x, matrix)
 
 
+@ranged(size=COUNT)
 def random_morphology(key: Key, x: Array, size: int) -> Array:
     """Leaves, dilates, erodes, opens or closes each image f[B, H, W, C], each with probability 1/5.
 
@@ -141,6 +168,9 @@ def random_morphology(key: Key, x: Array, size: int) -> Array:
 
     Args:
       size: height and width of the window.
+
+    Raises:
+      DataError, UserError: as `dilated`.
     """
     wide, thin = dilated(x, size), eroded(x, size)
     forms = [x, wide, thin, dilated(thin, size), eroded(wide, size)]
@@ -148,17 +178,25 @@ def random_morphology(key: Key, x: Array, size: int) -> Array:
     return jnp.select([chosen == i for i in range(len(forms))], forms)
 
 
+@ranged(size=COUNT)
 def dilated(x: Array, size: int) -> Array:
     """Returns the largest value in a size x size window around each pixel: f[B, H, W, C].
 
     A window of even size reaches one pixel further down and right, and that of `eroded` one pixel
     further up and left, as in SciPy.
+
+    Raises:
+      DataError: x are no images of floats.
+      UserError: the size is no whole number of at least 1.
     """
+    _check_images(x)
     return _largest(x, (size - 1) // 2, size // 2)
 
 
+@ranged(size=COUNT)
 def eroded(x: Array, size: int) -> Array:
     """Returns the smallest value in a size x size window around each pixel; see `dilated`."""
+    _check_images(x)
     return -_largest(-x, size // 2, (size - 1) // 2)
 
 
@@ -166,3 +204,26 @@ def _largest(x: Array, before: int, after: int) -> Array:
     size, margin = before + 1 + after, (before, after)
     window, padding = (1, size, size, 1), ((0, 0), margin, margin, (0, 0))
     return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, (1, 1, 1, 1), padding)
+
+
+def _check_images(x: Any) -> None:
+    """Raises DataError unless x is f[B, H, W, C]: integers have no negative infinity, and wrap."""
+    if not jnp.issubdtype(dtype_of(x), jnp.floating) or getattr(x, "ndim", 0) != 4:
+        raise DataError(f"x must be images of floats f[B, H, W, C], got {described(x)}")
+
+
+def _checked_crop(x: Array, shape: Any) -> tuple[int, ...]:
+    """Returns the shape of a crop, after checking that it fits into the images.
+
+    Raises:
+      DataError: x are no images, or the shape is not (H', W', C) of the same channels.
+    """
+    _check_images(x)
+    _, height, width, channels = x.shape
+    spans = (f"{{1, ..., {height}}}", f"{{1, ..., {width}}}", f"{{{channels}, {channels}}}")
+    sizes = [plain(size) for size in shape] if isinstance(shape, tuple | list) else []
+    fit = [Range.of(span).allows(size) for span, size in zip(spans, sizes, strict=False)]
+    if len(sizes) != 3 or not all(fit):
+        allowed = f"(height, width, {channels}) from (1, 1, {channels}) to {x.shape[1:]}"
+        raise DataError(f"shape must be {allowed}, got {described(shape)}")
+    return tuple(sizes)

@@ -1,11 +1,13 @@
 """Loads a data set by name and source."""
 
+import os
 from collections.abc import Collection
 from difflib import get_close_matches
 from functools import partial
 
 from adv_jax.data import arrays, cifar10, covtype, emnist, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset
+from adv_jax.types import described
 
 _SOURCES = {
     "mnist": {
@@ -26,7 +28,7 @@ _SOURCES = {
 }
 
 
-def load(name: str, *, source: str, dir: str = "") -> Dataset:
+def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
     """Loads the data set `name` from `source`, without fallback to another source.
 
     Args:
@@ -52,14 +54,21 @@ def load(name: str, *, source: str, dir: str = "") -> Dataset:
       TFDS is shuffled, the raw files are not.
 
     Raises:
-      DataError: `name` or `source` is unknown (the nearest is suggested), or the source fails.
+      DataError: `name` or `source` is unknown (the nearest is suggested), an argument is no text,
+        or the source fails.
     """
-    if name not in _SOURCES and source == "files" and mnist.has_files(dir):
-        return mnist.from_files(dir, name=name)
+    folder = os.fspath(dir) if isinstance(dir, os.PathLike) else dir
+    for field, value in {"name": name, "source": source, "dir": folder}.items():
+        if not isinstance(value, str):
+            raise DataError(f"data.{field} must be a text, got {described(value)}")
+    if name not in _SOURCES and source == "files" and mnist.has_files(folder):
+        return mnist.from_files(folder, name=name)
     if name not in _SOURCES and source == "npz":
-        return arrays.from_npz(dir, name=name)
-    sources = _choose("data.name", name, _SOURCES)
-    return _choose("data.source", source, sources, of=f" for {name}")(dir)
+        return arrays.from_npz(folder, name=name)
+    # A folder that has some of the files would have been read above.
+    own = f", or your own name for the idx files in data.dir, {folder!r}, which has none of them"
+    sources = _choose("data.name", name, _SOURCES, of=own if source == "files" else "")
+    return _choose("data.source", source, sources, of=f" for {name}")(folder)
 
 
 def _choose(field: str, value: str, table, *, of: str = ""):

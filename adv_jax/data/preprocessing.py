@@ -23,8 +23,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from adv_jax.data.arguments import as_array, number
 from adv_jax.data.dataset import DataError
-from adv_jax.types import Bounds
+from adv_jax.types import Bounds, check_choice, described
 
 __all__ = ["blend", "contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
 
@@ -37,7 +38,11 @@ class Transform(Protocol):
     """A fitted transform: a NamedTuple of arrays, which can be stored, with pure methods."""
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        """Transforms f32[N, *D] -> f32[N, *E], row by row."""
+        """Transforms f32[N, *D] -> f32[N, *E], row by row.
+
+        Raises:
+          DataError: the inputs are no floats, or do not have the values per row that it needs.
+        """
         ...
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
@@ -47,7 +52,7 @@ class Transform(Protocol):
     def _asdict(self) -> dict[str, np.ndarray]: ...
 
 
-Fit = Callable[[np.ndarray], Transform]
+Fit = Callable[[np.ndarray], Transform]  # Refuses inputs as `Transform.apply`, and empty ones.
 
 
 def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
@@ -66,17 +71,14 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
       DataError: `cells` is not a whole number > 1, `strength` is not in [0, 1], or, by the fit, the
         inputs are not images.
     """
-    if not isinstance(cells, int) or isinstance(cells, bool) or cells < 2:
-        raise DataError(f"cells of blend must be a whole number > 1, got {cells!r}")
-    if not _is_finite_number(strength) or not 0 <= strength <= 1:
-        raise DataError(f"strength of blend must be a number from 0 to 1, got {strength!r}")
+    cells = number("cells of blend", cells, "{2, 3, ...}", allowed="a whole number > 1")
+    strength = number("strength of blend", strength, "[0, 1]")
 
     def fit(x: np.ndarray) -> Transform:
-        if x.ndim != 4:
-            raise DataError(f"inputs of blend must be images, got the shape {x.shape[1:]}")
+        _check_images(x)
         return _Blend(np.array(cells, np.int64), np.array(strength, np.float64))
 
-    return fit
+    return _checked_fit("blend", fit)
 
 
 def contrast_norm(*, norm: float = 55.0) -> Fit:
@@ -92,9 +94,8 @@ def contrast_norm(*, norm: float = 55.0) -> Fit:
     Raises:
       DataError: norm <= 0.
     """
-    if not _is_finite_number(norm) or norm <= 0:
-        raise DataError(f"norm of contrast_norm must be a number > 0, got {norm!r}")
-    return lambda x: _ContrastNorm(np.array(norm, np.float64))
+    norm = number("norm of contrast_norm", norm, "(0, inf)", allowed="a number > 0")
+    return _checked_fit("contrast_norm", lambda x: _ContrastNorm(np.array(norm, np.float64)))
 
 
 def zca(*, regularizer: float = 0.1) -> Fit:
@@ -112,13 +113,13 @@ def zca(*, regularizer: float = 0.1) -> Fit:
     Source: the ladder's reference program, nn.py, `ZCA`.
 
     Raises:
-      DataError: `regularizer` is negative, or C + regularizer I is numerically singular.
+      DataError: `regularizer` is negative, or, by the fit, C + regularizer I is numerically
+        singular, or m is not finite.
     """
-    if not _is_finite_number(regularizer) or regularizer < 0:
-        raise DataError(f"regularizer of zca must be a number >= 0, got {regularizer!r}")
+    regularizer = number("regularizer of zca", regularizer, "[0, inf)", allowed="a number >= 0")
 
     def fit(x: np.ndarray) -> Transform:
-        mean = _mean(x)
+        mean = _mean("zca", x)
         covariance = sum((d := rows - mean).T @ d for rows in _blocks(x)) / len(x)
         values, vectors = np.linalg.eigh(covariance + regularizer * np.eye(len(mean)))
         if values[0] <= len(values) * np.finfo(np.float64).eps * values[-1]:
@@ -130,38 +131,41 @@ def zca(*, regularizer: float = 0.1) -> Fit:
         root = vectors * values**-0.25
         return _Whitening(mean.astype(np.float32), (root @ root.T).astype(np.float32))
 
-    return fit
+    return _checked_fit("zca", fit)
 
 
 def standardize() -> Fit:
     """Subtracts each value's mean over the training set and divides by its standard deviation.
 
     Constant values are only shifted. The deviation is the biased one, with N.
+
+    Raises:
+      DataError: by the fit, the mean is not finite.
     """
 
     def fit(x: np.ndarray) -> Transform:
-        mean = _mean(x)
+        # The mean of equal values may be rounded to another one: their deviation would not be 0.
+        mean = np.where((x == x[0]).all(axis=0).ravel(), x[0].ravel(), _mean("standardize", x))
         std = np.sqrt(sum(((rows - mean) ** 2).sum(0) for rows in _blocks(x)) / len(x))
         return _Standardization(mean, np.where(std > 0, std, 1.0))
 
-    return fit
+    return _checked_fit("standardize", fit)
 
 
 def grey() -> Fit:
     """Returns the luma .299 R + .587 G + .114 B of RGB images: f32[N, ..., 3] -> f32[N, ..., 1].
 
     The weights are those of ITU-R BT.601, as in Pillow and MATLAB; bounds are unchanged.
+
+    Raises:
+      DataError: by the fit, the inputs are not of three channels.
     """
 
     def fit(x: np.ndarray) -> Transform:
-        if x.shape[-1] != len(_LUMA):
-            raise DataError(
-                "inputs of grey must be images whose last axis is red, green, blue, got the shape "
-                f"{x.shape[1:]}"
-            )
+        _check_rgb(x)
         return _Grey()
 
-    return fit
+    return _checked_fit("grey", fit)
 
 
 def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
@@ -172,20 +176,20 @@ def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
     Raises:
       DataError: `mean` is not a number, or `divisor` is not a number > 0.
     """
-    if not _is_finite_number(mean) or not _is_finite_number(divisor) or divisor <= 0:
-        raise DataError(
-            "mean and divisor of pixel_scale must be a number and a number > 0, got "
-            f"{mean!r} and {divisor!r}"
-        )
-    return lambda x: _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
+    mean = number("mean of pixel_scale", mean, "(-inf, inf)")
+    divisor = number("divisor of pixel_scale", divisor, "(0, inf)", allowed="a number > 0")
+    transform = _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
+    return _checked_fit("pixel_scale", lambda x: transform)
 
 
 def restored(name: str, arrays: Mapping[str, np.ndarray]) -> Transform:
     """Restores a fitted transform from its stored arrays.
 
     Raises:
+      UserError: there is no transform of that name.
       DataError: the arrays are not those of `name`.
     """
+    check_choice("name", name, _TRANSFORMS)
     transform: Any = _TRANSFORMS[name]
     if arrays.keys() != set(transform._fields):
         raise DataError(f"arrays of {name} must be {transform._fields}, got {list(arrays)}")
@@ -199,6 +203,8 @@ class _Blend(NamedTuple):
     strength: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("blend", x)
+        _check_images(x)
         height, width, channels = x.shape[1:]
         vertical, horizontal = self._weights(height), self._weights(width)
 
@@ -234,6 +240,8 @@ class _ContrastNorm(NamedTuple):
     norm: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("contrast_norm", x)
+
         def normalized(rows: np.ndarray) -> np.ndarray:
             # float64, in which the mean of a constant image is exact.
             centered = rows - rows.mean(axis=1, keepdims=True, dtype=np.float64)
@@ -253,6 +261,7 @@ class _Whitening(NamedTuple):
     matrix: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("zca", x, values=len(self.mean))
         return _by_blocks(lambda rows: (rows - self.mean) @ self.matrix, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
@@ -266,6 +275,7 @@ class _Standardization(NamedTuple):
     std: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("standardize", x, values=len(self.mean))
         return _by_blocks(lambda rows: (rows - self.mean) / self.std, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
@@ -274,6 +284,9 @@ class _Standardization(NamedTuple):
 
 class _Grey(NamedTuple):
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("grey", x)
+        _check_rgb(x)
+
         def luma(rows: np.ndarray) -> np.ndarray:
             return rows.reshape(len(rows), -1, len(_LUMA)) @ np.array(_LUMA)
 
@@ -290,6 +303,7 @@ class _PixelScale(NamedTuple):
     divisor: np.ndarray
 
     def apply(self, x: np.ndarray) -> np.ndarray:
+        x = _inputs("pixel_scale", x)
         return _by_blocks(lambda rows: (255.0 * rows - self.mean) / self.divisor, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
@@ -328,11 +342,55 @@ def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
         yield rows.reshape(len(rows), -1)
 
 
-def _mean(x: np.ndarray) -> np.ndarray:
-    """Returns the mean over the rows, f32[N, *D] -> f64[D]."""
-    return x.mean(axis=0, dtype=np.float64).ravel()
+def _checked_fit(step: str, fit: Fit) -> Fit:
+    """Returns a fit that refuses inputs as `_inputs`, and those without a row or a value."""
+
+    def checked(x: np.ndarray) -> Transform:
+        x = _inputs(step, x)
+        if not x.size:
+            allowed = "have at least one row of at least one value"
+            raise DataError(f"inputs of {step} must {allowed}, got {described(x)}")
+        return fit(x)
+
+    return checked
 
 
-def _is_finite_number(value: object) -> bool:
-    is_real = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_real and math.isfinite(value)
+def _inputs(step: str, x: Any, *, values: int | None = None) -> np.ndarray:
+    """Returns inputs f[N, *D] as a NumPy array.
+
+    Args:
+      step: the name of the transform, for messages.
+      values: the product of D that was fitted; None: any.
+
+    Raises:
+      DataError: no floats, without an axis of rows or of values, or of other sizes D.
+    """
+    x = as_array(f"inputs of {step}", x)
+    if x.dtype.kind != "f" or x.ndim < 2:
+        raise DataError(f"inputs of {step} must be floats [N, *D], got {described(x)}")
+    if values not in (None, math.prod(x.shape[1:])):
+        allowed = f"have rows of {values} values, as those that it was fitted to"
+        raise DataError(f"inputs of {step} must {allowed}, got the shape {x.shape[1:]}")
+    return x
+
+
+def _check_images(x: np.ndarray) -> None:
+    if x.ndim != 4:
+        raise DataError(f"inputs of blend must be images, got the shape {x.shape[1:]}")
+
+
+def _check_rgb(x: np.ndarray) -> None:
+    if x.shape[-1] != len(_LUMA):
+        raise DataError(
+            "inputs of grey must be images whose last axis is red, green, blue, got the shape "
+            f"{x.shape[1:]}"
+        )
+
+
+def _mean(step: str, x: np.ndarray) -> np.ndarray:
+    """Returns the mean over the rows, f[N, *D] -> f64[D]; raises DataError if it is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        mean = x.mean(axis=0, dtype=np.float64).ravel()
+    if (bad := mean[~np.isfinite(mean)]).size:
+        raise DataError(f"inputs of {step} must have a finite mean, got {bad[0]}")
+    return mean

@@ -1,12 +1,14 @@
 """Splits, labeled subsets and epoch orders, as pure functions of labels and a seed."""
 
-import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax.data.arguments import as_array, number
 from adv_jax.data.dataset import DataError
+from adv_jax.types import described
 
 # Separate random streams, so that `split` and `labeled_subset` with the same seed differ.
 _SPLIT, _LABELED = 0, 1
@@ -27,9 +29,11 @@ def split(
       (train, valid): i32[N - num_valid] and i32[num_valid], ascending indices; together 0..N-1.
 
     Raises:
-      DataError: invalid `labels`, `num_valid` or `seed`.
+      DataError: an invalid argument.
     """
     labels = _check_labels(labels)
+    if not isinstance(stratified, bool | np.bool_):
+        raise DataError(f"stratified must be True or False, got {described(stratified)}")
     num_valid = _whole("num_valid", num_valid, 0, len(labels) - 1)
     order = _rounds(labels, seed, _SPLIT, stratified=stratified)
     return np.sort(order[num_valid:]), np.sort(order[:num_valid])
@@ -53,15 +57,18 @@ def labeled_subset(
       i32[num_labels], ascending indices into `labels`.
 
     Raises:
-      DataError: invalid argument.
+      DataError: an invalid argument.
     """
     labels = _check_labels(labels)
+    seed = _whole("seed", seed, 0)
     num_classes = _whole("num_classes", num_classes, int(labels.max(initial=0)) + 1)
-    per_class = int(np.bincount(labels, minlength=num_classes).min())
-    allowed = (
-        f"a multiple of num_classes={num_classes} from {num_classes} to "
-        f"{num_classes * per_class}, or all {len(labels)}"
-    )
+    counts = np.bincount(labels, minlength=num_classes)
+    per_class = int(counts.min())
+    if per_class:
+        multiples = f"a multiple of num_classes={num_classes} from {num_classes} to "
+        allowed = f"{multiples}{num_classes * per_class}, or all {len(labels)}"
+    else:
+        allowed = f"all {len(labels)}, as class {counts.argmin()} has no examples"
     num_labels = _whole("num_labels", num_labels, 1, len(labels), allowed=allowed)
     if num_labels == len(labels):
         return np.arange(len(labels), dtype=np.int32)
@@ -76,12 +83,12 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     No state is carried between epochs: a resumed run repeats the order.
 
     Args:
-      key_or_seed: a typed key, or a seed for `jax.random.key`; may be traced.
+      key_or_seed: a typed key, or a seed for `jax.random.key`, -2^63 to 2^63 - 1; may be traced.
       epoch: an integer from 0 to 2^32 - 1; may be traced.
       n: the number of examples, >= 0.
 
     Raises:
-      DataError: invalid `n`, or `epoch` unless traced.
+      DataError: invalid `n`, or `key_or_seed` or `epoch` unless traced.
     """
     n = _whole("n", n, 0)
     if not isinstance(epoch, jax.core.Tracer):
@@ -89,6 +96,9 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     is_key = isinstance(key_or_seed, jax.Array) and jnp.issubdtype(
         key_or_seed.dtype, jax.dtypes.prng_key
     )
+    if not is_key and not isinstance(key_or_seed, jax.core.Tracer):
+        allowed = "a typed key or an integer from -2^63 to 2^63 - 1"
+        _whole("key_or_seed", key_or_seed, -(2**63), 2**63 - 1, allowed=allowed)
     key = key_or_seed if is_key else jax.random.key(key_or_seed)
     return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(n, dtype=jnp.int32))
 
@@ -112,7 +122,7 @@ def _rounds(labels: np.ndarray, seed: int, stream: int, *, stratified: bool = Fa
 
 
 def _check_labels(labels: np.ndarray) -> np.ndarray:
-    labels = np.asarray(labels)
+    labels = as_array("labels", labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
         raise DataError(
             f"labels must be integers [N], N >= 1, got {labels.dtype}{list(labels.shape)}"
@@ -122,16 +132,7 @@ def _check_labels(labels: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _whole(
-    field: str, value: jax.Array | int, low: int, high: int | None = None, *, allowed: str = ""
-) -> int:
-    allowed = allowed or (
-        f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    )
-    try:
-        whole = operator.index(value)
-    except TypeError:
-        whole = None
-    if whole is None or whole < low or (high is not None and whole > high):
-        raise DataError(f"{field} must be {allowed}, got {value!r}")
-    return whole
+def _whole(field: str, value: Any, low: int, high: int | None = None, *, allowed: str = "") -> int:
+    span = f"{low}, {low + 1}, ..." if high is None else f"{low}, ..., {high}"
+    words = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
+    return number(field, value, f"{{{span}}}", allowed=allowed or words)

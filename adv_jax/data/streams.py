@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.data.arrays import from_arrays, labels_of, natural
+from adv_jax.data.arguments import number, pair
+from adv_jax.data.arrays import check_name, checked_classes, from_arrays, labels_of, natural
 from adv_jax.data.dataset import Arrays, DataError, Dataset, Stream
+from adv_jax.ranges import COUNT
 from adv_jax.types import Array, Bounds, UserError
 
 SAMPLE_BYTES = 2**26  # of the float32 images of `Dataset.train`
@@ -44,10 +46,11 @@ def from_batches(
         the same epoch yields the same batches: derive their order from the epoch.
       num_batches: of an epoch; of an iterable that is longer, the first ones.
       test: (x, y), in memory.
-      num_classes, bounds: as in `from_arrays`.
+      num_classes: K, at most 2^31.
+      bounds: as in `from_arrays`.
 
     Raises:
-      DataError: as `from_arrays`; train(0) yields no batches.
+      DataError: as `from_arrays`; train(0) yields no batches, or batches that are not alike.
 
     >>> import numpy as np
     >>> batch = np.zeros((4, 8, 8), np.uint8), np.arange(4) % 2
@@ -56,20 +59,23 @@ def from_batches(
     >>> black.stream.batch_size, black.train.x.shape
     (4, (12, 8, 8, 1))
     """
-    if not isinstance(num_batches, int) or isinstance(num_batches, bool) or num_batches < 1:
-        raise DataError(f"{name}: num_batches must be a whole number from 1, got {num_batches!r}")
+    check_name(name)
+    num_batches = number(f"{name}: num_batches", num_batches, COUNT)
+    num_classes = checked_classes(name, num_classes)
     batches = _called(name, train, 0)
-    batch = lambda index: _next(batches, f"{name}: batch {index} of epoch 0", num_batches)
-    x, y = batch(0)
-    size = min(num_batches, _at_once(x.size, SAMPLE_BYTES))
-    first = [(x, y), *map(batch, range(1, size))]
-    try:
-        sample = np.concatenate([x for x, _ in first]), np.concatenate([y for _, y in first])
-    except ValueError as error:
-        raise DataError(f"{name}: batches must be of one shape ({error})") from error
-    dataset = from_arrays(name, train=sample, test=test, num_classes=num_classes, bounds=bounds)
+    x, y = first = _next(batches, f"{name}: batch 0 of epoch 0", num_batches)
+    alone = from_arrays(name, train=first, test=first, num_classes=num_classes, bounds=bounds)
     dtype = np.dtype(np.uint8 if x.dtype == np.uint8 else np.float32)
-    return dataset._replace(stream=Stream(train, num_batches, len(y), dtype))
+    stream = Stream(train, num_batches, len(y), dtype)
+    sample = [first]
+    for index in range(1, min(num_batches, _at_once(x.size, SAMPLE_BYTES))):
+        origin = f"{name}: batch {index} of epoch 0"
+        sample.append(batch := _next(batches, origin, num_batches))
+        _checked(alone._replace(stream=stream), origin, *batch)
+    # `Dataset.sha256` is of the arrays as they come, not of the converted ones.
+    joined = _joined([x for x, _ in sample]), _joined([y for _, y in sample])
+    dataset = from_arrays(name, train=joined, test=test, num_classes=num_classes, bounds=bounds)
+    return dataset._replace(stream=stream)
 
 
 def buffers(dataset: Dataset, count: int) -> list[Arrays]:
@@ -133,6 +139,12 @@ def _at_once(values: int, limit: int) -> int:
     return max(1, limit // max(1, 4 * values))
 
 
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the rows of all parts, in the shape of the first one's."""
+    rows = parts[0].shape[1:]  # The axis of one channel, or of one label, may be missing in some.
+    return np.concatenate([part.reshape(-1, *rows) for part in parts])
+
+
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """Returns an uninitialized array, aligned so that JAX uses its memory without a copy."""
     size = math.prod(shape) * dtype.itemsize
@@ -180,14 +192,11 @@ def _next(batches: Iterator[Any], origin: str, num_batches: int) -> tuple[np.nda
     """Returns the next batch as NumPy arrays.
 
     Raises:
-      DataError: there is none, or it is not (x, y).
+      DataError: there is none, or it is not (x, y), as `pair`.
     """
     try:
         batch = next(batches)
     except StopIteration:
         allowed = f"one of {num_batches}, as num_batches says, of a fresh iterable for each call"
         raise DataError(f"{origin} must be {allowed}, got the end of the batches") from None
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise DataError(f"{origin} must be (x, y), got a {type(batch).__name__}")
-    x, y = map(np.asarray, batch)
-    return x, y
+    return pair(origin, batch, x=f"{origin}: x", y=f"{origin}: y")

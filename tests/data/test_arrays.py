@@ -4,6 +4,8 @@ import hashlib
 import pickle
 import zipfile
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -141,7 +143,17 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
     ("changes", "says"),
     [
         ({"num_classes": 2}, "the label of row 2 of y_train must be 0 to 1, got 2"),
-        ({"num_classes": 3.0}, "num_classes must be a whole number from 1, got 3.0"),
+        ({"num_classes": 3.0}, "num_classes must be a whole number from 1 to 2147483648, got 3.0"),
+        ({"num_classes": np.True_}, "a: num_classes must be a whole number from 1 to 2147483648"),
+        ({"num_classes": 2**31 + 1}, "num_classes must be a whole number from 1 to 2147483648"),
+        (
+            {"train": (np.zeros((3, 2)), np.array([0, 2**31, 1]))},
+            "a: the label of row 1 of y_train must be 0 to 2147483647, got 2147483648",
+        ),
+        (
+            {"train": (np.zeros((3, 2)), np.full(3, -1)), "test": (np.zeros((1, 2)), [-1])},
+            "a: the label of row 0 of y_train must be 0 to 0, got -1",
+        ),
         ({"bounds": (1, 0)}, "bounds must be (lo, hi) with lo < hi or None, got (1, 0)"),
         ({"bounds": "no"}, "bounds must be (lo, hi) with lo < hi or None, got 'no'"),
         (
@@ -152,7 +164,30 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
             {"bounds": (0, 1), "test": (np.array([[0, 1], [0, 1], [1, 1.25]]), np.arange(3))},
             "a: x_test must be within the bounds (0.0, 1.0), got 1.25 in row 2",
         ),
-        ({"train": np.zeros((3, 2))}, "train and test must be (x, y), got a ndarray"),
+        ({"bounds": "01"}, "bounds must be (lo, hi) with lo < hi or None, got '01'"),
+        ({"bounds": ("0", "1")}, "bounds must be (lo, hi) with lo < hi or None, got ('0', '1')"),
+        ({"bounds": {0: 1, 1: 2}}, "bounds must be (lo, hi) with lo < hi or None, got {0: 1, 1: 2"),
+        ({"bounds": (False, True)}, "bounds must be (lo, hi) with lo < hi or None, got (False, T"),
+        ({"bounds": (0, 1, 2)}, "bounds must be (lo, hi) with lo < hi or None, got (0, 1, 2)"),
+        ({"train": np.zeros((3, 2))}, "a: train must be (x, y), got float64[3, 2]"),
+        (
+            {"test": {"x": np.zeros((3, 2)), "y": np.arange(3)}},
+            "a: test must be (x, y), got {x: float64[3, 2], y: int64[3]}",
+        ),
+        (
+            {"test": (np.zeros((3, 2)), np.arange(3), 0)},
+            "a: test must be (x, y), got (float64[3, 2], int64[3], 0)",
+        ),
+        (
+            {"train": (np.ma.zeros((3, 2)), np.arange(3))},
+            "a: x_train must be an array of numbers on the host, neither traced nor masked, got "
+            "masked float64[3, 2]",
+        ),
+        (
+            {"test": ([[1.0, 2.0], [3.0]], np.arange(2))},
+            "a: x_test must be an array of numbers on the host, neither traced nor masked, got "
+            "((1.0, 2.0), (3.0))",
+        ),
         ({"name": "two\nlines"}, "the name of a data set must be a printable text"),
     ],
 )
@@ -160,6 +195,37 @@ def test_invalid_arguments_of_from_arrays_are_refused(changes, says):
     x = np.zeros((3, 2))
     settings = {"name": "a", "train": (x, np.arange(3)), "test": (x, np.arange(3))} | changes
     assert says in refusal(data.from_arrays, **settings)
+
+
+def test_numbers_may_be_scalars_of_numpy_and_floats_may_be_bfloat16():
+    x = np.linspace(0, 1, 6).reshape(3, 2)
+    half, settings = jnp.asarray(x, jnp.bfloat16), {"num_classes": np.int64(4)}
+    part = half, np.arange(3)
+    settings["bounds"] = np.float32([0, 1])
+    found = data.from_arrays("a", train=part, test=part, **settings)
+    assert found.train.x.dtype == np.float32 and found.bounds == (0.0, 1.0)
+    assert (found.num_classes, type(found.num_classes)) == (4, int)
+    np.testing.assert_array_equal(found.train.x, np.asarray(half).astype(np.float32))
+
+
+@pytest.mark.parametrize("bounds", [None, (0, 1), [0.0, np.float32(1)]])
+def test_bytes_have_their_own_bounds(bounds):
+    part = bytes_of(4)
+    assert data.from_arrays("a", train=part, test=part, bounds=bounds).bounds == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("bounds", [(0, 255), (1, 0), "no", (0, True)])
+def test_other_bounds_of_bytes_are_refused(bounds):
+    message = refusal(data.from_arrays, "a", train=bytes_of(4), test=bytes_of(4), bounds=bounds)
+    allowed = "a: bounds must be (0, 1) or None for bytes, which become byte / 255, got "
+    assert message.startswith(allowed)
+
+
+def test_traced_arrays_are_refused():
+    y = np.arange(3)
+    make = lambda x: data.from_arrays("a", train=(x, y), test=(x, y)).train.x
+    message = refusal(jax.jit(make), np.zeros((3, 2), np.float32))
+    assert "x_train must be an array of numbers on the host, neither traced nor" in message
 
 
 def test_the_result_of_a_users_function_is_checked_as_arrays_are():

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marks import slow_after
 
-from adv_jax.data import augmentation
+from adv_jax.data import DataError, augmentation
+from adv_jax.types import UserError
 
 N = 4000
 
@@ -164,3 +165,74 @@ def test_settings_that_are_off_change_nothing():
     x = random_images()
     found = augmentation.augmented(jax.random.key(0), x, x.shape[1:], **augmentation.OFF)
     np.testing.assert_array_equal(found, x)
+    table = x.reshape(2, -1)
+    found = augmentation.augmented(jax.random.key(0), table, table.shape[1:], **augmentation.OFF)
+    np.testing.assert_array_equal(found, table)
+
+
+CROPS = {
+    "center_crop": augmentation.center_crop,
+    "random_crop": lambda x, shape: augmentation.random_crop(jax.random.key(0), x, shape),
+    "augmented": lambda x, shape: augmentation.augmented(jax.random.key(0), x, shape),
+}
+
+
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize(
+    "shape", [(12, 12, 2), (9, 10, 2), (-1, 9, 2), (0, 9, 2), (9, 9, 1), (9, 9), (2.5, 9, 2)]
+)
+def test_a_crop_that_does_not_fit_into_the_images_is_refused(crop, shape):
+    says = r"shape must be \(height, width, 2\) from \(1, 1, 2\) to \(9, 9, 2\), got \("
+    with pytest.raises(DataError, match=says):
+        CROPS[crop](jnp.zeros((5, 9, 9, 2)), shape)
+
+
+def test_a_crop_may_be_as_large_as_the_padded_images():
+    x = jnp.ones((2, 3, 3, 1))
+    found = augmentation.augmented(jax.random.key(0), x, [np.int64(5), 5, 1], pad=1)
+    np.testing.assert_array_equal(found, np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))))
+    with pytest.raises(DataError, match=r"to \(5, 5, 1\), got \(6, 5, 1\)"):
+        augmentation.augmented(jax.random.key(0), x, (6, 5, 1), pad=1)
+
+
+KEY = jax.random.key(0)
+ON_IMAGES = {
+    **CROPS,
+    "random_mirror": lambda x, shape: augmentation.random_mirror(KEY, x),
+    "random_affine": lambda x, shape: augmentation.random_affine(
+        KEY, x, rotation=9.0, zoom=0.0, shear=0.0
+    ),
+    "affine": lambda x, shape: augmentation.affine(x, jnp.zeros((2, 2, 2))),
+    "random_morphology": lambda x, shape: augmentation.random_morphology(KEY, x, 2),
+    "dilated": lambda x, shape: augmentation.dilated(x, 2),
+    "eroded": lambda x, shape: augmentation.eroded(x, 2),
+    "pad": lambda x, shape: augmentation.augmented(KEY, x, shape, pad=1),
+}
+
+
+@pytest.mark.parametrize("fn", ON_IMAGES)
+@pytest.mark.parametrize(
+    ("x", "found"),
+    [
+        (np.zeros((2, 9, 9, 1), np.uint8), "uint8[2, 9, 9, 1]"),
+        (np.zeros((2, 9, 9), np.float32), "float32[2, 9, 9]"),
+        (np.zeros(9), "float64[9]"),
+    ],
+)
+def test_all_but_batches_of_images_of_floats_are_refused(fn, x, found):
+    with pytest.raises(DataError) as error:
+        ON_IMAGES[fn](x, (3, 3, 1))
+    assert str(error.value) == f"x must be images of floats f[B, H, W, C], got {found}"
+
+
+@pytest.mark.parametrize("form", [augmentation.dilated, augmentation.eroded])
+@pytest.mark.parametrize("size", [1.5, 0, True])
+def test_a_window_that_is_no_count_of_pixels_is_refused(form, size):
+    says = f"size must be a whole number of at least 1, got {size}"
+    with pytest.raises(UserError, match=says):
+        form(random_images(), size)
+
+
+def test_an_angle_beyond_a_half_turn_is_refused():
+    with pytest.raises(UserError, match="rotation must be a number from 0 to 180, got 181"):
+        augmentation.random_affine(KEY, random_images(), rotation=181.0, zoom=0.0, shear=0.0)

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
 from adv_jax.data import DataError, preprocessing
+from adv_jax.types import UserError
 
 REGULARIZER = 0.1
 
@@ -177,7 +178,11 @@ def test_a_transform_is_restored_from_its_arrays(parts, name):
         ("contrast_norm", {"norm": float("inf")}, "norm of contrast_norm must be .* got inf"),
         ("contrast_norm", {"norm": "l2"}, "norm of contrast_norm must be .* got 'l2'"),
         ("zca", {"regularizer": -0.1}, "regularizer of zca must be a number >= 0, got -0.1"),
+        ("contrast_norm", {"norm": 10**400}, "norm of contrast_norm must be a number > 0, got "),
         ("zca", {"regularizer": True}, "regularizer of zca must be .* got True"),
+        ("zca", {"regularizer": np.True_}, "regularizer of zca must be .* got np.True_"),
+        ("pixel_scale", {"mean": float("nan")}, "mean of pixel_scale must be a finite number, got"),
+        ("pixel_scale", {"divisor": 0}, "divisor of pixel_scale must be a number > 0, got 0"),
     ],
 )
 def test_bad_settings_are_refused_before_any_data_are_seen(name, settings, says):
@@ -194,6 +199,79 @@ def test_pixels_in_other_units_have_the_printed_range(mean, divisor):
     np.testing.assert_allclose(x, (np.arange(256) - mean) / divisor, atol=1e-7)
     assert transform.bounds((0.0, 1.0)) == pytest.approx((x[0], x[-1]), abs=1e-7)
     assert transform.bounds(None) is None
+
+
+@pytest.mark.parametrize("of", [np.float32, np.int64, np.uint8])
+def test_settings_may_be_scalars_of_numpy(parts, of):
+    for name, setting in [
+        ("blend", {"cells": of(4) if of is not np.float32 else 4, "strength": of(1)}),
+        ("contrast_norm", {"norm": of(3)}),
+        ("zca", {"regularizer": of(1)}),
+        ("pixel_scale", {"mean": of(2), "divisor": of(4)}),
+    ]:
+        plain = {key: int(value) for key, value in setting.items()}
+        found, expected = (
+            getattr(preprocessing, name)(**settings)(parts[0]).apply(parts[1])
+            for settings in (setting, plain)
+        )
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", preprocessing.__all__)
+def test_inputs_that_are_no_floats_or_no_rows_are_refused(images, parts, name):
+    fit, says = getattr(preprocessing, name)(), rf"inputs of {name} must be floats \[N, \*D\], got "
+    for x in (images[1], parts[1][:, 0, 0, 0]):
+        with pytest.raises(DataError, match=says):
+            fit(x)
+        with pytest.raises(DataError, match=says):
+            fit(parts[1]).apply(x)
+    with pytest.raises(DataError, match=f"inputs of {name} must be an array .* got masked float32"):
+        fit(np.ma.array(parts[1]))
+
+
+@pytest.mark.parametrize("name", preprocessing.__all__)
+def test_a_fit_needs_a_row_and_a_transform_does_not(parts, name):
+    fit, none = getattr(preprocessing, name)(), parts[1][:0]
+    with pytest.raises(DataError, match=f"inputs of {name} must have at least one row of at least"):
+        fit(none)
+    assert len(fit(parts[0]).apply(none)) == 0
+
+
+@pytest.mark.parametrize("name", ["standardize", "zca"])
+def test_a_transform_of_other_values_than_those_of_its_fit_is_refused(parts, name):
+    transform = getattr(preprocessing, name)()(parts[0])
+    says = rf"inputs of {name} must have rows of 60 values, .*, got the shape \(1, 5, 3\)"
+    with pytest.raises(DataError, match=says):
+        transform.apply(parts[1][:, :1])
+    assert transform.apply(rows(parts[1])).shape == (300, 60)
+
+
+@pytest.mark.parametrize("name", ["standardize", "zca"])
+@pytest.mark.parametrize(("value", "found"), [(np.nan, "nan"), (-np.inf, "-inf")])
+def test_a_fit_refuses_values_that_are_not_finite(parts, name, value, found):
+    train = parts[1].copy()
+    train[3, 1, 1, 1] = value
+    with pytest.raises(DataError, match=f"inputs of {name} must have a finite mean, got {found}"):
+        getattr(preprocessing, name)()(train)
+
+
+def test_a_constant_value_that_float64_rounds_becomes_zero():
+    x = np.column_stack([np.full(777, 0.1), np.arange(777.0)])
+    assert x.mean(0)[0] != 0.1  # Rounded.
+    found = preprocessing.standardize()(x).apply(x)
+    np.testing.assert_array_equal(found[:, 0], 0)
+    np.testing.assert_allclose(found, StandardScaler().fit_transform(x), atol=1e-6)
+
+
+def test_an_unknown_transform_is_not_restored():
+    with pytest.raises(UserError, match="name must be one of blend, .*, zca, got 'zzz'"):
+        preprocessing.restored("zzz", {})
+
+
+def test_images_of_other_channels_than_those_of_the_fit_are_refused(parts):
+    transform = preprocessing.grey()(parts[0])
+    with pytest.raises(DataError, match=r"inputs of grey must .* got the shape \(4, 5, 6\)"):
+        transform.apply(np.concatenate([parts[1]] * 2, axis=-1))
 
 
 def test_grey_refuses_images_of_one_channel():

@@ -85,6 +85,13 @@ def test_labeled_subset_chooses_each_example_equally_often():
         ({"num_labels": 10.0}, "num_labels must be .*got 10.0"),
         ({"num_classes": 9}, "num_classes must be an integer >= 10, got 9"),
         ({"seed": -1}, "seed must be an integer >= 0, got -1"),
+        ({"seed": -1, "num_labels": 60}, "seed must be an integer >= 0, got -1"),
+        ({"seed": True}, "seed must be an integer >= 0, got True"),
+        (
+            {"num_classes": 11},
+            "num_labels must be all 60, as class 10 has no examples, got 20",
+        ),
+        ({"labels": np.ma.zeros(3, int)}, "labels must be an array .* got masked int64"),
         ({"labels": np.zeros((3, 2), int)}, "labels must be integers .*got int64"),
         ({"labels": np.zeros(3)}, "labels must be integers .*got float64"),
         ({"labels": np.array([], int)}, "labels must be"),
@@ -101,10 +108,34 @@ def test_labeled_subset_refuses_bad_arguments(change, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("num_valid", [-1, 10, 2.5, "3"])
+@pytest.mark.parametrize("num_valid", [-1, 10, 2.5, "3", True])
 def test_split_refuses_a_bad_num_valid(num_valid):
     with pytest.raises(data.DataError, match="num_valid must be an integer from 0 to 9, got"):
         data.split(np.arange(10), num_valid=num_valid, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": False}, "seed must be an integer >= 0, got False"),
+        ({"seed": jax.random.key(0)}, "seed must be an integer >= 0, got Array((), dtype=key<fry>"),
+        ({"stratified": "no"}, "stratified must be True or False, got 'no'"),
+    ],
+)
+def test_split_refuses_a_bad_seed_or_flag_in_one_line(settings, message):
+    with pytest.raises(data.DataError) as error:
+        data.split(np.arange(10), **{"num_valid": 3, "seed": 0} | settings)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_numbers_may_be_scalars_of_numpy_and_jax():
+    labels = np.arange(12) % 3
+    for of in (np.int64, np.uint8, jax.numpy.int32):
+        same = data.split(labels, num_valid=of(3), seed=of(1), stratified=np.True_)
+        expected = data.split(labels, num_valid=3, seed=1, stratified=True)
+        np.testing.assert_array_equal(same[0], expected[0])
+        order = data.epoch_order(of(1), of(2), of(12))
+        np.testing.assert_array_equal(order, data.epoch_order(1, 2, 12))
 
 
 def test_epoch_order_is_a_permutation_of_seed_and_epoch():
@@ -140,3 +171,11 @@ def test_epoch_order_refuses_a_bad_epoch_and_a_bad_number(epoch, n, message):
     with pytest.raises(data.DataError) as error:
         data.epoch_order(0, epoch, n)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize("seed", [1.5, None, "a", 2**63, -(2**63) - 1, True, np.arange(2)])
+def test_epoch_order_refuses_a_bad_seed(seed):
+    allowed = r"key_or_seed must be a typed key or an integer from -2\^63 to 2\^63 - 1, got "
+    with pytest.raises(data.DataError, match=allowed) as error:
+        data.epoch_order(seed, 0, 5)
+    assert "\n" not in str(error.value)

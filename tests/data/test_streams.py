@@ -115,7 +115,7 @@ def changed(index, x=None, y=None):
         ),
         (
             [*changed(4)[:4], PIXELS[4]],
-            "tiny: batch 4 of epoch 1 must be (x, y), got a ndarray",
+            "tiny: batch 4 of epoch 1 must be (x, y), got uint8[4, 2, 3]",
         ),
     ],
 )
@@ -197,11 +197,33 @@ def failing(epoch):
     ("settings", "message"),
     [
         ({"train": failing}, "tiny: train(0) must yield batches, got OSError: disk is gone"),
-        ({"num_batches": 0}, "tiny: num_batches must be a whole number from 1, got 0"),
+        ({"num_batches": 0}, "tiny: num_batches must be a whole number of at least 1, got 0"),
+        ({"num_batches": True}, "tiny: num_batches must be a whole number of at least 1, got True"),
+        ({"num_classes": None}, "tiny: num_classes must be a whole number from 1 to 2147483648"),
         ({"train": lambda epoch: 3}, "tiny: train(0) must yield batches, got TypeError: 'int'"),
         (
             {"train": lambda epoch: [(PIXELS[0], LABELS[0]), (PIXELS[1, :, :1], LABELS[1])]},
-            "tiny: batches must be of one shape (all the input array dimensions",
+            "tiny: batch 1 of epoch 0: x must have shape (4, 2, 3, 1), got (4, 1, 3, 1)",
+        ),
+        (
+            {"train": lambda epoch: [(PIXELS[0], LABELS[0]), (PIXELS[1, :2], LABELS[1, :2])]},
+            "tiny: batch 1 of epoch 0: x must have shape (4, 2, 3, 1), got (2, 2, 3, 1)",
+        ),
+        (
+            {"train": lambda epoch: [(PIXELS[0], LABELS[0]), (PIXELS[1] / 255, LABELS[1])]},
+            "tiny: batch 1 of epoch 0: x must be bytes uint8, as at first, got float64",
+        ),
+        (  # As many labels as rows, but only in all.
+            {"train": lambda epoch: [(PIXELS[0], LABELS[0, :3]), (PIXELS[1], [0] * 5)]},
+            "tiny: y_train must have 4 labels, one for each row of x_train, got 3",
+        ),
+        (
+            {"train": lambda epoch: [(PIXELS[0], LABELS[0]), (PIXELS[1], LABELS[1, :3])]},
+            "tiny: batch 1 of epoch 0: y must have 4 labels, one for each row of x, got 3",
+        ),
+        (
+            {"train": lambda epoch: [(np.ma.array(PIXELS[0]), LABELS[0])]},
+            "tiny: batch 0 of epoch 0: x must be an array of numbers on the host, neither",
         ),
     ],
 )
@@ -211,3 +233,11 @@ def test_batches_that_cannot_be_read_are_refused_in_one_line(settings, message):
     with pytest.raises(data.DataError) as raised:
         data.from_batches("tiny", **given | settings)
     assert str(raised.value).startswith(message) and "\n" not in str(raised.value)
+
+
+def test_batches_of_the_sample_may_lack_the_axis_of_one_channel_or_one_label():
+    batches = [(PIXELS[0], LABELS[0]), (PIXELS[1][..., None], LABELS[1][:, None])]
+    dataset = loaded(batches, num_batches=np.int64(2), num_classes=np.int32(5))
+    np.testing.assert_array_equal(dataset.train.x, loaded(num_batches=2).train.x)
+    np.testing.assert_array_equal(dataset.train.y, LABELS[:2].ravel())
+    assert dataset.sha256 == loaded(num_batches=2).sha256
