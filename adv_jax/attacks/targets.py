@@ -75,4 +75,4 @@ def next_class(y: Array, num_classes: int) -> Array:
 
 def _check_classes(count: int) -> None:
     if not is_whole(count) or count < 2:
-        raise ValueError(f"num_classes must be an integer >= 2, got {count}")
+        raise ValueError(f"num_classes must be a whole number of at least 2, got {count}")

@@ -71,7 +71,7 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
       DataError: `cells` is not a whole number > 1, `strength` is not in [0, 1], or, by the fit, the
         inputs are not images.
     """
-    cells = number("cells of blend", cells, "{2, 3, ...}", allowed="a whole number > 1")
+    cells = number("cells of blend", cells, "{2, 3, ...}")
     strength = number("strength of blend", strength, "[0, 1]")
 
     def fit(x: np.ndarray) -> Transform:
@@ -94,7 +94,7 @@ def contrast_norm(*, norm: float = 55.0) -> Fit:
     Raises:
       DataError: norm <= 0.
     """
-    norm = number("norm of contrast_norm", norm, "(0, inf)", allowed="a number > 0")
+    norm = number("norm of contrast_norm", norm, "(0, inf)")
     return _checked_fit("contrast_norm", lambda x: _ContrastNorm(np.array(norm, np.float64)))
 
 
@@ -116,7 +116,7 @@ def zca(*, regularizer: float = 0.1) -> Fit:
       DataError: `regularizer` is negative, or, by the fit, C + regularizer I is numerically
         singular, or m is not finite.
     """
-    regularizer = number("regularizer of zca", regularizer, "[0, inf)", allowed="a number >= 0")
+    regularizer = number("regularizer of zca", regularizer, "[0, inf)")
 
     def fit(x: np.ndarray) -> Transform:
         mean = _mean("zca", x)
@@ -177,7 +177,7 @@ def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
       DataError: `mean` is not a number, or `divisor` is not a number > 0.
     """
     mean = number("mean of pixel_scale", mean, "(-inf, inf)")
-    divisor = number("divisor of pixel_scale", divisor, "(0, inf)", allowed="a number > 0")
+    divisor = number("divisor of pixel_scale", divisor, "(0, inf)")
     transform = _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
     return _checked_fit("pixel_scale", lambda x: transform)
 

@@ -97,7 +97,7 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
         key_or_seed.dtype, jax.dtypes.prng_key
     )
     if not is_key and not isinstance(key_or_seed, jax.core.Tracer):
-        allowed = "a typed key or an integer from -2^63 to 2^63 - 1"
+        allowed = "a typed key or a whole number from -2^63 to 2^63 - 1"
         _whole("key_or_seed", key_or_seed, -(2**63), 2**63 - 1, allowed=allowed)
     key = key_or_seed if is_key else jax.random.key(key_or_seed)
     return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(n, dtype=jnp.int32))
@@ -134,5 +134,4 @@ def _check_labels(labels: np.ndarray) -> np.ndarray:
 
 def _whole(field: str, value: Any, low: int, high: int | None = None, *, allowed: str = "") -> int:
     span = f"{low}, {low + 1}, ..." if high is None else f"{low}, ..., {high}"
-    words = f"an integer >= {low}" if high is None else f"an integer from {low} to {high}"
-    return number(field, value, f"{{{span}}}", allowed=allowed or words)
+    return number(field, value, f"{{{span}}}", allowed=allowed)

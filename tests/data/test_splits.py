@@ -83,10 +83,10 @@ def test_labeled_subset_chooses_each_example_equally_often():
         ({"num_labels": 90}, "num_labels must be .* from 10 to 40, or all 60, got 90"),
         ({"num_labels": 50}, "num_labels must be .*got 50"),
         ({"num_labels": 10.0}, "num_labels must be .*got 10.0"),
-        ({"num_classes": 9}, "num_classes must be an integer >= 10, got 9"),
-        ({"seed": -1}, "seed must be an integer >= 0, got -1"),
-        ({"seed": -1, "num_labels": 60}, "seed must be an integer >= 0, got -1"),
-        ({"seed": True}, "seed must be an integer >= 0, got True"),
+        ({"num_classes": 9}, "num_classes must be a whole number of at least 10, got 9"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": -1, "num_labels": 60}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": True}, "seed must be a whole number of at least 0, got True"),
         (
             {"num_classes": 11},
             "num_labels must be all 60, as class 10 has no examples, got 20",
@@ -110,15 +110,15 @@ def test_labeled_subset_refuses_bad_arguments(change, message):
 
 @pytest.mark.parametrize("num_valid", [-1, 10, 2.5, "3", True])
 def test_split_refuses_a_bad_num_valid(num_valid):
-    with pytest.raises(data.DataError, match="num_valid must be an integer from 0 to 9, got"):
+    with pytest.raises(data.DataError, match="num_valid must be a whole number from 0 to 9, got"):
         data.split(np.arange(10), num_valid=num_valid, seed=0)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"seed": False}, "seed must be an integer >= 0, got False"),
-        ({"seed": jax.random.key(0)}, "seed must be an integer >= 0, got Array((), dtype=key<fry>"),
+        ({"seed": False}, "seed must be a whole number of at least 0, got False"),
+        ({"seed": jax.random.key(0)}, "seed must be a whole number of at least 0, got Array((), dtype=key<fry>"),
         ({"stratified": "no"}, "stratified must be True or False, got 'no'"),
     ],
 )
@@ -161,10 +161,10 @@ def test_epoch_order_is_traceable_in_seed_and_epoch():
 @pytest.mark.parametrize(
     ("epoch", "n", "message"),
     [
-        (-1, 5, "epoch must be an integer from 0 to 4294967295, got -1"),
-        (1.5, 5, "epoch must be an integer from 0 to 4294967295, got 1.5"),
-        (0, -5, "n must be an integer >= 0, got -5"),
-        (0, 2.5, "n must be an integer >= 0, got 2.5"),
+        (-1, 5, "epoch must be a whole number from 0 to 4294967295, got -1"),
+        (1.5, 5, "epoch must be a whole number from 0 to 4294967295, got 1.5"),
+        (0, -5, "n must be a whole number of at least 0, got -5"),
+        (0, 2.5, "n must be a whole number of at least 0, got 2.5"),
     ],
 )
 def test_epoch_order_refuses_a_bad_epoch_and_a_bad_number(epoch, n, message):
@@ -175,7 +175,7 @@ def test_epoch_order_refuses_a_bad_epoch_and_a_bad_number(epoch, n, message):
 
 @pytest.mark.parametrize("seed", [1.5, None, "a", 2**63, -(2**63) - 1, True, np.arange(2)])
 def test_epoch_order_refuses_a_bad_seed(seed):
-    allowed = r"key_or_seed must be a typed key or an integer from -2\^63 to 2\^63 - 1, got "
+    allowed = r"key_or_seed must be a typed key or a whole number from -2\^63 to 2\^63 - 1, got "
     with pytest.raises(data.DataError, match=allowed) as error:
         data.epoch_order(seed, 0, 5)
     assert "\n" not in str(error.value)

@@ -59,7 +59,7 @@ def test_all_training_rows_are_labeled_without_a_number(dataset):
             {"data__num_valid": 12, "data__num_labels": 40},
             "num_labels must be .* or all 36, got 40",
         ),
-        ({"data__num_valid": TRAIN}, "num_valid must be an integer from 0 to 47, got 48"),
+        ({"data__num_valid": TRAIN}, "num_valid must be a whole number from 0 to 47, got 48"),
     ],
 )
 def test_sizes_that_do_not_fit_the_data_are_refused_in_words(dataset, change, says):
