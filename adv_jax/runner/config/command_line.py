@@ -25,7 +25,7 @@ from adv_jax.types import UserError
 
 # The fields of no function that take no text, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
-_UNREAD = re.compile(r"flag --config\.([\w.]+)=(.*?): ")  # The message of a value of another type.
+_UNREAD = re.compile(r"flag --config\.([\w.]+)=")  # The message of a value of another type.
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
 
 
@@ -121,6 +121,16 @@ def refuse_words(words: Iterable[str]) -> None:
     raise UserError(f"the arguments must be flags, --..., got {', '.join(map(repr, found))}{near}")
 
 
+def refuse_flags(unread: Iterable[flags.FlagHolder], when: str) -> None:
+    """Raises UserError if the command line sets a flag that a command does not read.
+
+    when: why it does not read them, such as "with --list".
+    """
+    for flag in unread:
+        if flag.present:
+            raise UserError(f"--{flag.name} must be unset {when}, got {flag.value!r}")
+
+
 def check_overrides(argv: list[str], config: ConfigDict) -> None:
     """Checks the fields that a command line has set in a config, and converts their values.
 
@@ -182,8 +192,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         file, suffix, _ = given["config"].rpartition(".py")
         if Path(file + suffix).is_file():
             return f"--config must be a path without a colon, got {file + suffix!r}"
-        beside = _configs(Path(path).parent) if "/" in path else []
-        return unknown("--config", path, beside or catalogue.names())
+        return _explain_path(path)
     lines = str(error).strip().splitlines()
     if isinstance(error, ModuleNotFoundError) and error.name in ("configs", "configs.common"):
         return f"{path} must import adv_jax.configs.common, got configs.common, its name in a clone"
@@ -192,7 +201,8 @@ def explain_flags(argv: list[str], error: Exception) -> str:
             return f"--config must be {path}, whose get_config takes no mode, got {mode!r}"
         return lines[-1].partition(": ")[2]
     of_flag = isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in lines[0]
-    of_field = isinstance(error, AttributeError | KeyError | TypeError)
+    # ml_collections raises a bare ValueError for a field of a group that is None.
+    of_field = isinstance(error, AttributeError | KeyError | TypeError) or type(error) is ValueError
     if of_flag or of_field or _UNREAD.match(lines[0]):
         make = runpy.run_path(path).get("get_config")
         if make is None:
@@ -200,6 +210,19 @@ def explain_flags(argv: list[str], error: Exception) -> str:
         document = (make(mode) if mode else make()).to_dict()
         return _explain_field(argv, lines[0], document, flag=error.flagname if of_flag else None)
     return lines[0]
+
+
+def _explain_path(path: str) -> str:
+    """Explains in one line why a path is no config: there is no such file."""
+    if Path(f"{path}.py").is_file():
+        return f"--config must be a name or a file, got {path!r}; did you mean {f'{path}.py'!r}?"
+    if "/" in path and (beside := _configs(Path(path).parent)):
+        return unknown("--config", path, beside)
+    names = catalogue.names()
+    if "/" in path or path.endswith(".py"):
+        legal = "an existing file, or a name that `python -m adv_jax` lists"
+        return f"--config must be {legal}, got {path!r}{suggestion(path, names)}"
+    return unknown("--config", path, names)
 
 
 def _explain_field(
@@ -212,24 +235,72 @@ def _explain_field(
       document: the config without the overrides.
       flag: the name of a flag that does not exist, if that was the error.
     """
-    values = dict(leaves(document))
+    values, overridden = dict(leaves(document)), _overridden(argv)
     if unread := _UNREAD.match(message):
-        field, value = unread.groups()
+        field = unread[1]
         kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
         name = f"{field}.name"
         near = f"; did you mean {name!r}?" if name in values else ""
-        return f"--config.{field} must be {kind}, got {value!r}{near}"
-    overridden = _overridden(argv)
+        return f"--config.{field} must be {kind}, got {overridden[field]!r}{near}"
     with suppress(KeyError, TypeError):  # A part may not exist.
         names = {field: name for field, name in overridden.items() if field.endswith(".name")}
         document = with_values(document, names)
     legal = {**_legal(document, strict=False), **values}
     if flag is not None:
         return message + suggestion(flag, sorted(f"config.{field}" for field in {*legal, *FIELDS}))
-    for field in overridden:
-        if not _is_legal(field, legal):
+    for field, text in overridden.items():
+        group = _absent_group(field, document)
+        if _is_group(group, legal, overridden):
+            return (
+                f"--config.{field} must be in a dict, as the config file has no {group}, got "
+                f'{text!r}; did you mean --config.{group}="{_group_of(group, overridden)}"?'
+            )
+        if not (_is_legal(field, legal) or _is_group(field, legal, overridden)):
             return unknown("a field of --config", field, values)
     return message
+
+
+def _absent_group(field: str, document: Mapping[str, Any]) -> str:
+    """Returns the outermost group of a field that a config lacks, which may be None; or ""."""
+    node: Any = document
+    names = field.split(".")
+    for depth, name in enumerate(names[:-1], 1):
+        node = node.get(name) if isinstance(node, Mapping) else node
+        if node is None:
+            return ".".join(names[:depth])
+    return ""
+
+
+def _is_group(field: str, legal: Iterable[str], overridden: Iterable[str]) -> bool:
+    """Whether a config may have a group: it is legal, or a new attack, which has a name."""
+    is_attack = field.rpartition(".")[0] == "evaluation.attacks"
+    return _is_legal(field, legal) or (
+        is_attack and not {field, f"{field}.name"}.isdisjoint(overridden)
+    )
+
+
+def _group_of(group: str, overridden: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the dict of a group that its overrides and those of its fields write."""
+    whole = _read(overridden.get(group, "{}"))
+    found = whole if isinstance(whole, dict) else {}
+    for field, text in overridden.items():
+        if field.startswith(f"{group}."):
+            path = field.removeprefix(f"{group}.")
+            # The keys of a grid are paths.
+            *parents, last = [path] if group == "replicas.grid" else path.split(".")
+            node = found
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            node[last] = _read(text)
+    return found
+
+
+def _read(text: str) -> Any:
+    """Returns the value of a literal; any other text as it is."""
+    try:
+        return literal(text)
+    except ValueError:
+        return text
 
 
 def _with_flagfiles(argv: list[str]) -> list[str]:

@@ -86,11 +86,34 @@ def test_a_config_that_imports_common_by_its_name_in_a_clone_is_refused_with_the
 
 
 def test_an_unknown_config_name_is_refused_with_the_nearest_one(folder, monkeypatch):
-    for wrong in ("lader_mnist:quick", "ladder_mnist.py", "/nowhere/ladder_mnist.py"):
-        found = wrong.partition(":")[0]
-        assert explained(monkeypatch, f"--config={wrong}").endswith(
-            f" {', '.join(catalogue.names())}, got {found!r}; did you mean 'ladder_mnist'?"
-        )
+    assert explained(monkeypatch, "--config=lader_mnist:quick").endswith(
+        f" {', '.join(catalogue.names())}, got 'lader_mnist'; did you mean 'ladder_mnist'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("ladder_mnist.py", "; did you mean 'ladder_mnist'?"),
+        ("/nowhere/ladder_mnist.py", "; did you mean 'ladder_mnist'?"),
+        ("nothere.py", ""),
+    ],
+)
+def test_a_file_that_does_not_exist_is_refused_without_the_list_of_names(
+    folder, monkeypatch, path, near
+):
+    assert explained(monkeypatch, f"--config={path}") == (
+        "--config must be an existing file, or a name that `python -m adv_jax` lists, got "
+        f"{path!r}{near}"
+    )
+
+
+@pytest.mark.parametrize("given", ["own", "own:quick"])
+def test_a_file_without_its_suffix_is_refused_with_it(folder, monkeypatch, given):
+    (folder / "own.py").write_text(CONFIG)
+    assert explained(monkeypatch, f"--config={given}") == (
+        "--config must be a name or a file, got 'own'; did you mean 'own.py'?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +168,7 @@ def test_a_value_that_is_not_a_whole_number_is_refused_with_the_field(folder, mo
     [
         ("rate=fast", "--config.rate must be a number, got 'fast'"),
         ("model=mlp", "--config.model must be a dict, got 'mlp'"),
+        ("model={'a': (1, ", """--config.model must be a dict, got "{'a': (1, \""""),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_the_field(folder, monkeypatch, override, said):
@@ -156,6 +180,45 @@ def test_a_part_that_is_set_to_a_name_is_told_the_field_of_its_name(monkeypatch)
     override = "--config.model=lenet"
     message = explained(monkeypatch, "--config=configs/quickstart.py:quick", override)
     assert message == "--config.model must be a dict, got 'lenet'; did you mean 'model.name'?"
+
+
+@pytest.mark.parametrize(
+    ("group", "overrides", "blamed", "meant"),
+    [
+        ("averaging", [".name=ema"], ".name=ema", {"name": "ema"}),
+        (
+            "averaging",
+            ["={'name': 'ema'}", ".decay=.9"],
+            *(".decay=.9", {"name": "ema", "decay": 0.9}),
+        ),
+        (
+            "averaging",
+            [".name=ema", ".attack.name=pgd"],
+            *(".name=ema", {"name": "ema", "attack": {"name": "pgd"}}),
+        ),
+        (
+            "monitor_attacks",
+            [".names=('fgsm',)", ".rows=9"],
+            *(".names=('fgsm',)", {"names": ("fgsm",), "rows": 9}),
+        ),
+        ("pretrained", [".workdir=runs/x"], ".workdir=runs/x", {"workdir": "runs/x"}),
+        (
+            "evaluation.attacks.sq",
+            ["={'name': 'square'}", ".num_queries=9"],
+            *(".num_queries=9", {"name": "square", "num_queries": 9}),
+        ),
+        ("replicas.grid", [".model.width=3"], ".model.width=3", {"model.width": 3}),
+    ],
+)
+def test_a_field_of_a_group_that_the_file_lacks_is_refused_with_the_dict_that_sets_it(
+    monkeypatch, group, overrides, blamed, meant
+):
+    given = [f"--config.{group}{override}" for override in overrides]
+    field, _, value = blamed.partition("=")
+    assert explained(monkeypatch, "--config=configs/quickstart.py:quick", *given) == (
+        f"--config.{group}{field} must be in a dict, as the config file has no {group}, got "
+        f'{value!r}; did you mean --config.{group}="{meant}"?'
+    )
 
 
 def test_an_error_without_a_config_keeps_its_message(folder, monkeypatch):
