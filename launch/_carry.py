@@ -21,7 +21,7 @@ from papers.running.reproduction import size_of
 from papers.running.trainings import saved_epochs
 
 MAX_BYTES = 64_000_000
-_ARCHIVES = (".tar", ".tgz", ".gz")  # suffixes; a name without one is a folder
+_ARCHIVES = (".tar", ".tgz", ".tar.gz")  # endings; a name without a suffix is a folder
 # A file takes blocks of a disk, or of an archive with its name; an archive is padded at its end.
 _BLOCK, _NAME, _END = 4096, 1536, 11_264
 _RESULTS = "results/*/results/*.json"
@@ -82,7 +82,7 @@ def pack(carry: Path, loads: Iterable[Load]) -> list[Path]:
     Call it within `locked_copy(carry)`.
 
     Args:
-      carry: a folder, or an archive if its name ends in .tar, .tgz or .tar.gz.
+      carry: an archive if its name ends as `_ARCHIVES` do, else a folder.
       loads: what to carry.
 
     Returns:
@@ -103,7 +103,7 @@ def pack(carry: Path, loads: Iterable[Load]) -> list[Path]:
         part = carry.with_name(f".{carry.name}.part")
         _remove(part)
         try:
-            _write(part, files, suffix=carry.suffix)
+            _write(part, files, carry.name)
         except OSError:
             _remove(part)  # A full disk has better uses.
             raise
@@ -115,13 +115,13 @@ def pack(carry: Path, loads: Iterable[Load]) -> list[Path]:
     return left
 
 
-def _write(part: Path, files: Iterable[tuple[Path, Path]], *, suffix: str) -> None:
-    """Writes files under their names to a new archive, or a folder if `suffix` is of none."""
-    if suffix not in _ARCHIVES:
+def _write(part: Path, files: Iterable[tuple[Path, Path]], like: str) -> None:
+    """Writes files under their names to a new archive or folder, as the name `like` ends."""
+    if not like.endswith(_ARCHIVES):
         part.mkdir()
         _copy((path, part / name) for path, name in files)
         return
-    mode = "w" if suffix == ".tar" else "w:gz"
+    mode = "w" if like.endswith(".tar") else "w:gz"
     with tarfile.open(part, mode, format=tarfile.GNU_FORMAT) as archive:
         for path, name in files:
             archive.add(path, str(name))
@@ -179,6 +179,11 @@ def contents(carry: Path) -> tuple[set[str], set[Path]]:
 
 def _check_place(carry: Path, runs: Path, results: Path) -> None:
     """Raises UserError unless a copy may be written to `carry`. Writes nothing."""
+    if carry.suffix and not carry.name.endswith(_ARCHIVES):
+        endings = ", ".join(_ARCHIVES)
+        raise UserError(
+            f"--carry must be a folder without a suffix, or an archive ({endings}), got {carry}"
+        )
     for folder in (runs, results):
         if folder.resolve().is_relative_to(carry.resolve()):
             raise UserError(f"--carry must be outside of --runs and --results, got {carry}")

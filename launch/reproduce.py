@@ -33,12 +33,14 @@ import math
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
-from adv_jax.runner.config.command_line import read_flags
+from adv_jax.checks import suggestion
+from adv_jax.runner.config.command_line import read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.signals import Interrupted
@@ -46,12 +48,15 @@ from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
 from launch._carry import further
+from papers.judging.words import UNCLEAR
 from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
 from papers.running.power import print_plans, rates_of
 from papers.running.reproduction import chosen, print_list, programs, stored
 from papers.running.stored import read
+from papers.running.target import Target
+from papers.running.works import TARGETS
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
@@ -73,7 +78,15 @@ _CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on
 _NICE = flags.DEFINE_bool("nice", False, "missing: take one core, and only while it idles")
 
 _OF_MISSING = (_MINUTES, _WORKS, _DRY_RUN, _CARRY, _NICE)
-_OF_OTHERS = (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _JUDGE, _POWER, _LIST)
+_OF_TRAININGS = (_BUDGET, _SEEDS, _EPOCHS, _RUNS, _SOURCE, _DIR)
+# The flags that each use does not read, and so refuses.
+_UNREAD = {
+    f"with {_MISSING}": (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _LIST, _JUDGE, _POWER),
+    "with --list": (_CHECK, _JUDGE, _POWER, *_OF_MISSING),
+    "with --judge": (_POWER, *_OF_TRAININGS, *_OF_MISSING),
+    "with --power": (_CHECK, *_OF_TRAININGS, *_OF_MISSING),
+    f"without {_MISSING}": _OF_MISSING,
+}
 
 
 def main(argv: list[str]) -> None:
@@ -89,6 +102,7 @@ def main(argv: list[str]) -> None:
     try:
         if _MISSING in names and len(names) > 1:
             raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
+        _refuse_unread(names)
         messages = _spend(data) if names == [_MISSING] else _reproduce(names, data)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -103,39 +117,54 @@ def main(argv: list[str]) -> None:
 
 def _reproduce(names: list[str], data: dict[str, str]) -> list[str]:
     """Reproduces, judges or lists targets -> what failed; with --check also what was missed."""
-    _refuse(_OF_MISSING, f"without {_MISSING}")
     settings: dict[str, Any] = {"runs": _RUNS.value, "data": data}
     budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
+    wanted = _chosen(names or (["all"] if _LIST.value else []), field="target")
     if _LIST.value:
-        print_list(chosen(names or ["all"]), budget, results=_RESULTS.value, **settings)
+        print_list(wanted, budget, results=_RESULTS.value, **settings)
         return []
-    wanted = chosen(names)
     if _JUDGE.value:
         rejudge(wanted, results=_RESULTS.value)
-        return []
+        return _missed(stored(wanted, results=_RESULTS.value)) if _CHECK.value else []
     if _POWER.value:
-        rates = rates_of(read(_RESULTS.value))
-        print_plans(stored(wanted, results=_RESULTS.value), rates)
+        _print_power(wanted)
         return []
     use_cores(*programs(wanted, budget, **settings))
     keep_programs()
     check_devices()
     found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)
-    missed = [line for one in found for line in misses(one)]
     messages = [f"error: {line}" for line in failures]
-    return [*messages, "missed:", *missed] if _CHECK.value and missed else messages
+    return [*messages, *_missed(found)] if _CHECK.value else messages
+
+
+def _missed(documents: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns a line for each number and claim that is not reproduced, after a heading."""
+    lines = [line for document in documents for line in misses(document)]
+    return ["missed:", *lines] if lines else []
+
+
+def _print_power(wanted: Sequence[Target]) -> None:
+    """Prints what would settle what stored results leave unclear."""
+    documents = list(stored(wanted, results=_RESULTS.value))
+    if not documents:
+        legal = "a folder with results of the targets"
+        raise UserError(f"--results must be {legal}, got {_RESULTS.value}")
+    judged = (one for found in documents for one in (*found["rows"], *found["claims"]))
+    if any(one["verdict"] == UNCLEAR for one in judged):
+        print_plans(documents, rates_of(read(_RESULTS.value)))
+    else:
+        print(f"nothing is unclear in {len(documents)} stored results")
 
 
 def _spend(data: dict[str, str]) -> list[str]:
     """Trains what is missing -> what failed."""
     began = time.monotonic()
-    _refuse(_OF_OTHERS, f"with {_MISSING}")
     minutes = math.inf if _MINUTES.value is None else _MINUTES.value
     if not minutes >= 0:  # Also false for NaN.
         raise UserError(f"--minutes must be 0 or more, got {minutes}")
     if _NICE.value:
         _take_one_core()
-    targets = chosen(_WORKS.value, field="--works")
+    targets = _chosen(_WORKS.value, field="--works")
     use_cores()
     check_devices()
     settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
@@ -152,11 +181,35 @@ def _spend(data: dict[str, str]) -> list[str]:
     return [f"error: {line}" for line in campaign.run(began + 60 * minutes)]
 
 
-def _refuse(unused: tuple[flags.FlagHolder, ...], when: str) -> None:
-    """Raises UserError if the command line sets one of the flags."""
-    for flag in unused:
-        if flag.present:
-            raise UserError(f"--{flag.name} must be unset {when}, got {flag.value!r}")
+def _refuse_unread(names: Sequence[str]) -> None:
+    """Raises UserError if the command line sets a flag that its use does not read."""
+    uses = {
+        f"with {_MISSING}": _MISSING in names,
+        "with --list": _LIST.value,
+        "with --judge": _JUDGE.value,
+        "with --power": _POWER.value,
+    }
+    use = next((use for use, is_meant in uses.items() if is_meant), f"without {_MISSING}")
+    refuse_flags(_UNREAD[use], use)
+
+
+def _chosen(names: Sequence[str], *, field: str) -> list[Target]:
+    """Returns `chosen`; its messages would list a hundred names, which --list shows.
+
+    Raises:
+      UserError: a name is unknown, or there are no names.
+    """
+    legal = f"{field} must be a target or a paper that --list shows, or all, got"
+    if not names:
+        raise UserError(f"{legal} none")
+    for name in names:
+        try:
+            chosen([name])
+        except UserError as error:
+            papers = {target.paper for target in TARGETS.values()}
+            near = suggestion(name, ["all", *sorted(papers), *TARGETS])
+            raise UserError(f"{legal} {name!r}{near}") from error
+    return chosen(names)
 
 
 def _take_one_core() -> None:

@@ -21,7 +21,7 @@ from absl import app, flags
 
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.runner.config import plugins
-from adv_jax.runner.config.command_line import Reals
+from adv_jax.runner.config.command_line import Reals, refuse_flags
 from adv_jax.runner.config.document import ConfigError, unknown
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
@@ -40,7 +40,7 @@ from launch._trials import Settings
 _GRID = flags.DEFINE_string("grid", None, "{field: values}: every combination is run")
 _SEARCH = flags.DEFINE_string("search", None, "{field: (kind, low, high)}: Optuna chooses")
 _NUM_TRIALS = flags.DEFINE_integer("num_trials", 20, "trials of a search", lower_bound=1)
-_METRIC = flags.DEFINE_string("metric", "valid_error", "of metrics.jsonl, the lower the better")
+_METRIC = flags.DEFINE_string("metric", "valid_error", "of metrics.jsonl, to minimize")
 _MIN_EPOCHS = flags.DEFINE_integer(
     "min_epochs", None, "epochs before ASHA may stop a trial; default: a ninth of all", 1
 )
@@ -49,6 +49,9 @@ _CPUS = flags.DEFINE_integer("cpus", 1, "cores of a trial", lower_bound=1)
 _GPUS = flags.DEFINE(
     Reals(lower_bound=0), "gpus", None, "GPUs of a trial, or a fraction; default: 1 if any"
 )
+
+
+_HIGH_IS_GOOD = ("accuracy", "confidence")  # endings of the names of such metrics
 
 
 def main(_: list[str]) -> None:
@@ -113,6 +116,7 @@ def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
     replicas(config)
     grid, search = _GRID.value, _SEARCH.value
     if grid and not search:
+        refuse_flags((_NUM_TRIALS, _MIN_EPOCHS), "with --grid")
         return _space.parse_grid(grid, config)
     if grid or not search:
         found = "both" if search else "neither"
@@ -134,10 +138,21 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
         each = dataset, rows, replicas(config)[0], sources, starts
         return check_parts(config, *each).metrics
 
-    metrics = measured(config)
-    if _METRIC.value not in metrics:
-        raise ConfigError(unknown("--metric", _METRIC.value, metrics))
+    _check_metric(_METRIC.value, measured(config))
     return _space.traced_fields(config, tried, measured)
+
+
+def _check_metric(metric: str, measured: set[str]) -> None:
+    """Raises ConfigError for a metric that is not measured, or whose high values are the good ones.
+
+    The best trial of a sweep has the lowest metric.
+    """
+    legal = {name for name in measured if not name.endswith(_HIGH_IS_GOOD)}
+    if metric in measured - legal:
+        names = ", ".join(sorted(legal))
+        raise ConfigError(f"--metric must be to minimize, one of {names}, got {metric!r}")
+    if metric not in legal:
+        raise ConfigError(unknown("--metric", metric, legal))
 
 
 def _run(settings: Settings, fields: Mapping[str, tuple]) -> None:

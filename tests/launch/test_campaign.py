@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from command_line import ROOT, call, environment
+from command_line import ROOT, environment
 from fabricated import finish
 
 from adv_jax import train
@@ -324,7 +324,7 @@ def test_an_accelerator_compiles_the_next_program_while_one_trains(tmp_path, mon
 
 
 @pytest.mark.slow
-def test_flags_of_the_other_use_are_refused():
+def test_flags_of_the_other_use_are_refused(commands):
     for argv, message in (
         (["missing", "--budget=short"], "--budget must be unset with missing, got 'short'"),
         (["missing", "--minutes=nan"], "--minutes must be 0 or more, got nan"),
@@ -332,11 +332,25 @@ def test_flags_of_the_other_use_are_refused():
         (["missing", "--judge"], "--judge must be unset with missing, got True"),
         (["huang2015.table1", "--minutes=3"], "--minutes must be unset without missing, got 3.0"),
         (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),
+        (
+            ["missing", "--dry-run", "--carry=a.zip"],
+            "--carry must be a folder without a suffix, or",
+        ),
+        (["all", "--list", "--check"], "--check must be unset with --list, got True"),
+        (["all", "--power", "--check"], "--check must be unset with --power, got True"),
+        (["all", "--judge", "--budget=short"], "--budget must be unset with --judge, got 'short'"),
+        (["all", "--judge", "--power"], "--power must be unset with --judge, got True"),
+        (["--judge"], "target must be a target or a paper that --list shows, or all, got none"),
+        (
+            ["--list", "foo"],
+            "target must be a target or a paper that --list shows, or all, got 'foo'",
+        ),
+        (["all", "--power", "--results=/nothing"], "--results must be a folder with results, got"),
         (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
     ):
-        done = call("launch.reproduce", *argv)
-        assert done.returncode == 1 and done.stderr.startswith("error: "), argv
-        assert message in done.stderr and len(done.stderr.splitlines()) == 1
+        done = commands.run(*argv, module="launch.reproduce")
+        assert done.status == 1 and done.err.startswith("error: "), argv
+        assert message in done.err and len(done.err.splitlines()) == 1
 
 
 AHEAD = """

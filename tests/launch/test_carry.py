@@ -64,6 +64,18 @@ def test_an_archive_that_this_command_did_not_write_is_refused_in_one_line(
     assert {path.name for path in tmp_path.iterdir()} <= {name, f".{name}.lock"}
 
 
+@pytest.mark.parametrize("name", ["carry.zip", "carry.tar.bz2", "carry.gz", "carry.json.gz"])
+@pytest.mark.parametrize("read", [_carry.unpack, _carry.further])
+def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name, read):
+    with pytest.raises(UserError) as refused:
+        read(tmp_path / name, tmp_path / "runs", tmp_path / "results")
+    assert str(refused.value) == (
+        "--carry must be a folder without a suffix, or an archive (.tar, .tgz, .tar.gz), got "
+        f"{tmp_path / name}"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("folder", ["runs", ".", "mine"])
 def test_a_folder_with_anything_else_is_never_replaced(tmp_path, folder):
     (tmp_path / "mine").mkdir()
@@ -73,7 +85,7 @@ def test_a_folder_with_anything_else_is_never_replaced(tmp_path, folder):
         _carry.unpack(tmp_path / folder, tmp_path / "runs", tmp_path / "results")
 
 
-@pytest.mark.parametrize("name", ["carry", "carry.tar", "carry.tgz"])
+@pytest.mark.parametrize("name", ["carry", "carry.tar", "carry.tgz", "my.carry.tar.gz"])
 def test_a_copy_of_many_small_files_is_not_larger_than_its_limit(tmp_path, name, monkeypatch):
     monkeypatch.setattr(_carry, "MAX_BYTES", 300_000)
     loads = []

@@ -63,6 +63,12 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
                 ["--metric must be", "valid_error", "got 'valid_eror'"],
             ),
             (
+                [GRID, "--metric=accuracy"],
+                ["--metric must be to minimize, one of loss, test_error, valid_error, got"],
+            ),
+            ([GRID, "--num_trials=3"], ["--num_trials must be unset with --grid, got 3"]),
+            ([GRID, "--min_epochs=1"], ["--min_epochs must be unset with --grid, got 1"]),
+            (
                 [GRID, "--config.data.num_valid=0"],
                 ["--metric must be", "test_error", "got 'valid_error'"],
             ),

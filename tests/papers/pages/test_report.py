@@ -287,6 +287,10 @@ def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp
         "missed:\nmaronas2016.table17, Table 17: all labels, no adversarial noise: difference "
         "1.44 points over 10 seeds, 95 % interval 1.41 to 1.46, tolerance 0.09\n"
     )
+    judged = call("launch.reproduce", "maronas2016.table17", "--judge", "--check", where[1])
+    assert (judged.returncode, judged.stderr) == (1, done.stderr)
+    settled = call("launch.reproduce", "maronas2016.table17", "--power", where[1])
+    assert settled.stdout == "nothing is unclear in 1 stored results\n"
     wrong = call("launch.reproduce", "maronas2016.tbale17", *where)
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert re.fullmatch(r"error: target must be .*, got 'maronas2016.tbale17'.*\n", wrong.stderr)
