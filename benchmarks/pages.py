@@ -6,10 +6,15 @@ benchmarks/results. A test fails if one is stale.
 
 import importlib
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import app
+
+from adv_jax.runner.config.command_line import read_flags_alone
+from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from benchmarks import robustness
@@ -147,7 +152,16 @@ def _read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / f"{name}.json").read_text())
 
 
+def main(_: Sequence[str]) -> None:
+    """Writes the pages; exits with 1 and one line on a mistake."""
+    try:
+        for path, text in {PAGE: page(), README: readme()}.items():
+            replace(path, text.encode())
+            print(path.relative_to(ROOT))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
 if __name__ == "__main__":
-    for path, text in {PAGE: page(), README: readme()}.items():
-        replace(path, text.encode())
-        print(path.relative_to(ROOT))
+    with standard_output():
+        app.run(main, flags_parser=read_flags_alone)

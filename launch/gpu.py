@@ -17,10 +17,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no 
 import jax
 from absl import app, flags, logging
 
+from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
+from launch.compiling.chosen import chosen
 from launch.compiling.gpu_cases import Case, cases, config_of
 from launch.compiling.gpu_page import PAGE, RESULT, page
 from launch.compiling.programs import compile_config
@@ -46,10 +48,9 @@ def compile_case(case: Case) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
     """Compiles the cases of the configs named, or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
-    names = argv[1:]
     try:
-        for case in cases():
-            if (not names or case.config in names) and (_AGAIN.value or case.name not in _stored()):
+        for case in chosen(cases(), argv[1:]):
+            if _AGAIN.value or case.name not in _stored():
                 print(case.name, flush=True)
                 found = compile_case(case)
                 # Another process may have stored a case meanwhile.
@@ -67,4 +68,4 @@ def _stored() -> dict[str, Any]:
 
 if __name__ == "__main__":
     with standard_output():
-        app.run(main)
+        app.run(main, flags_parser=read_flags)

@@ -24,12 +24,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is i
 import jax
 from absl import app, logging
 
+from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling import tpus
+from launch.compiling.chosen import chosen
 from launch.compiling.programs import compiled, load, prepared, step_of, versions
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
@@ -95,12 +97,12 @@ def main(argv: Sequence[str]) -> None:
     """Compiles what is missing, of the configs named or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
     try:
+        wanted = chosen(cases(), argv[1:])
         target = tpus.target(TOPOLOGIES[4])
     except UserError as error:
         sys.exit(f"error: {error}")
-    for case in cases():
-        if len(argv) == 1 or case.config in argv:
-            _compile_missing(case, versions(target))
+    for case in wanted:
+        _compile_missing(case, versions(target))
     replace(PAGE, page().encode())
 
 
@@ -132,4 +134,4 @@ def _stored() -> dict[str, Any]:
 
 if __name__ == "__main__":
     with standard_output():
-        app.run(main)
+        app.run(main, flags_parser=read_flags)

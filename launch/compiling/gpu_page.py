@@ -1,10 +1,14 @@
 """Writes launch/GPU.md from gpu.json: `python -m launch.compiling.gpu_page`, or `launch.gpu`."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from absl import app
+
+from adv_jax.runner.config.command_line import read_flags_alone
+from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.store.writing import replace
 from launch.compiling.gpu_cases import ATTACKS, TRAININGS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
@@ -238,6 +242,12 @@ def _missing(found: Mapping[str, Document]) -> str:
     return "\n".join(lines) or "Every case is compiled."
 
 
-if __name__ == "__main__":
+def main(_: Sequence[str]) -> None:
+    """Writes the page."""
     replace(PAGE, page().encode())
     print(PAGE.name)
+
+
+if __name__ == "__main__":
+    with standard_output():
+        app.run(main, flags_parser=read_flags_alone)

@@ -77,7 +77,7 @@ def target(topology: str) -> Target | None:
     name, hosts, gpus = found.groups()
     card = CARDS[name]
     chip = Chip(card.memory, _share() * card.memory, card.bandwidth, card.flops)
-    there = devices(card, hosts or "1", gpus)
+    there = devices(topology, card, hosts or "1", gpus)
     return Target(topology, chip, there, partial(compiled, card), ("jax", _PLUGIN))
 
 
@@ -96,7 +96,7 @@ def _share() -> float:
     return _SHARE
 
 
-def devices(card: Card, hosts: str, gpus: str) -> list[jax.Device]:
+def devices(topology: str, card: Card, hosts: str, gpus: str) -> list[jax.Device]:
     """Returns GPUs for which XLA can compile without hardware.
 
     Raises:
@@ -108,7 +108,7 @@ def devices(card: Card, hosts: str, gpus: str) -> list[jax.Device]:
         version(_PLUGIN)
     except PackageNotFoundError as error:
         raise UserError(
-            f"--topology must have JAX's plugin for CUDA ({install_hint('cuda')}), got none"
+            f"topology {topology} must have {_PLUGIN} ({install_hint('cuda')}), got none"
         ) from error
     try:
         found = topologies.get_topology_desc(
@@ -117,8 +117,8 @@ def devices(card: Card, hosts: str, gpus: str) -> list[jax.Device]:
     except (RuntimeError, TypeError, ValueError) as error:  # NotImplementedError is the first.
         line = str(error).partition("\n")[0]
         raise UserError(
-            "--topology must be of TPUs with a JAX that cannot compile for a GPU without one, "
-            f"got jax {jax.__version__}, unlike 0.10.2: {line}"
+            f"topology {topology} must have a JAX that can compile for a GPU without one, as "
+            f"0.10.2, got {jax.__version__}: {line}"
         ) from error
     return list(found.devices)
 

@@ -16,4 +16,7 @@ def target(topology: str) -> Target:
         return tpus.target(topology)
     if found := gpus.target(topology):
         return found
-    raise UserError(unknown("--topology", topology, (*tpus.TOPOLOGIES, *gpus.EXAMPLES)))
+    legal = (*tpus.TOPOLOGIES, *gpus.EXAMPLES)
+    chip, colon, _ = topology.partition(":")
+    of_chip = [name for name in legal if name.startswith(f"{chip}{colon}")] if colon else []
+    raise UserError(unknown("--topology", topology, of_chip or legal))

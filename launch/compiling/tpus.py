@@ -74,7 +74,7 @@ def devices(topology: str) -> Sequence[jax.Device]:
     except (RuntimeError, ValueError) as error:
         line = str(error).partition("\n")[0]
         raise UserError(
-            f"--topology must have libtpu ({install_hint('tpu')}), got none: {line}"
+            f"topology {topology} must have libtpu ({install_hint('tpu')}), got none: {line}"
         ) from error
     # libtpu's handler would print a stack trace.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))

@@ -1,6 +1,11 @@
 """Writes the pages that show measured numbers: `python -m papers.pages`."""
 
+from absl import app
+
+from adv_jax.runner.config.command_line import read_flags_alone
+from adv_jax.runner.host.standard_output import standard_output
 from papers.pages.generated import main
 
 if __name__ == "__main__":
-    main()
+    with standard_output():
+        app.run(lambda _: main(), flags_parser=read_flags_alone)

@@ -57,9 +57,17 @@ def test_an_unknown_topology_is_refused_with_the_nearest(given, nearest):
         topologies.target(given)
 
 
+def test_an_unknown_shape_of_a_known_chip_is_refused_with_those_of_the_chip():
+    line = "^--topology must be one of h100:1, h100:4x8, h100:8, got 'h100:0'$"
+    with pytest.raises(UserError, match=line):
+        topologies.target("h100:0")
+
+
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is there")
 def test_a_missing_libtpu_is_named():
-    with pytest.raises(UserError, match=r"pip install -e '\.\[tpu\]'"):
+    with pytest.raises(
+        UserError, match=r"^topology v5e:2x2 must have libtpu \(pip install -e '\.\[tpu\]'"
+    ):
         tpus.devices("v5e:2x2")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.types import UserError
+from launch import gpu, tpu
 from launch.compiling import gpus, programs
 from launch.compiling.gpu_cases import LADDER, PGD, cases, config_of
 from launch.compiling.gpu_page import PAGE, RESULT, kernels_of_step, kernels_of_turn, page
@@ -39,6 +40,22 @@ def test_what_is_stored_is_a_case():
     assert stored().keys() <= {case.name for case in cases()}
 
 
+@pytest.mark.parametrize("command", [gpu, tpu])
+def test_an_unknown_config_is_refused_and_no_page_is_written(command, monkeypatch):
+    monkeypatch.setattr(command, "replace", lambda *_: pytest.fail("a file is written"))
+    line = "^error: an argument must be .*, got 'dcgan_mnits'; did you mean 'dcgan_mnist'\\?$"
+    with pytest.raises(SystemExit, match=line):
+        command.main(["prog", "dcgan_mnits"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["launch.gpu", "launch.tpu"])
+def test_an_unknown_flag_is_refused_in_one_line(commands, module):
+    done = commands.run("--config=3", module=module)
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "error: Unknown command line flag 'config'\n"
+
+
 @pytest.mark.slow
 def test_every_case_is_a_config_that_a_run_accepts():
     for case in cases():
@@ -66,7 +83,7 @@ def test_a_jax_that_cannot_compile_without_a_gpu_is_refused_in_one_line(monkeypa
 
     monkeypatch.setattr(gpus, "_PLUGIN", "jax")
     monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", lacking)
-    with pytest.raises(UserError, match="--topology must .* No visible GPU devices.$") as found:
+    with pytest.raises(UserError, match="h100:1 must .* No visible GPU devices.$") as found:
         target("h100:1")
     assert "\n" not in str(found.value)
 

@@ -316,3 +316,19 @@ def test_the_command_outside_a_clone_ends_in_one_line(tmp_path):
     with pytest.raises(SystemExit, match=f"^{re.escape(line)}$"):
         generated.main(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("papers.pages", "benchmarks.pages"),
+        *("launch.compiling.gpu_page", "launch.compiling.tpu_page"),
+    ],
+)
+def test_a_command_that_writes_pages_refuses_arguments_and_has_a_help(commands, module):
+    wrong = commands.run("huang2015", module=module)
+    line = "error: the arguments must be flags, --..., got 'huang2015'\n"
+    assert (wrong.status, wrong.out, wrong.err) == (1, "", line)
+    shown = commands.run("--help", module=module)
+    assert shown.out.strip().startswith("Writes ") and "results.md\n" not in shown.out
