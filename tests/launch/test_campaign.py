@@ -345,7 +345,10 @@ def test_flags_of_the_other_use_are_refused(commands):
             ["--list", "foo"],
             "target must be a target or a paper that --list shows, or all, got 'foo'",
         ),
-        (["all", "--power", "--results=/nothing"], "--results must be a folder with results, got"),
+        (
+            ["all", "--power", "--results=/nothing"],
+            "folder with results of the targets, got /nothing",
+        ),
         (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
     ):
         done = commands.run(*argv, module="launch.reproduce")
