@@ -253,7 +253,9 @@ SCHEDULES = SimpleNamespace(
         "piecewise_constant",
         "polynomial_schedule",
     ],
-    cosine_decay_schedule=ranged(decay_steps="(0, inf)", alpha="[0, 1]")(optax.cosine_decay_schedule),
+    cosine_decay_schedule=ranged(decay_steps="(0, inf)", alpha="[0, 1]")(
+        optax.cosine_decay_schedule
+    ),
     exponential_decay=ranged(
         transition_steps="(0, inf)", decay_rate="(0, inf)", transition_begin="[0, inf)"
     )(optax.exponential_decay),

@@ -38,11 +38,11 @@ def test_random_other_depends_on_the_key_of_the_row():
 
 
 def test_targets_refuse_bad_arguments():
-    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 2, got 1"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 2, got 1"):
         random_other(jnp.zeros(3, int), 1, jax.random.key(0))
-    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 2, got 0"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 2, got 0"):
         next_class(jnp.zeros(3, int), 0)
-    with pytest.raises(ValueError, match="num_classes must be a whole number of at least 2, got 2.5"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 2, got 2.5"):
         next_class(jnp.zeros(3, int), 2.5)
     with pytest.raises(ValueError, match=r"logits f32\[B, K\] with B = 3, got float32\[3\]"):
         least_likely(lambda x: x[:, 0], jnp.zeros((3, 2), jnp.float32))
