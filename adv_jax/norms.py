@@ -264,7 +264,7 @@ def is_real(value: Any) -> bool:
 
 
 def check_sizes(name: str, value: Any, dtype: jnp.dtype) -> None:
-    """Raises UserError for known numbers that are negative, NaN or not finite in a dtype."""
+    """Raises UserError for known numbers that are negative, NaN, or infinite in a dtype."""
     check_known(name, value, lambda number: number >= 0, "a number of at least 0")
     check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
 

@@ -256,16 +256,10 @@ SCHEDULES = SimpleNamespace(
     cosine_decay_schedule=ranged(decay_steps="(0, inf)", alpha="[0, 1]")(
         optax.cosine_decay_schedule
     ),
-    exponential_decay=ranged(
-        transition_steps="(0, inf)", decay_rate="(0, inf)", transition_begin="[0, inf)"
-    )(optax.exponential_decay),
-    linear_schedule=ranged(transition_steps="(0, inf)", transition_begin="[0, inf)")(
-        optax.linear_schedule
-    ),
+    exponential_decay=ranged(decay_rate="[0, inf)")(optax.exponential_decay),
+    linear_schedule=optax.linear_schedule,
     piecewise_constant=piecewise_constant,
-    polynomial_schedule=ranged(
-        power="(0, inf)", transition_steps="(0, inf)", transition_begin="[0, inf)"
-    )(optax.polynomial_schedule),
+    polynomial_schedule=ranged(power="[0, inf)")(optax.polynomial_schedule),
 )
 
 

@@ -67,11 +67,11 @@ class Range(NamedTuple):
         """
         number = "a whole number" if self.whole else "a number"
         if self.high == math.inf:
-            bounded = f" above {self.low:g}" if self.above else f" of at least {self.low:g}"
+            bounded = f" above {self.low:.10g}" if self.above else f" of at least {self.low:.10g}"
             return number + bounded if self.low > -math.inf else "a finite number"
         if self.above:
             end = "below" if self.below else "at most"
-            return f"{number} above {self.low:g} and {end} {self.high:g}"
+            return f"{number} above {self.low:.10g} and {end} {self.high:.10g}"
         return f"{number} from {self.low:.10g} to {'below ' * self.below}{self.high:.10g}"
 
 

@@ -179,10 +179,11 @@ def contents(carry: Path) -> tuple[set[str], set[Path]]:
 
 def _check_place(carry: Path, runs: Path, results: Path) -> None:
     """Raises UserError unless a copy may be written to `carry`. Writes nothing."""
-    if carry.suffix and not carry.name.endswith(_ARCHIVES):
+    if carry.suffix and not carry.name.endswith(_ARCHIVES) and not carry.is_dir():
         endings = ", ".join(_ARCHIVES)
         raise UserError(
-            f"--carry must be a folder without a suffix, or an archive ({endings}), got {carry}"
+            f"--carry must be a folder, without a suffix if it is new, or an archive ({endings}), "
+            f"got {carry}"
         )
     for folder in (runs, results):
         if folder.resolve().is_relative_to(carry.resolve()):

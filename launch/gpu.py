@@ -22,7 +22,7 @@ from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
-from launch.compiling.chosen import chosen
+from launch.compiling.cases import cases_of
 from launch.compiling.gpu_cases import Case, cases, config_of
 from launch.compiling.gpu_page import PAGE, RESULT, page
 from launch.compiling.programs import compile_config
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     """Compiles the cases of the configs named, or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
     try:
-        for case in chosen(cases(), argv[1:]):
+        for case in cases_of(cases(), argv[1:]):
             if _AGAIN.value or case.name not in _stored():
                 print(case.name, flush=True)
                 found = compile_case(case)

@@ -208,7 +208,11 @@ def _joined_result(parts: Sequence[Part], order: Sequence[int]) -> dict[str, Any
     return results[0] | {
         "replicas": joined([result["replicas"] for result in results]),
         "evaluation": evaluation,
-        "warnings": list(dict.fromkeys(itertools.chain(*(r.get("warnings", ()) for r in results)))),
+        "warnings": [
+            f"{line} ({part.path.name})"
+            for part in parts
+            for line in part.result.get("warnings", ())
+        ],
         "seconds": round(sum(result["seconds"] for result in results), 1),
         "device": _in_words(result["device"] for result in results),
         "git": _in_words(result["git"] for result in results),

@@ -39,7 +39,6 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from adv_jax.checks import suggestion
 from adv_jax.runner.config.command_line import read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
@@ -48,7 +47,6 @@ from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
 from launch._carry import further
-from papers.judging.words import UNCLEAR
 from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
@@ -56,7 +54,6 @@ from papers.running.power import print_plans, rates_of
 from papers.running.reproduction import chosen, print_list, programs, stored
 from papers.running.stored import read
 from papers.running.target import Target
-from papers.running.works import TARGETS
 
 _BUDGET = flags.DEFINE_enum("budget", PAPER, list(BUDGETS), "how much to train")
 _SEEDS = flags.DEFINE_integer("seeds", None, "most seeds per training", lower_bound=1)
@@ -79,14 +76,12 @@ _NICE = flags.DEFINE_bool("nice", False, "missing: take one core, and only while
 
 _OF_MISSING = (_MINUTES, _WORKS, _DRY_RUN, _CARRY, _NICE)
 _OF_TRAININGS = (_BUDGET, _SEEDS, _EPOCHS, _RUNS, _SOURCE, _DIR)
-# The flags that each use does not read, and so refuses.
-_UNREAD = {
-    f"with {_MISSING}": (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _LIST, _JUDGE, _POWER),
-    "with --list": (_CHECK, _JUDGE, _POWER, *_OF_MISSING),
-    "with --judge": (_POWER, *_OF_TRAININGS, *_OF_MISSING),
-    "with --power": (_CHECK, *_OF_TRAININGS, *_OF_MISSING),
-    f"without {_MISSING}": _OF_MISSING,
-}
+# The flag of a use, and the flags that it does not read, and so refuses.
+_UNREAD = (
+    (_LIST, (_CHECK, _JUDGE, _POWER, *_OF_MISSING)),
+    (_JUDGE, (_POWER, *_OF_TRAININGS, *_OF_MISSING)),
+    (_POWER, (_CHECK, *_OF_TRAININGS, *_OF_MISSING)),
+)
 
 
 def main(argv: list[str]) -> None:
@@ -119,7 +114,7 @@ def _reproduce(names: list[str], data: dict[str, str]) -> list[str]:
     """Reproduces, judges or lists targets -> what failed; with --check also what was missed."""
     settings: dict[str, Any] = {"runs": _RUNS.value, "data": data}
     budget = BUDGETS[_BUDGET.value].limited(seeds=_SEEDS.value, epochs=_EPOCHS.value)
-    wanted = _chosen(names or (["all"] if _LIST.value else []), field="target")
+    wanted = chosen(names or (["all"] if _LIST.value else []))
     if _LIST.value:
         print_list(wanted, budget, results=_RESULTS.value, **settings)
         return []
@@ -149,11 +144,7 @@ def _print_power(wanted: Sequence[Target]) -> None:
     if not documents:
         legal = "a folder with results of the targets"
         raise UserError(f"--results must be {legal}, got {_RESULTS.value}")
-    judged = (one for found in documents for one in (*found["rows"], *found["claims"]))
-    if any(one["verdict"] == UNCLEAR for one in judged):
-        print_plans(documents, rates_of(read(_RESULTS.value)))
-    else:
-        print(f"nothing is unclear in {len(documents)} stored results")
+    print_plans(documents, rates_of(read(_RESULTS.value)))
 
 
 def _spend(data: dict[str, str]) -> list[str]:
@@ -164,7 +155,7 @@ def _spend(data: dict[str, str]) -> list[str]:
         raise UserError(f"--minutes must be 0 or more, got {minutes}")
     if _NICE.value:
         _take_one_core()
-    targets = _chosen(_WORKS.value, field="--works")
+    targets = chosen(_WORKS.value, field="--works")
     use_cores()
     check_devices()
     settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
@@ -183,33 +174,14 @@ def _spend(data: dict[str, str]) -> list[str]:
 
 def _refuse_unread(names: Sequence[str]) -> None:
     """Raises UserError if the command line sets a flag that its use does not read."""
-    uses = {
-        f"with {_MISSING}": _MISSING in names,
-        "with --list": _LIST.value,
-        "with --judge": _JUDGE.value,
-        "with --power": _POWER.value,
-    }
-    use = next((use for use, is_meant in uses.items() if is_meant), f"without {_MISSING}")
-    refuse_flags(_UNREAD[use], use)
-
-
-def _chosen(names: Sequence[str], *, field: str) -> list[Target]:
-    """Returns `chosen`; its messages would list a hundred names, which --list shows.
-
-    Raises:
-      UserError: a name is unknown, or there are no names.
-    """
-    legal = f"{field} must be a target or a paper that --list shows, or all, got"
-    if not names:
-        raise UserError(f"{legal} none")
-    for name in names:
-        try:
-            chosen([name])
-        except UserError as error:
-            papers = {target.paper for target in TARGETS.values()}
-            near = suggestion(name, ["all", *sorted(papers), *TARGETS])
-            raise UserError(f"{legal} {name!r}{near}") from error
-    return chosen(names)
+    if _MISSING in names:
+        unread = (_BUDGET, _SEEDS, _EPOCHS, _CHECK, _LIST, _JUDGE, _POWER)
+        refuse_flags(unread, f"with {_MISSING}")
+        return
+    for use, unread in _UNREAD:
+        if use.value:
+            refuse_flags(unread, f"with --{use.name}")
+    refuse_flags(_OF_MISSING, f"without {_MISSING}")
 
 
 def _take_one_core() -> None:

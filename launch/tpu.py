@@ -31,7 +31,7 @@ from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling import tpus
-from launch.compiling.chosen import chosen
+from launch.compiling.cases import cases_of
 from launch.compiling.programs import compiled, load, prepared, step_of, versions
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
     """Compiles what is missing, of the configs named or of all, and writes the page."""
     logging.set_verbosity(logging.FATAL)
     try:
-        wanted = chosen(cases(), argv[1:])
+        wanted = cases_of(cases(), argv[1:])
         target = tpus.target(TOPOLOGIES[4])
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -11,7 +11,7 @@ from adv_jax.attacks._region import Region
 from adv_jax.perturbations import limits
 from adv_jax.types import Array, Bounds, Key, LogitsFn, UserError
 
-_OF_A_CPU = 32  # rows whose activations suit its cache
+_CPU_BLOCK = 32  # rows whose activations suit the cache of a CPU
 
 
 class _State(Protocol):
@@ -41,14 +41,14 @@ class Rows(NamedTuple):
     def of(cls, logits_fn: LogitsFn, y: Any, keys: Key, region: Region) -> "Rows":
         x, radius, _, bounds, scale = region
         box = None if bounds is None else limits(x.astype(radius.dtype), bounds)
-        return cls(_taking_any_rows(logits_fn, len(x)), x, y, keys, radius, box, scale)
+        return cls(_explaining_fixed_rows(logits_fn, len(x)), x, y, keys, radius, box, scale)
 
     def region(self, norm: str) -> Region:
         """Returns the points that an attack on these rows may reach."""
         return Region(self.x, self.radius, norm, self.bounds, self.scale)
 
 
-def _taking_any_rows(fn: LogitsFn, batch: int) -> Partial:
+def _explaining_fixed_rows(fn: LogitsFn, batch: int) -> Partial:
     """Returns fn, which raises UserError if it fails for another number of rows than `batch`."""
     func, aux = (fn.func, fn.args) if isinstance(fn, Partial) else (fn, ())
 
@@ -70,8 +70,8 @@ def rows_at_a_time(block_size: int | None, batch: int) -> int:
     """Returns the rows of a block; for None 32 on a CPU, and all of the batch on an accelerator."""
     if block_size is None:
         with jax.ensure_compile_time_eval():
-            (device,) = jnp.zeros(()).devices()  # where the attack will run
-        block_size = _OF_A_CPU if device.platform == "cpu" else batch
+            device = next(iter(jnp.zeros(()).devices()))  # one where the attack will run
+        block_size = _CPU_BLOCK if device.platform == "cpu" else batch
     return min(block_size, batch)
 
 
@@ -91,6 +91,8 @@ def on_survivors(
       size: rows of a block, at most B.
     """
     batch, count = len(state.fools), (~state.fools).sum()
+    if size == batch:  # Rows that lie on several devices stay there.
+        return jax.lax.cond(count > 0, lambda: attack(rows, state), lambda: state)
     order = jnp.argsort(state.fools, stable=True)
     order = jnp.pad(order, (0, -len(order) % size), mode="edge")
 

@@ -75,7 +75,7 @@ def square(
       num_queries: forward passes after the start's, >= 1.
       p_init: share of the pixels in the first windows, f32[], in (0, 1].
       block_size: rows to attack at a time, >= 1, as in `auto_attack`. If it is below B, rows that
-        fool the model cost no more than 10 further queries.
+        fool the model leave after at most 10 queries; some of them may fill up the last block.
       key: one key, or key[B], one per row.
       logits_fn, y, bounds, mask, aux, targeted: as in `fgsm`.
 
@@ -115,8 +115,8 @@ def square(
 
         return on_survivors(search, rows, best, size)
 
-    nothing = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
-    best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, nothing)
+    none_yet = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
+    best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, none_yet)
     return region.moved(unmoved.or_better(best).r)
 
 
@@ -133,10 +133,10 @@ def random_search(
     """Runs the queries of the Square attack; returns the best point of each row.
 
     Args:
-      best: that so far; before the start r = 0 and a loss of -inf. Rows that fool are skipped.
+      best: the best point so far; r = 0 and a loss of -inf if there is none. Rows that fool are
+        skipped.
       keys: key[B].
-      span: the number of the first query and of that after the last, i32[] each; 0 is the start.
-        None: from the start to num_queries.
+      span: the first query and one past the last, i32[] each; query 0 is the start. None: all.
     """
     first, end = (0, 1 + num_queries) if span is None else span
     x, eps, norm, bounds, scale = region

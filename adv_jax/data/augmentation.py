@@ -119,7 +119,7 @@ def random_affine(key: Key, x: Array, *, rotation: float, zoom: float, shear: fl
       DataError: x are no images.
       UserError: a setting is out of its range.
     """
-    _check_images(x)
+    _check_floats(x)
     limits = jnp.array([jnp.deg2rad(rotation), zoom, shear], jnp.float32)
     draws = jax.random.uniform(key, (len(x), 3), jnp.float32, -1, 1) * limits[None]
 
@@ -144,7 +144,7 @@ def affine(x: Array, matrix: Array) -> Array:
     Raises:
       DataError: x are no images.
     """
-    _check_images(x)
+    _check_floats(x)
     center = [(size - 1) / 2 for size in x.shape[1:3]]
     axes = (jnp.arange(size, dtype=jnp.float32) for size in x.shape[1:3])
     away = jnp.stack(
@@ -189,14 +189,14 @@ def dilated(x: Array, size: int) -> Array:
       DataError: x are no images of floats.
       UserError: the size is no whole number of at least 1.
     """
-    _check_images(x)
+    _check_floats(x)
     return _largest(x, (size - 1) // 2, size // 2)
 
 
 @ranged(size=COUNT)
 def eroded(x: Array, size: int) -> Array:
     """Returns the smallest value in a size x size window around each pixel; see `dilated`."""
-    _check_images(x)
+    _check_floats(x)
     return -_largest(-x, size // 2, (size - 1) // 2)
 
 
@@ -207,6 +207,11 @@ def _largest(x: Array, before: int, after: int) -> Array:
 
 
 def _check_images(x: Any) -> None:
+    if getattr(x, "ndim", 0) != 4:
+        raise DataError(f"x must be images [B, H, W, C], got {described(x)}")
+
+
+def _check_floats(x: Any) -> None:
     """Raises DataError unless x is f[B, H, W, C]: integers have no negative infinity, and wrap."""
     if not jnp.issubdtype(dtype_of(x), jnp.floating) or getattr(x, "ndim", 0) != 4:
         raise DataError(f"x must be images of floats f[B, H, W, C], got {described(x)}")
@@ -219,11 +224,10 @@ def _checked_crop(x: Array, shape: Any) -> tuple[int, ...]:
       DataError: x are no images, or the shape is not (H', W', C) of the same channels.
     """
     _check_images(x)
-    _, height, width, channels = x.shape
-    spans = (f"{{1, ..., {height}}}", f"{{1, ..., {width}}}", f"{{{channels}, {channels}}}")
     sizes = [plain(size) for size in shape] if isinstance(shape, tuple | list) else []
-    fit = [Range.of(span).allows(size) for span, size in zip(spans, sizes, strict=False)]
-    if len(sizes) != 3 or not all(fit):
+    is_whole = all(map(Range.of(COUNT).allows, sizes)) and len(sizes) == 3
+    channels = x.shape[3]
+    if not is_whole or sizes[2] != channels or sizes[0] > x.shape[1] or sizes[1] > x.shape[2]:
         allowed = f"(height, width, {channels}) from (1, 1, {channels}) to {x.shape[1:]}"
         raise DataError(f"shape must be {allowed}, got {described(shape)}")
     return tuple(sizes)

@@ -75,7 +75,7 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
     strength = number("strength of blend", strength, "[0, 1]")
 
     def fit(x: np.ndarray) -> Transform:
-        _check_images(x)
+        _check_images_of_blend(x)
         return _Blend(np.array(cells, np.int64), np.array(strength, np.float64))
 
     return _checked_fit("blend", fit)
@@ -204,7 +204,7 @@ class _Blend(NamedTuple):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         x = _inputs("blend", x)
-        _check_images(x)
+        _check_images_of_blend(x)
         height, width, channels = x.shape[1:]
         vertical, horizontal = self._weights(height), self._weights(width)
 
@@ -374,7 +374,7 @@ def _inputs(step: str, x: Any, *, values: int | None = None) -> np.ndarray:
     return x
 
 
-def _check_images(x: np.ndarray) -> None:
+def _check_images_of_blend(x: np.ndarray) -> None:
     if x.ndim != 4:
         raise DataError(f"inputs of blend must be images, got the shape {x.shape[1:]}")
 

@@ -105,10 +105,10 @@ def _over_blocks(
     num_classes: int,
     block_size: int,
 ) -> tuple[Array, Array]:
-    """Reduces |x|^2 - |x - x_n|^2 over the n of each class: f32[B, K] and the x, f32[B, d].
+    """Returns |x|^2 - |x - x_n|^2, reduced over each class, f32[B, K], and the x, f32[B, d].
 
-    The common |x|^2 is omitted to avoid cancellation. So is the mean of the training examples, from
-    which x and x_n are measured: features far from 0 would leave no digits for a distance.
+    The common |x|^2 is omitted to avoid cancellation. For the same reason the mean of the training
+    examples is subtracted from x and x_n: features far from 0 leave no digits for a distance.
     """
     train_x, train_y = jnp.asarray(train_x), as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):

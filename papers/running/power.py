@@ -9,7 +9,7 @@ states that share.
 
 import bisect
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scipy import stats
@@ -87,7 +87,7 @@ def rates_of(results: Results) -> dict[str, Rate]:
     }
 
 
-def print_plans(documents: Iterable[Json], rates: Rates) -> None:
+def print_plans(documents: Sequence[Json], rates: Rates) -> None:
     """Prints what would settle each unclear number and claim, with the time on each device."""
     rows = []
     for document in documents:
@@ -96,6 +96,9 @@ def print_plans(documents: Iterable[Json], rates: Rates) -> None:
             cells = ["-" if cost is None else time_on(device, cost) for device, cost in costs]
             what = one.get("label") or one["text"]
             rows.append([document["target"], what, plan.seeds or plan.obstacle, *cells])
+    if not rows:
+        print(f"nothing is unclear in {len(documents)} stored results")
+        return
     columns = ["target", "unclear", "seeds", *map(name_of, rates)]
     print_table("what would settle the unclear, and the time of the missing runs", columns, rows)
 

@@ -22,6 +22,8 @@ from papers.running.target import Target
 from papers.running.trainings import Training, check_alike, cost, finished, plan, state
 from papers.running.works import TARGETS, full_name
 
+_LISTED = "all, or a target or paper in `launch.reproduce --list`"
+
 
 def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
     """Returns the targets that the names select: targets, papers, or "all"; without duplicates.
@@ -34,8 +36,8 @@ def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
     papers = dict.fromkeys(target.paper for target in TARGETS.values())
     legal = ["all", *papers, *TARGETS]
     if not names:
-        raise UserError(f"{field} must be {', '.join(legal)}, got none")
-    wanted = [full_name(name, legal, field=field) for name in names]
+        raise UserError(f"{field} must be {_LISTED}, got none")
+    wanted = [full_name(name, legal, field=field, allowed=_LISTED) for name in names]
     return list(
         {
             name: target

@@ -25,8 +25,10 @@ FIGURES: dict[str, Callable[..., Drawing]] = {
 }
 
 
-def full_name(name: str, legal: Iterable[str], *, field: str) -> str:
+def full_name(name: str, legal: Iterable[str], *, field: str, allowed: str = "") -> str:
     """Completes a name whose paper may be abbreviated to the beginning of its name.
+
+    allowed: words that complete "must be", instead of the names.
 
     Raises:
       UserError: no legal name matches, or several do; the message suggests the nearest.
@@ -40,6 +42,6 @@ def full_name(name: str, legal: Iterable[str], *, field: str) -> str:
     paper, dot, item = name.partition(".")
     meant = [n for n in legal if n.startswith(paper) and n.partition(".")[1:] == (dot, item)]
     if len(meant) != 1 or not paper:
-        allowed = ", ".join(legal)
+        allowed = allowed or ", ".join(legal)
         raise UserError(f"{field} must be {allowed}, got {name!r}{suggestion(name, legal)}")
     return meant[0]

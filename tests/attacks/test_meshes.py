@@ -187,3 +187,21 @@ def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
     with jax.set_mesh(there):
         found = jax.jit(spread)(*placed(there))
     same(found, jax.jit(run)(*problem()))
+
+
+@pytest.mark.parametrize("attack", [attacks.square, attacks.auto_attack])
+def test_blocks_of_all_rows_keep_the_rows_of_a_mesh_on_their_devices(attack):
+    of_auto = {"num_steps": 2, "num_targets": 2} if attack is attacks.auto_attack else {}
+    few = {"num_queries": 5, **of_auto}
+
+    def run(weights, x, y, keys, size=ROWS):
+        logits_fn = functools.partial(logits_of, weights)
+        return attack(logits_fn, x, y, eps=0.1, key=keys, block_size=size, **few)
+
+    expected = jax.jit(run)(*problem())
+    with jax.set_mesh(mesh()):
+        program = jax.jit(run).lower(*placed(jax.sharding.get_mesh())).compile()
+        same(program(*placed(jax.sharding.get_mesh())), expected)
+        same(jax.jit(functools.partial(run, size=None))(*problem()), expected)
+    rows = f"f32[{ROWS},{','.join(map(str, attack_table.SHAPE))}]"
+    assert rows not in program.as_text()

@@ -172,9 +172,9 @@ def test_blocks_change_no_result_of_square_and_fooled_rows_leave_them():
     jax.effects_barrier()
     assert 2 < (margins(found, y)[1::2] > 0).sum() < 18
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    asked = np.concatenate(seen[1:])  # Each row in 36 turns would be 1440.
+    asked = np.concatenate(seen[1:])
     kept = (margins(found, y) <= 0).sum()
-    assert 36 * kept <= len(asked) < 36 * 20 + 6 * 36
+    assert 36 * kept <= len(asked) < 800  # 864 if fooled rows stayed in their blocks
     np.testing.assert_array_equal(attacked(None), found)
 
 

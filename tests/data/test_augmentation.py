@@ -1,5 +1,7 @@
 """data.augmentation: crops, mirror images, affine maps and morphology, against SciPy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -214,15 +216,31 @@ ON_IMAGES = {
 @pytest.mark.parametrize(
     ("x", "found"),
     [
-        (np.zeros((2, 9, 9, 1), np.uint8), "uint8[2, 9, 9, 1]"),
         (np.zeros((2, 9, 9), np.float32), "float32[2, 9, 9]"),
         (np.zeros(9), "float64[9]"),
     ],
 )
-def test_all_but_batches_of_images_of_floats_are_refused(fn, x, found):
-    with pytest.raises(DataError) as error:
+def test_all_but_batches_of_images_are_refused(fn, x, found):
+    says = r"^x must be images (of floats f)?\[B, H, W, C\], got " + re.escape(found)
+    with pytest.raises(DataError, match=says):
         ON_IMAGES[fn](x, (3, 3, 1))
-    assert str(error.value) == f"x must be images of floats f[B, H, W, C], got {found}"
+
+
+@pytest.mark.parametrize(
+    "fn", ["random_affine", "affine", "random_morphology", "dilated", "eroded"]
+)
+def test_bytes_are_refused_where_they_would_wrap(fn):
+    says = r"^x must be images of floats f\[B, H, W, C\], got uint8\[2, 9, 9, 1\]$"
+    with pytest.raises(DataError, match=says):
+        ON_IMAGES[fn](np.zeros((2, 9, 9, 1), np.uint8), (3, 3, 1))
+
+
+def test_bytes_are_cropped_and_mirrored():
+    x = np.arange(32, dtype=np.uint8).reshape(2, 4, 4, 1)
+    np.testing.assert_array_equal(augmentation.center_crop(x, (2, 2, 1)), x[:, 1:3, 1:3])
+    mirrored = np.asarray(augmentation.random_mirror(KEY, x))
+    for image, found in zip(x, mirrored, strict=True):
+        assert (found == image).all() or (found == image[:, ::-1]).all()
 
 
 @pytest.mark.parametrize("form", [augmentation.dilated, augmentation.eroded])

@@ -340,10 +340,13 @@ def test_flags_of_the_other_use_are_refused(commands):
         (["all", "--power", "--check"], "--check must be unset with --power, got True"),
         (["all", "--judge", "--budget=short"], "--budget must be unset with --judge, got 'short'"),
         (["all", "--judge", "--power"], "--power must be unset with --judge, got True"),
-        (["--judge"], "target must be a target or a paper that --list shows, or all, got none"),
+        (
+            ["--judge"],
+            "target must be all, or a target or paper in `launch.reproduce --list`, got none",
+        ),
         (
             ["--list", "foo"],
-            "target must be a target or a paper that --list shows, or all, got 'foo'",
+            "target must be all, or a target or paper in `launch.reproduce --list`, got 'foo'",
         ),
         (
             ["all", "--power", "--results=/nothing"],

@@ -70,8 +70,8 @@ def test_an_unknown_suffix_is_refused_with_the_known_ones(tmp_path, name, read):
     with pytest.raises(UserError) as refused:
         read(tmp_path / name, tmp_path / "runs", tmp_path / "results")
     assert str(refused.value) == (
-        "--carry must be a folder without a suffix, or an archive (.tar, .tgz, .tar.gz), got "
-        f"{tmp_path / name}"
+        "--carry must be a folder, without a suffix if it is new, or an archive (.tar, .tgz, "
+        f".tar.gz), got {tmp_path / name}"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -12,7 +12,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks, evaluate
-from adv_jax.attacks import function_name, traits_of
+from adv_jax.attacks import function_name
 from adv_jax.evaluate.budget import check_like_x
 from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
@@ -108,12 +108,10 @@ def objective_of(
 
 
 def _like_x(attack: Attack) -> Attack:
-    """Returns the attack of an objective; one of a user is checked to return an array like x.
+    """Returns the attack of an objective, checked to return an array like x.
 
     Broadcast, one row of another shape would train the model on other examples.
     """
-    if traits_of(attack) is not None:
-        return attack
 
     @functools.wraps(attack)
     def checked(logits_fn: LogitsFn, x: Array, *args: Any, **settings: Any) -> Array:

@@ -250,7 +250,8 @@ def _explain_field(
         return message + suggestion(flag, sorted(f"config.{field}" for field in {*legal, *FIELDS}))
     for field, text in overridden.items():
         group = _absent_group(field, document)
-        if _is_group(group, legal, overridden):
+        # ml_collections reads no group with a "-", nor an entry of a tuple as a field.
+        if re.fullmatch(r"[\w.]+", field) and _is_group(group, legal, overridden):
             return (
                 f"--config.{field} must be in a dict, as the config file has no {group}, got "
                 f'{text!r}; did you mean --config.{group}="{_group_of(group, overridden)}"?'
@@ -261,7 +262,7 @@ def _explain_field(
 
 
 def _absent_group(field: str, document: Mapping[str, Any]) -> str:
-    """Returns the outermost group of a field that a config lacks, which may be None; or ""."""
+    """Returns the outermost group around a field that a config lacks or has as None; else ""."""
     node: Any = document
     names = field.split(".")
     for depth, name in enumerate(names[:-1], 1):
@@ -290,7 +291,9 @@ def _group_of(group: str, overridden: Mapping[str, str]) -> dict[str, Any]:
             *parents, last = [path] if group == "replicas.grid" else path.split(".")
             node = found
             for parent in parents:
-                node = node.setdefault(parent, {})
+                if not isinstance(node.get(parent), dict):
+                    node[parent] = {}
+                node = node[parent]
             node[last] = _read(text)
     return found
 

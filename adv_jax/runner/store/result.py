@@ -55,6 +55,7 @@ def document(
     if isinstance(measured, Loss):
         tested, evaluation = {"test_loss": np.asarray(measured.mean, float)}, {}
     else:
+        _check_finite(measured)
         eps, num_test = config["evaluation"]["eps"], data["sizes"]["test"]
         tested, evaluation = _errors(measured, eps, num_test)
     return {
@@ -76,19 +77,19 @@ def document(
     }
 
 
-def _errors(
-    measured: Curves, eps: Sequence[float], num_test: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the clean measures by replica, f[R] each, and the entry "evaluation".
-
-    Raises:
-      UserError: an attack has returned NaN or infinity, which no model classifies as it should.
-    """
+def _check_finite(measured: Curves) -> None:
+    """Raises UserError for an attack that returned NaN or infinity: its error would be 1."""
     for attack, curve in measured.attacks.items():
         if not np.isfinite(curve.linf).all():
             raise UserError(
                 f"evaluation.attacks.{attack} must return finite inputs, got NaN or infinity"
             )
+
+
+def _errors(
+    measured: Curves, eps: Sequence[float], num_test: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the clean measures by replica, f[R] each, and the entry "evaluation"."""
 
     def error(accuracy: ArrayLike) -> np.ndarray:
         """Returns a float64 error rounded to a multiple of 1 / num_test."""

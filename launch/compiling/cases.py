@@ -15,8 +15,8 @@ class _Case(Protocol):
 C = TypeVar("C", bound=_Case)
 
 
-def chosen(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
-    """Returns the cases of configs, all without configs.
+def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
+    """Returns the cases of these configs; all cases if no config is given.
 
     Raises:
       UserError: a config has no case.
