@@ -334,7 +334,7 @@ def test_flags_of_the_other_use_are_refused(commands):
         (["missing", "--works=huagn2015"], "did you mean 'huang2015'?"),
         (
             ["missing", "--dry-run", "--carry=a.zip"],
-            "--carry must be a folder without a suffix, or",
+            "--carry must be a folder, without a suffix if it is new",
         ),
         (["all", "--list", "--check"], "--check must be unset with --list, got True"),
         (["all", "--power", "--check"], "--check must be unset with --power, got True"),
