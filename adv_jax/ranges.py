@@ -67,8 +67,9 @@ class Range(NamedTuple):
         """
         number = "a whole number" if self.whole else "a number"
         if self.high == math.inf:
+            number = number if self.whole else "a finite number"
             bounded = f" above {self.low:.10g}" if self.above else f" of at least {self.low:.10g}"
-            return number + bounded if self.low > -math.inf else "a finite number"
+            return number + bounded if self.low > -math.inf else number
         if self.above:
             end = "below" if self.below else "at most"
             return f"{number} above {self.low:.10g} and {end} {self.high:.10g}"
@@ -96,7 +97,7 @@ def ranged(**ranges: str) -> Callable[[Part], Part]:
     {'std': '[0, inf)'}
     >>> gaussian(-1.)
     Traceback (most recent call last):
-    adv_jax.types.UserError: std must be a number of at least 0, got -1.0
+    adv_jax.types.UserError: std must be a finite number of at least 0, got -1.0
     """
 
     def stating(part: Any) -> Any:

@@ -119,7 +119,7 @@ def bold_driver(means, increase, decrease):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"increase": 0.5}, "increase must be a number of at least 1, got 0.5"),
+        ({"increase": 0.5}, "increase must be a finite number of at least 1, got 0.5"),
         ({"decrease": 2.0}, "decrease must be a number from 0 to 1, got 2"),
         ({"accumulation_size": 0}, "accumulation_size must be a whole number of at least 1, got 0"),
     ],

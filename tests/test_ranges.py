@@ -23,8 +23,8 @@ from adv_jax.types import UserError
         ("[0, 1)", [0, 0.5], [-0.1, 1], "a number from 0 to below 1"),
         ("(0, 1)", [0.5], [0, 1], "a number above 0 and below 1"),
         ("(0, 1]", [0.5, 1], [0, 1.1], "a number above 0 and at most 1"),
-        ("(0, inf)", [1e-9, 1e30], [0, -1], "a number above 0"),
-        ("[0.5, inf)", [0.5, 7], [0.4], "a number of at least 0.5"),
+        ("(0, inf)", [1e-9, 1e30], [0, -1], "a finite number above 0"),
+        ("[0.5, inf)", [0.5, 7], [0.4], "a finite number of at least 0.5"),
         ("(-inf, inf)", [-3, 0, 3.5], [], "a finite number"),
         ("{1, 2, ...}", [1, 2, 10**9], [0, 1.0, 1.5], "a whole number of at least 1"),
         (
@@ -65,13 +65,13 @@ def test_a_class_adds_its_ranges_to_those_that_it_inherits():
 
 def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
     for call, message in [
-        (lambda: optimizers.sgd(-0.1), "learning_rate must be a number of at least 0, got -0.1"),
+        (lambda: optimizers.sgd(-0.1), "learning_rate must be a finite number of at least 0"),
         (lambda: optimizers.OPTIMIZERS.adam(0.1, b1=1.0), "b1 must be a number from 0 to below 1"),
         (lambda: optimizers.swa(0, 1), "first must be a whole number of at least 1, got 0"),
         (lambda: optimizers.ema("a"), "decay must be a number above 0 and below 1, got 'a'"),
         (lambda: models.mlp(features=(8, 0)), "features must be a whole number of at least 1, got"),
         (lambda: models.lenet(dropout=(2.0,)), "dropout must be a number from 0 to below 1, got 2"),
-        (lambda: models.initializers.gaussian(-1.0), "std must be a number of at least 0, got -1"),
+        (lambda: models.initializers.gaussian(-1.0), "std must be a finite number of at least 0"),
     ]:
         with pytest.raises(UserError, match=f"^{message}"):
             call()

@@ -331,7 +331,7 @@ def test_bad_arguments_are_refused_by_name(name):
     row = TABLE[name]
     outside, missing = x.at[2, 0, 0].set(1.5), x.at[2, 0, 0].set(jnp.nan)
     share = row.scale == "gamma"  # of the features, in jsma
-    allowed = "a number from 0 to 1" if share else "a number of at least 0"
+    allowed = "a number from 0 to 1" if share else "a finite number of at least 0"
     with pytest.raises(ValueError, match=f"{row.scale} must be {allowed}, got -0.1"):
         run(row, x, y, -0.1)
     with pytest.raises(ValueError, match=rf"{row.scale} must be .* B = 6, got the shape \(3,\)"):

@@ -116,7 +116,7 @@ def test_a_legacy_key_draws_what_a_typed_one_does():
         ({"num_generations": 0}, "num_generations must be a whole number of at least 1, got 0"),
         ({"num_offspring": 0}, "num_offspring must be a whole number of at least 1, got 0"),
         ({"rate": 0.0}, r"rate must be a number above 0 and at most 1, got 0"),
-        ({"strength": 0.0}, r"strength must be a number above 0, got 0"),
+        ({"strength": 0.0}, r"strength must be a finite number above 0, got 0"),
         ({"bounds": (0.0, np.inf)}, r"bounds must be a finite number, got inf"),
         ({"shape": 6}, "shape must be a tuple of whole numbers of at least 1, got 6"),
         ({"shape": (3, 0)}, r"shape must be a tuple of whole numbers of at least 1, got \(3, 0\)"),

@@ -74,7 +74,7 @@ def test_bim_is_pgd_from_x_and_ignores_the_key():
 @pytest.mark.parametrize("setting", ["decay", "beta"])
 @pytest.mark.parametrize("value", [-0.1, float("nan")])
 def test_a_decay_or_a_beta_out_of_range_is_refused(setting, value):
-    with pytest.raises(UserError, match=rf"^{setting} must be a number of at least 0, got "):
+    with pytest.raises(UserError, match=rf"^{setting} must be a finite number of at least 0, got "):
         tuned(**{setting: value})
 
 

@@ -116,7 +116,7 @@ def test_pgd_fools_a_plainly_trained_net_on_every_digit_at_eps_0_3():
         ({"restarts": 0}, "restarts must be a whole number of at least 1, got 0"),
         ({"restarts": 2}, "restarts must be 1 without key and random start, got 2"),
         ({"random_start": True}, "key must be a key of jax.random for random_start=True, got None"),
-        ({"step_size": -1.0}, "step_size must be a number of at least 0, got -1.0"),
+        ({"step_size": -1.0}, "step_size must be a finite number of at least 0, got -1.0"),
     ],
 )
 def test_pgd_refuses_bad_settings(options, message):

@@ -138,7 +138,7 @@ def test_vectors_are_refused(wrapper):
             r"smallest must be a number above 0 and at most 1, got 0",
         ),
         (partial(attacks.translation_invariance, kernel_size=4), "kernel_size must be an odd"),
-        (partial(attacks.translation_invariance, sigma=0.0), r"sigma must be a number above 0"),
+        (partial(attacks.translation_invariance, sigma=0.0), "sigma must be a finite number"),
     ],
 )
 def test_settings_out_of_range_are_refused(call, message):

@@ -81,7 +81,7 @@ def test_side_inputs_and_masks_of_the_universal_perturbation():
     [
         ({"batch_size": 13, "key": KEY}, "batch_size must be at most the 12 rows, got 13"),
         ({"batch_size": 3}, "key must be one key of jax.random, got None"),
-        ({"cap": 0.0}, r"cap must be a number above 0, got 0.0"),
+        ({"cap": 0.0}, r"cap must be a finite number above 0, got 0.0"),
         ({"eps": np.ones(12)}, r"eps must be .* B = 1, got the shape \(12,\)"),
     ],
 )
@@ -154,7 +154,7 @@ def test_the_patch_of_a_model_of_brightness_is_bright_or_dark():
         ({"sizes": (0.5, 0.2)}, r"sizes must be \(smallest, largest\), got \(0.5, 0.2\)"),
         ({"sizes": 0.3}, r"sizes must be \(smallest, largest\), got 0.3"),
         ({"sizes": (0.0, 0.5)}, r"sizes must be a number above 0 and at most 1, got 0.0"),
-        ({"max_angle": -1.0}, r"max_angle must be a number of at least 0, got -1.0"),
+        ({"max_angle": -1.0}, r"max_angle must be a finite number of at least 0, got -1.0"),
         ({"x": IMAGES.reshape(6, -1)}, r"x must be images f\[B, h, w\]"),
     ],
 )

@@ -32,9 +32,9 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
     [
         ({"attacks": {}}, "attacks must have one or more entries, got none"),
         ({"eps": []}, "eps must be one or more numbers of at least 0, got ()"),
-        ({"eps": [0.1, -0.2]}, "eps must be a number of at least 0, got -0.2"),
-        ({"eps": [0.1, float("nan")]}, "eps must be a number of at least 0, got nan"),
-        ({"eps": [float("inf")]}, "eps must be a number of at least 0, got inf"),
+        ({"eps": [0.1, -0.2]}, "eps must be a finite number of at least 0, got -0.2"),
+        ({"eps": [0.1, float("nan")]}, "eps must be a finite number of at least 0, got nan"),
+        ({"eps": [float("inf")]}, "eps must be a finite number of at least 0, got inf"),
         (
             {"eps": [0.1, 1.5], "bounds": (0, 1)},
             "eps of sign must be at most 1, the linf width of the bounds (0, 1), got 1.5",

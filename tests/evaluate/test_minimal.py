@@ -80,8 +80,8 @@ def one_column(logits_fn, x, y, *, eps, key=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"high": -1.0}, "high must be a number above 0, got -1"),
-        ({"high": 0}, "high must be a number above 0, got 0"),
+        ({"high": -1.0}, "high must be a finite number above 0, got -1"),
+        ({"high": 0}, "high must be a finite number above 0, got 0"),
         ({"high": 1e39}, "high must be a finite float32, got 1e+39"),
         ({"high": "1"}, "high must be a real number, got '1'"),
         ({"high": np.ones(2)}, "high must be a real number, got float64[2]"),

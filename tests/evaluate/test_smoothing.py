@@ -80,7 +80,7 @@ def test_votes_are_those_of_the_noise_itself():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"std": 0.0}, "std must be a number above 0, got 0.0"),
+        ({"std": 0.0}, "std must be a finite number above 0, got 0.0"),
         ({"std": "1"}, "std must be a real number, got '1'"),
         ({"alpha": 1.0}, "alpha must be a number above 0 and below 1, got 1.0"),
         ({"num_selection": 0}, "num_selection must be a whole number of at least 1, got 0"),

@@ -36,7 +36,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"eps": -1.0}, "eps must be a number of at least 0, got -1"),
+        ({"eps": -1.0}, "eps must be a finite number of at least 0, got -1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),
         ({"eps": [0.1]}, "eps must be a real number, got (0.1)"),
         ({"models": [two_classes]}, "models must be a dict that gives each a name, got a list"),

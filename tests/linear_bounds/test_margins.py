@@ -283,7 +283,7 @@ def test_a_function_that_only_has_the_name_of_an_activation_is_read():
         ({"bounds": (1.0, 0.0)}, "bounds must be (lo, hi) with lo < hi, got (1.0, 0.0)"),
         ({"bounds": (0.0, 0.2)}, "x must be within the bounds (0.0, 0.2), got 0.3"),
         ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
-        ({"eps": -0.1}, "eps must be a number of at least 0, got -0.1"),
+        ({"eps": -0.1}, "eps must be a finite number of at least 0, got -0.1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),
         ({"eps": jnp.ones(2)}, "eps must be a real number, got float32[2]"),
         ({"method": "CROWN"}, "method must be one of ibp, crown_ibp, crown, got 'CROWN'"),

@@ -71,7 +71,7 @@ def test_a_teacher_learns_the_labels_at_the_temperature(temperature):
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
 def test_a_temperature_that_is_not_positive_is_refused(temperature):
-    message = f"temperature must be a number above 0, got {temperature}"
+    message = f"temperature must be a finite number above 0, got {temperature}"
     with pytest.raises(ValueError, match=message):
         distilled(jnp.asarray(W), temperature)
     with pytest.raises(ValueError, match=message):

@@ -139,7 +139,7 @@ def test_an_unknown_form_is_refused_with_the_legal_ones():
 
 
 def test_an_aggressiveness_of_0_is_refused():
-    with pytest.raises(ValueError, match="aggressiveness must be a number above 0, got 0"):
+    with pytest.raises(ValueError, match="aggressiveness must be a finite number above 0, got 0"):
         row_loss("pa2", jnp.zeros(2), jnp.ones(2), 0, 0.0)
 
 

@@ -54,13 +54,13 @@ def test_an_unknown_keyword_is_refused_with_the_nearest_one():
 @pytest.mark.parametrize(
     ("function", "name", "value", "allowed"),
     [
-        (objectives.trades, "beta", -1.0, "a number of at least 0"),
-        (objectives.mart, "beta", float("nan"), "a number of at least 0"),
+        (objectives.trades, "beta", -1.0, "a finite number of at least 0"),
+        (objectives.mart, "beta", float("nan"), "a finite number of at least 0"),
         (objectives.adversarial_mix, "alpha", 2.0, "a number from 0 to 1"),
         (objectives.certified, "kappa", 2.0, "a number from 0 to 1"),
-        (objectives.consistency, "temperature", 0.0, "a number above 0"),
-        (objectives.trades, "beta", "6", "a number of at least 0"),
-        (objectives.trades, "beta", None, "a number of at least 0"),
+        (objectives.consistency, "temperature", 0.0, "a finite number above 0"),
+        (objectives.trades, "beta", "6", "a finite number of at least 0"),
+        (objectives.trades, "beta", None, "a finite number of at least 0"),
     ],
 )
 def test_a_number_outside_its_range_is_refused(function, name, value, allowed):
@@ -71,7 +71,7 @@ def test_a_number_outside_its_range_is_refused(function, name, value, allowed):
 
 
 def test_each_number_of_a_tuple_has_the_range():
-    with pytest.raises(UserError, match="^weights must be a number of at least 0, got -1.0$"):
+    with pytest.raises(UserError, match="^weights must be a finite number of at least 0, got -1"):
         call(objectives.ladder, weights=(1.0, -1.0))
 
 

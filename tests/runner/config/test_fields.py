@@ -193,7 +193,7 @@ WORDS = {
 }
 WORDS |= dict.fromkeys(INTEGERS_FROM_1[1:], "a whole number of at least 1")
 WORDS |= dict.fromkeys(INTEGERS_FROM_0[1:], "a whole number of at least 0")
-WORDS |= dict.fromkeys(NUMBERS_FROM_0, "a number of at least 0")
+WORDS |= dict.fromkeys(NUMBERS_FROM_0, "a finite number of at least 0")
 WORDS |= dict.fromkeys(FRACTIONS, "a number from 0 to 1")
 
 _bad = {
@@ -245,14 +245,14 @@ def test_a_fraction_is_accepted_if_and_only_if_it_lies_in_0_to_1(value, path):
 @pytest.mark.parametrize(
     ("path", "value", "allowed"),
     [
-        ("optimizer.l1", -0.1, "a number of at least 0"),
-        ("optimizer.plateau.increase", 0.9, "a number of at least 1"),
+        ("optimizer.l1", -0.1, "a finite number of at least 0"),
+        ("optimizer.plateau.increase", 0.9, "a finite number of at least 1"),
         ("optimizer.plateau.decrease", 1.5, "a number from 0 to 1"),
-        ("objective.aggressiveness", 0, "a number above 0"),
+        ("objective.aggressiveness", 0, "a finite number above 0"),
         ("model.dropconnect", 2.0, "a number from 0 to below 1"),
         ("data.rotation", 181, "a number from 0 to 180"),
         ("data.zoom", 1.0, "a number from 0 to 0.9"),
-        ("data.shear", True, "a number of at least 0"),
+        ("data.shear", True, "a finite number of at least 0"),
         ("data.morphology", -1, "a whole number of at least 0"),
     ],
 )
@@ -374,7 +374,9 @@ def test_the_largest_seed_is_2_to_the_30():
 def test_a_range_holds_for_the_part_that_states_it():
     config = document()
     config["evaluation"]["attacks"] = {"noise": {"name": "gaussian_noise", "std": -1.0}}
-    assert refusal(validate, config).startswith("evaluation.attacks.noise.std must be a number ")
+    assert refusal(validate, config).startswith(
+        "evaluation.attacks.noise.std must be a finite number "
+    )
     config["evaluation"]["attacks"] = {"noise": {"name": "gaussian_noise", "std": None}}
     validate(config)
     config["evaluation"]["attacks"] = {"noise": {"name": "uniform_noise", "std": -1.0}}
@@ -460,7 +462,7 @@ def test_fields_of_data_belong_to_a_users_function():
         ),
         ({"names": "fgsm"}, "monitor_attacks.names must be a tuple, got 'fgsm'"),
         ({"rows": 0}, "monitor_attacks.rows must be a whole number of at least 1, got 0"),
-        ({"eps": -0.1}, "monitor_attacks.eps must be a number of at least 0, got -0.1"),
+        ({"eps": -0.1}, "monitor_attacks.eps must be a finite number of at least 0, got -0.1"),
         ({"row": 5}, "a field of monitor_attacks must be one of eps, names, rows, got 'row'"),
     ],
 )

@@ -235,7 +235,7 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
         (
             ({"name": "zca", "regularizer": -1},),
             DataError,
-            "regularizer of zca must be a number of at least 0, got -1",
+            "regularizer of zca must be a finite number of at least 0, got -1",
         ),
         (({"name": "grey"},), DataError, r"grey must be images .* got the shape \(28, 28, 1\)"),
     ],

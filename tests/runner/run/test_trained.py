@@ -192,5 +192,6 @@ def test_a_source_on_other_inputs_is_refused_with_the_field(replicas, digits):
 def test_a_temperature_that_is_not_positive_is_refused(replicas, tmp_path):
     for temperature in (0.0, -2.0):
         config = goodfellow("model=softmax,method=teacher", objective__temperature=temperature)
-        with pytest.raises(UserError, match="objective.temperature must be a number above 0, got"):
+        message = "objective.temperature must be a finite number above 0, got"
+        with pytest.raises(UserError, match=message):
             train.run(config, tmp_path / "run")
