@@ -46,10 +46,15 @@ def sgd(
       convolution_scale: factor of the learning rate of convolutions.
       plateau: `optax.contrib.reduce_on_plateau` or `bold_driver`.
 
+    Raises:
+      UserError: nesterov without a momentum.
+
     Sources: [srivastava2014], sec. 5.1 (max-norm), as [nokland2015], sec. 4, has all of them
     but the scale, that is of [goodfellow2013], in Pylearn2's cifar10_no_aug_valid.yaml, and l1,
     that is of [maronas2016], eq. 7.
     """
+    if nesterov and momentum is None:
+        raise UserError("momentum must be a number from 0 to 1 with nesterov=True, got None")
     parts: list[optax.GradientTransformation] = []
     if weight_decay is not None:
         parts.append(optax.add_decayed_weights(weight_decay, mask=_are_weights))

@@ -203,6 +203,11 @@ def test_the_weights_of_each_unit_stay_inside_max_norm(rate):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found[-1], free[-1])
 
 
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ValueError, match=r"^momentum must be .* with nesterov=True, got None$"):
+        optimizers.sgd(0.1, nesterov=True)
+
+
 def test_the_convolution_scale_reduces_the_rate_of_convolutions_only():
     [start], gradients = layers(1), layers(6, seed=1)
     spec = {"learning_rate": 0.5, "momentum": 0.9, "weight_decay": 0.1}

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from adv_jax.perturbations import choose
 from adv_jax.types import Array
 
@@ -23,6 +25,14 @@ class Best(NamedTuple):
     r: Array
     loss: Array
     fools: Array
+
+    @classmethod
+    def none(cls, r: Array, fools: Array) -> "Best":
+        """Returns the best of no perturbations, for a search of r like `r`: any other is better.
+
+        fools: bool[B], the rows to count as fooled all the same.
+        """
+        return cls(jnp.zeros_like(r), jnp.full_like(fools, -jnp.inf, r.dtype), fools)
 
     def or_better(self, other: "Best") -> "Best":
         better = (other.fools & ~self.fools) | (

@@ -198,7 +198,7 @@ def _apgd(
     best = ascend(
         rate_fn(row_loss, rows.logits_fn, rows.x, rows.y),
         region,
-        Best(jnp.zeros_like(start), jnp.full_like(done, -jnp.inf, start.dtype), done),
+        Best.none(start, done),
         start,
         num_steps=num_steps,
         until_fooled=True,
@@ -238,9 +238,8 @@ def _square(
     num_queries: int,
 ) -> Fooling:
     del rivals, number
-    r = jnp.zeros_like(rows.x, rows.radius.dtype)
     rate = rate_fn(margin, rows.logits_fn, rows.x, rows.y)
-    nothing = Best(r, jnp.full_like(done, -jnp.inf, r.dtype), done)
+    nothing = Best.none(jnp.zeros_like(rows.x, rows.radius.dtype), done)
     best = random_search(rate, rows.region(norm), nothing, rows.keys, num_queries=num_queries)
     return Fooling(best.r, best.fools)
 

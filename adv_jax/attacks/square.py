@@ -115,8 +115,8 @@ def square(
 
         return on_survivors(search, rows, best, size)
 
-    none_yet = unmoved._replace(loss=jnp.full_like(unmoved.loss, -jnp.inf))
-    best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, none_yet)
+    nothing = Best.none(r, at_x.fools)
+    best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, nothing)
     return region.moved(unmoved.or_better(best).r)
 
 
@@ -133,8 +133,7 @@ def random_search(
     """Runs the queries of the Square attack; returns the best point of each row.
 
     Args:
-      best: the best point so far; r = 0 and a loss of -inf if there is none. Rows that fool are
-        skipped.
+      best: the best point so far, or `Best.none`. Rows that fool are skipped.
       keys: key[B].
       span: the first query and one past the last, i32[] each; query 0 is the start. None: all.
     """

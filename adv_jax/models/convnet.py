@@ -39,7 +39,7 @@ class ConvNet(Activated):
       if any) and each dense layer.
 
     Raises:
-      ValueError: x is not f[B, H, W, C]; a block without six numbers.
+      ValueError: x is not f[B, H, W, C]; an empty stage; a block without six numbers.
 
     Sources: [huang2015], sec. 7; [srivastava2014], with the pooling of their program; [zhang2019],
     `SmallCNN` of their program.
@@ -53,6 +53,8 @@ class ConvNet(Activated):
     pooling: Literal["max", "average"] = "max"
 
     def _hidden_layers(self) -> list[LayerFn]:
+        if not all(self.stages):
+            raise ValueError(f"each of model.stages must have a convolution, got {self.stages}")
         pool = _POOLS[self.pooling, self.pool]
         maps = [
             (count, pool if i == len(stage) else _unpooled)

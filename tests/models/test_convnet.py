@@ -176,6 +176,13 @@ def test_a_block_without_six_numbers_is_refused_in_one_line():
         random_params(models.convnet(stages=(((1, 2),),)), (2, 6, 6, 1))
 
 
+def test_a_stage_without_a_convolution_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^each of model.stages must have a convolution, got \(\("
+    ):
+        random_params(models.convnet(stages=((8,), ())), (2, 6, 6, 1))
+
+
 def test_an_unknown_pooling_is_refused():
     with pytest.raises(ValueError, match="^pooling must be one of max, average, got 'avg'"):
         random_params(models.convnet(pooling="avg"), (2, 6, 6, 1))
