@@ -322,7 +322,8 @@ def over_devices(
       UserError: another `by`; raised by the function, if there is not one entry per device of a
         shard_map.
 
-    The function only maps; `runner.devices.layout` assigns replicas and their shards to devices.
+    The function only maps; `adv_jax.runner.host.devices.layout` assigns replicas and their shards
+    to devices.
     """
     check_choice("by", by, ("pmap", "shard_map"))
     if by == "shard_map":

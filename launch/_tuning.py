@@ -213,7 +213,8 @@ def trial_environment(
     if not resources["GPU"]:
         changed["CUDA_VISIBLE_DEVICES"] = ""
     elif resources["GPU"] < 1:
-        changed["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{0.9 * resources['GPU']:.3f}"
+        changed["XLA_CLIENT_MEM_FRACTION"] = f"{0.9 * resources['GPU']:.3f}"
+        changed.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # The old name; JAX refuses both.
     return changed
 
 

@@ -23,7 +23,13 @@ pytestmark = pytest.mark.skipif(
         ({"CPU": 2, "GPU": 0}, {}, {"CUDA_VISIBLE_DEVICES": ""}),
         ({"CPU": 2, "GPU": 1}, {"CUDA_VISIBLE_DEVICES": "3"}, {"CUDA_VISIBLE_DEVICES": "3"}),
         # Four trials of .225 each leave a tenth of the memory to CUDA itself.
-        ({"CPU": 2, "GPU": 0.25}, {}, {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.225"}),
+        ({"CPU": 2, "GPU": 0.25}, {}, {"XLA_CLIENT_MEM_FRACTION": "0.225"}),
+        # JAX refuses both names of the variable.
+        (
+            {"CPU": 2, "GPU": 0.25},
+            {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"},
+            {"XLA_CLIENT_MEM_FRACTION": "0.225"},
+        ),
         ({"CPU": 2, "GPU": 0}, {"XLA_FLAGS": "--a"}, {"CUDA_VISIBLE_DEVICES": ""}),
     ],
 )
