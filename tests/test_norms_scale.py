@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from test_norms import NORMS, ROUNDING, dual_norm_of, norm_of
 
 from adv_jax import norms
-from adv_jax.attacks._ball import feasible
+from adv_jax.attacks._region import Region
 
 D = 5
 entries = st.floats(-10, 10, width=32, allow_subnormal=False)
@@ -98,7 +98,9 @@ def test_l0_keeps_the_largest_entries(r, eps):
 )
 def test_l0_within_bounds_is_the_nearest_of_all_subsets(r, count, x):
     bounds = (np.zeros(D, np.float32), np.linspace(1, 2, D, dtype=np.float32))
-    p = np.asarray(feasible(x, r, jnp.full((1, 1), float(count)), "l0", bounds, None), np.float64)
+    p = np.asarray(
+        Region(x, jnp.full((1, 1), float(count)), "l0", bounds, None).nearest(r), np.float64
+    )
     clipped = np.clip(np.float64(r), bounds[0] - x, bounds[1] - x)
     subsets = (np.isin(np.arange(D), kept) for kept in itertools.combinations(range(D), count))
     best = np.min([((np.where(s, clipped, 0) - r) ** 2).sum(1) for s in subsets], axis=0)

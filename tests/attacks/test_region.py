@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from adv_jax.attacks._ball import feasible
+from adv_jax.attacks._region import Region
 
 ROWS, D = 3, 5
 LO, HI = -0.5, 2.0
@@ -19,7 +19,7 @@ inputs = arrays(np.float32, (ROWS, D), elements=st.floats(LO, HI, width=32))
 
 @jax.jit
 def projected(x, r, eps, scale=None):
-    return feasible(x, r, eps.reshape(-1, 1), "l1", (LO, HI), scale)
+    return Region(x, eps.reshape(-1, 1), "l1", (LO, HI), scale).nearest(r)
 
 
 def highest(gain, room_up, room_down, eps):
