@@ -55,16 +55,6 @@ def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool 
     return jnp.argmax(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
 
 
-def cross_entropy(logits: Array, y: Array) -> Array:
-    """Returns the cross-entropy of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
-    return losses.cross_entropy(logits, checked_labels(y, logits))
-
-
-def log_odds(logits: Array, y: Array) -> Array:
-    """Returns `losses.log_odds` of each row: f32[B, K], i32[B] or f32[B, K] -> f32[B]."""
-    return losses.log_odds(logits, losses.classes(checked_labels(y, logits)))
-
-
 def margin(logits: Array, y: Array) -> Array:
     """Returns max_{i != y} z_i - z_y, f32[B], which is > 0 if y is not the predicted class.
 

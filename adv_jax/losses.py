@@ -39,17 +39,14 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 
 def log_odds(logits: Array, labels: Array) -> Array:
-    """Returns log((1 - p_y) / p_y) = logsumexp of the other logits - logit_y, y classes i32[B].
+    """Returns log((1 - p_y) / p_y) = logsumexp of the other logits - logit_y, f32[B].
 
     Its ascent direction is that of the cross-entropy, softplus(log odds), whose slope underflows
     at margins above 87 nats; the slope of the log odds is 1 everywhere.
 
-    Raises:
-      ValueError: the labels are class weights, or as `as_labels`.
+    labels: y i32[B], or f32[B, K], whose most probable class is used.
     """
-    labels = as_labels(labels, logits)
-    if labels.ndim > 1:
-        raise UserError(f"labels must be classes i32[B] here, got {described(labels)}")
+    labels = classes(as_labels(labels, logits))
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=1)
     return others - jnp.where(true, logits, 0).sum(axis=1)

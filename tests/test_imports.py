@@ -51,7 +51,9 @@ PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob
 BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
 BOTTOM += ("annotations", "random", "ranges", "step", "style", "types")
 # What attacks and evaluations share.
-SHARED_BY_ATTACKS = {f"adv_jax.{name}" for name in ("checks", "loss_gradients", "perturbations")}
+SHARED_BY_ATTACKS = {
+    f"adv_jax.{name}" for name in ("checks", "loss_gradients", "losses", "perturbations")
+}
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
     **{f"adv_jax.{name}": set() for name in BOTTOM},
@@ -64,7 +66,7 @@ MAY_IMPORT = {
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"},
     "adv_jax.attacks": {
-        f"adv_jax.{name}" for name in ("convolution", "losses", "meshes", "norms", "programs")
+        f"adv_jax.{name}" for name in ("convolution", "meshes", "norms", "programs")
     }
     | SHARED_BY_ATTACKS,
     "adv_jax.objectives": {"adv_jax.checks", "adv_jax.linear_bounds"}

@@ -203,10 +203,11 @@ def test_a_known_class_that_the_logits_do_not_have_is_refused(name, label):
         losses.LOSSES[name](random_rows()[0], np.array([0, 1, 2, 3, 0, label]))
 
 
-def test_log_odds_of_class_weights_are_refused():
-    logits = np.float32(random_rows()[0])
-    with pytest.raises(ValueError, match=r"^labels must be classes i32\[B\] here, got float32"):
-        losses.log_odds(logits, np.ones_like(logits))
+def test_log_odds_of_class_weights_are_those_of_the_most_probable_class():
+    logits, y = random_rows()
+    weights = np.where(np.eye(4)[y], 0.7, 0.1).astype(np.float32)
+    found = losses.log_odds(np.float32(logits), weights)
+    np.testing.assert_array_equal(found, losses.log_odds(np.float32(logits), y))
 
 
 @pytest.mark.slow

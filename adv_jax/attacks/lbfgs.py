@@ -16,16 +16,8 @@ from adv_jax.attacks._penalty import among, first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import as_batch, ball, checked_logits, dtype_and_shape
-from adv_jax.loss_gradients import (
-    Rated,
-    cross_entropy,
-    labels_at,
-    margin,
-    rate_fn,
-    rated,
-    with_gradient,
-)
-from adv_jax.losses import classes
+from adv_jax.loss_gradients import Rated, labels_at, margin, rate_fn, rated, with_gradient
+from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import in_units, inside, moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 

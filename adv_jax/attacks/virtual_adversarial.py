@@ -9,7 +9,8 @@ from adv_jax.attacks._lengths import typical_length
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ONE_STEP
 from adv_jax.checks import checked_logits
-from adv_jax.loss_gradients import cross_entropy, rate_fn, with_gradient
+from adv_jax.loss_gradients import rate_fn, with_gradient
+from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import moved, perturbed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks.defenses import declared, fixed_draws
-from adv_jax.loss_gradients import log_odds, without_nan
+from adv_jax.loss_gradients import without_nan
+from adv_jax.losses import log_odds
 from adv_jax.perturbations import inside, moved
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 

@@ -10,7 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks import attack, traits_of
-from adv_jax.loss_gradients import log_odds, margin, rate_fn, with_gradient
+from adv_jax.loss_gradients import margin, rate_fn, with_gradient
+from adv_jax.losses import log_odds
 from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.tabular._constraints import Constraints
