@@ -98,6 +98,8 @@ def main(argv: list[str]) -> None:
         if _MISSING in names and len(names) > 1:
             raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
         _refuse_unread(names)
+        if _DIR.value is not None and not Path(_DIR.value).is_dir():
+            raise UserError(f"--data_dir must be a folder, got {_DIR.value}")
         messages = _spend(data) if names == [_MISSING] else _reproduce(names, data)
     except UserError as error:
         sys.exit(f"error: {error}")
