@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import check_function, is_known, is_whole
+from adv_jax.norms import is_real
 from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
@@ -147,8 +148,8 @@ def weights_from_torch(
         {"layer1.0.bn1": "hidden2/norm1"}.
 
     Raises:
-      UserError: a layer is not in both, or has an array of another name; two have one path; no
-        dicts.
+      UserError: a layer is not in both, or has an array of another name, or none of numbers; two
+        have one path; no dicts.
 
     >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
     >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
@@ -170,7 +171,11 @@ def weights_from_torch(
         if layer not in layers:
             has = f"got none for {layer!r} of {name!r}"
             raise UserError(f"layers must have each layer of state_dict, {has}")
-        array = value.detach().cpu().float() if hasattr(value, "detach") else value
+        array = value.detach().cpu().float().numpy() if hasattr(value, "detach") else value
+        if not is_real(array):
+            raise UserError(
+                f"state_dict must have arrays of numbers, got {described(value)} for {name!r}"
+            )
         array = np.asarray(array, np.float32)  # NumPy's files know no bfloat16.
         if leaf not in _LEAVES:
             legal = f"the arrays {', '.join(_LEAVES)} in each layer"

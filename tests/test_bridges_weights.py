@@ -48,6 +48,13 @@ def test_an_array_of_another_kind_of_layer_is_refused():
         bridges.weights_from_torch({"rnn.weight_ih_l0": np.ones((2, 2))}, {"rnn": "rnn"})
 
 
+@pytest.mark.parametrize("value", [None, [[1.0], [1.0, 2.0]], "kernel"])
+def test_what_is_no_array_of_numbers_is_refused(value):
+    words = "state_dict must have arrays of numbers, got .* for 'fc.bias'"
+    with pytest.raises(UserError, match=f"^{words}$"):
+        bridges.weights_from_torch({"fc.bias": value}, {"fc": "logits"})
+
+
 def preact_resnet18(torch):
     """The module of the usual PyTorch code, with random weights and statistics."""
     nn, functional = torch.nn, torch.nn.functional
