@@ -35,6 +35,16 @@ def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Paramete
         return inspect.signature(function).parameters
 
 
+def catch_all(parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """Returns the name of the parameter of all other keywords, as `settings` of **settings."""
+    return next((name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
+
+
+def is_optional(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter accepts None, by its default or annotation."""
+    return parameter.default is None or types.NoneType in members_of(parameter.annotation)
+
+
 def members_of(annotation: Any) -> tuple[Any, ...]:
     """Returns the members of a union; any other annotation alone."""
     if isinstance(annotation, str):  # It names what only type checkers import.

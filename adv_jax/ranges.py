@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 import jax
 import numpy as np
 
-from adv_jax.annotations import allowed_values, members_of, parameters_of, refuses
+from adv_jax.annotations import allowed_values, is_optional, parameters_of, refuses
 from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
@@ -154,8 +154,7 @@ def _check_settings(
     ranges = stated(part)
     for name, parameter in parameters.items():
         value, annotation = values.get(name), parameter.annotation
-        is_optional = parameter.default is None or type(None) in members_of(annotation)
-        if name not in values or (value is None and is_optional):
+        if name not in values or (value is None and is_optional(parameter)):
             continue
         if name in ranges:
             _check_range(name, value, ranges[name])

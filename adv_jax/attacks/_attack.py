@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
-from adv_jax.attacks._calls import Body, Settings, called, others_of
+from adv_jax.annotations import catch_all
+from adv_jax.attacks._calls import Body, Settings, called
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits, function_name
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
@@ -109,7 +110,7 @@ def attack(
             call.apply_defaults()
             (_, model), (_, x), *named = call.arguments.items()
             settings = dict(named)
-            if (others := others_of(signature)) is not None:
+            if (others := catch_all(signature.parameters)) is not None:
                 settings |= settings.pop(others)
             aux = settings.get("aux")
             if traits.needs_key and settings.get("key") is None:

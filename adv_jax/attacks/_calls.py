@@ -3,16 +3,15 @@
 import functools
 import inspect
 import operator
-import types
-import typing
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import annotations, norms
+from adv_jax.annotations import catch_all, is_optional, members_of
 from adv_jax.attacks._bare import Fn, compiled
 from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits, function_name
@@ -161,11 +160,11 @@ def _attacked(
 ) -> Any:
     """Calls the function of an attack; aux is a part of fn."""
     own = {"bounds": bounds, "aux": None}
-    takes_any = others_of(inspect.signature(function)) is not None
+    parameters = parameters_of(function)
     given = {
         name: value
         for name, value in own.items()
-        if name in parameters_of(function) or (takes_any and value is not None)
+        if name in parameters or (catch_all(parameters) and value is not None)
     }
     labels = () if labels_name(function) is None else (y,)
     return function(fn, x, *labels, **arrays, **dict(static), **given)
@@ -179,7 +178,7 @@ def _check_settings(body: Body, settings: Settings) -> None:
     """Checks counts and flags, which become Python's, and real numbers with a range."""
     parameters = parameters_of(body.fn)
     own = {n: v for n, v in settings.items() if n in parameters}
-    given = {n: v for n, v in own.items() if v is not None or not _may_be_none(parameters[n])}
+    given = {n: v for n, v in own.items() if v is not None or not is_optional(parameters[n])}
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
@@ -197,10 +196,6 @@ def _as_array(value: Any, *, static: bool) -> Any:
     return jnp.asarray(value) if sequence and dtype_of(value).kind in "biuf" else value
 
 
-def _may_be_none(parameter: inspect.Parameter) -> bool:
-    return type(None) in _members(parameter.annotation) or parameter.default is None
-
-
 def _is_only(parameter: inspect.Parameter, kind: type) -> bool:
     return _members(parameter.annotation) - {type(None)} == {kind}
 
@@ -212,7 +207,7 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
         return
     norm = body.traits.norm or settings.get("length") or settings.get("norm", "linf")
     box = bounds if name == "eps" else None  # The others bound no perturbation.
-    optional = _may_be_none(parameters_of(body.fn)[name])
+    optional = is_optional(parameters_of(body.fn)[name])
     kinds = {"name": name, "sparse": body.sparse, "optional": optional}
     ball(settings[name], x, norm, box, settings.get("mask"), **kinds)
 
@@ -232,7 +227,8 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
     kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
     if isinstance(value, np.ndarray | jax.Array):
         return False
-    if inspect.Parameter.empty in kinds:
+    unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
+    if unknown:  # A text names what only type checkers import.
         return not isinstance(value, float)
     return jax.Array not in kinds and kinds - {type(None)} != {float}
 
@@ -245,14 +241,7 @@ def labels_name(function: Callable[..., Any]) -> str | None:
     return names[2] if len(names) > 2 else None
 
 
-def others_of(signature: inspect.Signature) -> str | None:
-    """Returns the name of the parameter of all other keywords, as `settings` of **settings."""
-    kind = inspect.Parameter.VAR_KEYWORD
-    return next((name for name, p in signature.parameters.items() if p.kind is kind), None)
-
-
 def _members(annotation: Any) -> set[Any]:
     """Returns the types of a union or of the parts of a tuple, or the only type."""
-    if typing.get_origin(annotation) in (tuple, typing.Union, types.UnionType):
-        return set().union(*map(_members, typing.get_args(annotation)))
-    return {annotation}
+    members = get_args(annotation) if get_origin(annotation) is tuple else members_of(annotation)
+    return {annotation} if members == (annotation,) else set().union(*map(_members, members))

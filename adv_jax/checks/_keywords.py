@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import ParamSpec, TypeVar
 
+from adv_jax.annotations import catch_all
 from adv_jax.types import UserError
 
 P = ParamSpec("P")
@@ -89,7 +90,7 @@ def _group_and_name(path: str) -> tuple[str, str]:
 def check_keywords(name: str, given: Iterable[str], signature: inspect.Signature) -> None:
     """Raises UserError for a keyword that the function of that name does not take."""
     parameters = signature.parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    if catch_all(parameters):
         return
     for keyword in given:
         if keyword not in parameters:

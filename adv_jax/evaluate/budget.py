@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.annotations import catch_all
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
 from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable, with_aux
 from adv_jax.loss_gradients import check_loss, noted_losses
@@ -35,9 +36,9 @@ def scale_of(attack: Attack) -> str:
     >>> [scale_of(attack) for attack in (attacks.fgsm, attacks.gaussian_noise)]
     ['eps', 'std']
     """
-    parameters, traits = parameters_of(attack), traits_of(attack)
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    first = next((name for name in SCALES if name in parameters), "eps" if takes_any else None)
+    parameters, traits = checked_parameters(attack), traits_of(attack)
+    default = "eps" if catch_all(parameters) else None
+    first = next((name for name in SCALES if name in parameters), default)
     scale = first if traits is None else traits.size
     if scale is None:
         raise UserError(
@@ -66,7 +67,7 @@ def norm_of(attack: Attack) -> str | None:
     'l1'
     """
     inner = crafting(attack)
-    parameters, traits = parameters_of(inner), traits_of(inner)
+    parameters, traits = checked_parameters(inner), traits_of(inner)
     for name in ("length", "norm"):
         default = parameters[name].default if name in parameters else None
         if default not in (None, inspect.Parameter.empty):
@@ -125,7 +126,7 @@ def is_targeted(attack: Attack) -> bool:
     >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
     (True, False)
     """
-    parameter = parameters_of(crafting(attack)).get("targeted")
+    parameter = checked_parameters(crafting(attack)).get("targeted")
     return parameter is not None and parameter.default is True
 
 
@@ -153,7 +154,7 @@ def at_size(
     if takes(attack, "key"):
         settings["key"] = keys
     inputs = (x,)
-    if aux is not None and "aux" in parameters_of(attack):
+    if aux is not None and "aux" in checked_parameters(attack):
         settings["aux"], inputs = aux, (x, aux)
     elif aux is not None:
         logits_fn = with_aux(logits_fn, aux)
@@ -259,14 +260,10 @@ def takes(attack: Attack, keyword: str) -> bool:
     (True, False)
     """
     said, own = (inspect.signature(attack, follow_wrapped=f).parameters for f in (True, False))
-    return all(
-        keyword in parameters
-        or any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-        for parameters in (said, own)
-    )
+    return all(keyword in parameters or catch_all(parameters) for parameters in (said, own))
 
 
-def parameters_of(attack: Attack) -> Mapping[str, inspect.Parameter]:
+def checked_parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
     """Returns the parameters of an attack; raises UserError if it is not a function."""
     try:
         return inspect.signature(attack).parameters

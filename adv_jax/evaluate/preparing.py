@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks import Traits, function_name, traits_of
-from adv_jax.evaluate.budget import at_size, crafting, parameters_of, scale_of, takes
+from adv_jax.evaluate.budget import at_size, checked_parameters, crafting, scale_of, takes
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
@@ -70,7 +70,7 @@ def named_norm(norm: Norm | None, threat_model: Norm | None) -> str | None:
 
 
 def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> Attack:
-    parameters, bound = parameters_of(attack), getattr(attack, "keywords", {})
+    parameters, bound = checked_parameters(attack), getattr(attack, "keywords", {})
 
     def free(name: str) -> bool:
         return name in parameters and name not in bound and takes(attack, name)

@@ -2,14 +2,21 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted
 
 import adv_jax
 from adv_jax.types import UserError
+
+if TYPE_CHECKING:  # So the annotations that name these stay text.
+    from jax.typing import ArrayLike
+
+    from adv_jax.types import LogitsFn
 
 X = np.zeros((2, 3), np.float32)
 
@@ -45,6 +52,28 @@ def test_python_branches_on_a_setting_annotated_as_bool():
     decorated = adv_jax.attack()(branching)
     for up, expected in {True: 0.25, False: -0.25}.items():
         np.testing.assert_array_equal(decorated(logits_fn, X, None, eps=0.25, up=up), X + expected)
+
+
+def test_other_values_of_a_number_compile_nothing_where_annotations_stay_text():
+    def moving(logits_fn: "LogitsFn", x, y, *, eps: "ArrayLike", alpha: "float | None" = None):
+        return x + eps * alpha
+
+    attack = adv_jax.attack()(moving)
+    attack(logits_fn, X, None, eps=0.25, alpha=0.5)
+    with counted() as compiled:
+        found = attack(logits_fn, X, None, eps=0.5, alpha=0.25)
+    assert compiled == []
+    np.testing.assert_array_equal(found, X + 0.125)
+
+
+def test_a_count_annotated_as_text_is_one_of_python():
+    def repeated(logits_fn: "LogitsFn", x, y, *, eps: "ArrayLike", count: "int" = 1):
+        return x + sum([eps] * count)
+
+    attack = adv_jax.attack()(repeated)
+    np.testing.assert_array_equal(attack(logits_fn, X, None, eps=0.25, count=2), X + 0.5)
+    with pytest.raises(UserError, match=r"^count must be a whole number of at least 1, got 0$"):
+        attack(logits_fn, X, None, eps=0.25, count=0)
 
 
 def test_other_keywords_are_passed_on_by_name():

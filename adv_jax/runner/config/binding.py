@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from adv_jax import generative, models, objectives
-from adv_jax.annotations import allowed_values, fits, parameters_of
+from adv_jax.annotations import allowed_values, catch_all, fits, parameters_of
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
 
@@ -120,24 +120,20 @@ def settings(
     parameters = parameters_of(function)
     passed = {*_RUNTIME, *_positional(parameters)[: len(call.positional) if call else 0]}
     own = {k: p for k, p in parameters.items() if k not in passed and p.kind not in _VARIADIC}
-    return own, _has(parameters, inspect.Parameter.VAR_KEYWORD)
+    return own, catch_all(parameters) is not None
 
 
 def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: str) -> None:
     """Raises ConfigError if a user's function does not take what the program passes."""
     parameters = parameters_of(function)
     positional, count = _positional(parameters), len(call.positional)
-    enough = len(positional) >= count or _has(parameters, inspect.Parameter.VAR_POSITIONAL)
-    takes_any = _has(parameters, inspect.Parameter.VAR_KEYWORD)
+    takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     others = parameters.keys() - positional[:count]
-    if not enough or not (takes_any or others.issuperset(call.keywords)):
+    enough = takes_more or len(positional) >= count
+    if not enough or not (catch_all(parameters) or others.issuperset(call.keywords)):
         legal, found = ", ".join([*call.positional, "*", *call.keywords]), ", ".join(parameters)
         raise ConfigError(f"{field} must take ({legal}), got {name!r}, which takes ({found})")
 
 
 def _positional(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
     return [name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL]
-
-
-def _has(parameters: Mapping[str, inspect.Parameter], kind: Any) -> bool:
-    return any(parameter.kind is kind for parameter in parameters.values())
