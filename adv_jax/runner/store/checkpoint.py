@@ -171,7 +171,8 @@ class Checkpoints:
         if foreign:
             raise UserError(
                 f"checkpoint of epoch {foreign} in {self._directory} was written by "
-                "another version of adv_jax; use that version or a new workdir"
+                "another version of adv_jax or of a module of the config; use that version or a "
+                "new workdir"
             )
         self._set_aside(warnings)
         return Restored(0, None, {}, list(warnings.values()))

@@ -132,7 +132,7 @@ def read(orbax: ocp.Checkpointer, path: Path, like: Tree) -> tuple[Tree, dict[st
     like: a tree of arrays, or of shapes and dtypes, with the structure that was saved.
 
     Raises:
-      OtherStructureError: it has another structure and cannot be read.
+      OtherStructureError: it has another structure.
       Exception: of many types, from Orbax, TensorStore and JSON, if it is damaged.
     """
     expected = recorded = structure(like)
@@ -145,6 +145,8 @@ def read(orbax: ocp.Checkpointer, path: Path, like: Tree) -> tuple[Tree, dict[st
         tree = jax.tree.map(np.asarray, orbax.restore(path, args=args)["tree"])
         if notes.pop("sha256") != digest(tree):
             raise ValueError("its arrays do not have the SHA-256 that was recorded")
+        if recorded != expected:  # Orbax restores arrays of other shapes.
+            raise ValueError("its arrays have other shapes or dtypes")
     except MemoryError:
         raise
     except Exception as error:

@@ -392,4 +392,6 @@ def _with_tuples(value: Any) -> Any:
 def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from leaves(document)
     replicas = document.get("replicas")
-    yield "replicas.grid", replicas.get("grid") if isinstance(replicas, Mapping) else None
+    grid = replicas.get("grid") if isinstance(replicas, Mapping) else None
+    # The order of its paths is that of the replicas.
+    yield "replicas.grid", [*grid.items()] if isinstance(grid, Mapping) else grid

@@ -385,9 +385,12 @@ def test_a_failed_save_does_not_hide_the_error_that_ends_the_run(small_disk):
         fail()
 
 
-def test_a_tree_of_another_version_is_refused_and_kept(tmp_path):
+@pytest.mark.parametrize(
+    "change", [{"new": np.zeros(3)}, {"w": np.zeros((999, 3), np.float32)}, {"step": np.float32(0)}]
+)
+def test_a_tree_of_another_version_is_refused_and_kept(tmp_path, change):
     saved(tmp_path, 1, 2)
-    other = {**tree(0), "new": np.zeros(3)}
+    other = tree(0) | change
     with (
         Checkpoints(tmp_path, kept=3) as checkpoints,
         pytest.raises(UserError, match="checkpoint of epoch 2 in .* by another version"),

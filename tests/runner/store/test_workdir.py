@@ -42,7 +42,7 @@ def test_a_config_with_tuples_is_accepted_again(tmp_path):
         ({"epochs": 2}, "epochs is 2 but was 'absent'"),
         (
             {"replicas": {"seeds": 1, "grid": {"a.b": (0.1,)}, "shards": 1}},
-            "replicas.grid is {'a.b': [0.1]} but was None",
+            "replicas.grid is [('a.b', [0.1])] but was None",
         ),
     ],
 )
@@ -53,6 +53,18 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path, change,
     assert str(caught.value).endswith(f"another config: {says}")
     with Workdir(tmp_path, CONFIG):  # the refusal has changed nothing, and holds no lock
         pass
+
+
+def test_the_same_grid_in_another_order_is_refused(tmp_path):
+    # The order is that of the replicas, whose states would get the settings of others.
+    def of(*paths):
+        grid = {path: (0.1, 0.2) for path in paths}
+        return CONFIG | {"replicas": {"seeds": 1, "grid": grid, "shards": 1}}
+
+    with Workdir(tmp_path, of("a", "b")):
+        pass
+    with pytest.raises(WorkdirError, match=r"replicas.grid is \[\('b', .* but was \[\('a', "):
+        Workdir(tmp_path, of("b", "a"))
 
 
 @pytest.mark.parametrize("part", ["checkpoints", "data.json", "metrics.jsonl", "result.json"])
