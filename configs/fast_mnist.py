@@ -12,12 +12,11 @@ Options, joined by commas:
 
 A net is trained by `lwa` on the examples of one step of PGD inside linf .3: of 1.25 eps from a
 random start, or of eps from the digit, which is FGSM. After each epoch 1,000 test digits are
-attacked by FGSM and by PGD of 20 steps. In catastrophic overfitting the accuracy under PGD falls to
-0 while that under FGSM rises.
+attacked by FGSM and by PGD of 20 steps.
 
-[wong2020]: a step of 1.25 eps from a random start trains nets as robust as PGD's; with longer
-steps, or starts that leave out a part of the ball, the accuracy under PGD falls to 0 within two
-epochs.
+[wong2020]: a step of 1.25 eps from a random start trains nets as robust as PGD's. With longer
+steps, or starts that leave out a part of the ball, they overfit catastrophically: the accuracy
+under PGD suddenly falls to 0, while that under FGSM rises.
 
 Deviations: the net is LeNet with 16 and 32 maps of 5 x 5 and 100 units; the authors' has 4 x 4
 convolutions of stride 2 in place of pooling. Adam has the constant rate .001 for 10 epochs, while

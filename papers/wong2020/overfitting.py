@@ -8,6 +8,7 @@ import numpy as np
 
 from adv_jax.style import GRAY, attack_style, canvas, name_lines
 from adv_jax.types import UserError
+from papers.judging.statistics import span
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import (
     Finished,
@@ -59,10 +60,13 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         of_run = {name.removesuffix("_error"): rounded(v) for name, v in accuracy.items()}
         found.append({"step": step, "eps": watched["eps"], "accuracy": of_run})
     eps, rows = watched["eps"], watched["rows"]
+    counts = {len(curve["accuracy"]["test"]) for curve in found}
+    seeds = f"{span(counts)} seed{'s' if counts != {1} else ''}"
     panels[0].set(ylabel=f"accuracy (fraction), linf {eps:g}")
     document = {
-        "caption": f"Accuracy after each epoch on all test digits, and of {rows:,} under attacks "
-        f"inside linf {eps:g}. " + " ".join(map(_summary, found)),
+        "caption": f"Accuracy after each epoch on all test digits, and on {rows:,} under attacks "
+        f"inside linf {eps:g}. Numbers are means over {seeds}; bands reach from the lowest to the "
+        f"highest. {' '.join(map(_summary, found))}",
         "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
         "curves": found,
         "runs": [described(run, "objective", "model") for run in runs],
@@ -81,8 +85,9 @@ def _read(path: Path) -> Finished:
 def _summary(curve: dict[str, Any]) -> str:
     fgsm, pgd = (np.mean(curve["accuracy"][name], axis=0) for name in ("fgsm", "pgd_20"))
     best = pgd.argmax()
-    return (
-        f"Trained on {curve['step']}, the net is right under PGD on {pgd[best]:.1%} of the digits "
-        f"after epoch {best + 1}, and at the end on {pgd[-1]:.1%} under PGD and {fgsm[-1]:.1%} "
-        "under FGSM."
-    )
+    end = f"{pgd[-1]:.1%} under PGD"
+    if best == len(pgd) - 1:
+        end += ", their best epoch,"
+    else:
+        end += f", after {pgd[best]:.1%} in their best epoch, {best + 1},"
+    return f"Trained on {curve['step']}, the nets end at {end} and {fgsm[-1]:.1%} under FGSM."
