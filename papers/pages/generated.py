@@ -102,9 +102,9 @@ def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
         f"{BEGIN}\n",
         "All printed numbers and claims beside the measured ones. The pages of the works add "
         "intervals, p values and figures. The [rules](../papers/README.md#verdicts) say what each "
-        "word means; [another page](verdicts.md) shows which words changed with them. Errors are "
-        "test errors. Where a work leaves a setting open, its possible values are compared on the "
-        "test set, too.\n",
+        "word means; [another page](verdicts.md) has the verdicts that changed with them. Errors "
+        "are test errors. Where a work leaves a setting open, its possible values are compared on "
+        "the test set, too.\n",
         summary.overview(works, "../papers/{name}/README.md"),
         "Our test errors on digits with 100 labels, the lowest first. Epochs and nets differ; the "
         "epochs of pre-trained nets are those of the classifier alone. Two rows of one method were "

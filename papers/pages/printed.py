@@ -1,6 +1,6 @@
 """Tables with the rows and columns of a paper: ours, the paper's value under it, and a mark.
 
-Gray italics are short runs or one seed, which are not judged; an empty cell was not run.
+Gray italics are not judged: shorter runs, and numbers without a test. An empty cell was not run.
 """
 
 import math
@@ -37,7 +37,8 @@ MARKS = {
 LEGEND = (
     "In a cell, our mean ± standard deviation stands above the paper's value: ✓ reproduced, ≈ "
     "consistent, ✗ not reproduced, ? unclear. ★: p is also below .05 divided by the number of all "
-    "tests. Gray italics are not judged. Empty cells were not run."
+    "tests. Gray italics are not judged: the runs are shorter than the paper's, or the number has "
+    "no test. Empty cells were not run."
 )
 
 
@@ -228,7 +229,7 @@ def detail(line: Line) -> str:
 def caption(lines: Sequence[Line]) -> str:
     """Returns the seeds, epochs and data of the cells of a table.
 
-    Those of short runs, and of cells without a test, stand apart.
+    Those of short and quick runs, and of cells without a test, stand apart.
     """
     parts = []
     for is_full in (True, False):
@@ -239,7 +240,7 @@ def caption(lines: Sequence[Line]) -> str:
             if line.row["values"]
         ]
         if own:
-            parts.append(("" if is_full else "Not judged: ") + _trained(own, is_full))
+            parts.append(("" if is_full else "Shorter runs: ") + _trained(own, is_full))
     alone = [line.trained.replace("; ", ", ") for line in lines if line.source and line.trained]
     if alone:
         parts.append(f"Without a test: {'; '.join(dict.fromkeys(alone))}.")
