@@ -19,13 +19,11 @@ from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable
 from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
-SCALES = SIZES
-
 
 def scale_of(attack: Attack) -> str:
     """Returns the keyword that sets the size of an attack, which a curve varies.
 
-    It is the attack's trait `size`. That of a plain function is the first of `SCALES` in its
+    It is the attack's trait `size`. That of a plain function is the first of `SIZES` in its
     signature, or eps if it accepts any keyword.
 
     Raises:
@@ -38,11 +36,11 @@ def scale_of(attack: Attack) -> str:
     """
     parameters, traits = checked_parameters(attack), traits_of(attack)
     default = "eps" if catch_all(parameters) else None
-    first = next((name for name in SCALES if name in parameters), default)
+    first = next((name for name in SIZES if name in parameters), default)
     scale = first if traits is None else traits.size
     if scale is None:
         raise UserError(
-            f"{function_name(attack)} must have a keyword for its size ({', '.join(SCALES)}), got "
+            f"{function_name(attack)} must have a keyword for its size ({', '.join(SIZES)}), got "
             f"{', '.join(parameters)}"
         )
     if scale in getattr(attack, "keywords", {}):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from adv_jax import attacks, evaluate
+from adv_jax import attacks
 from adv_jax.attacks import function_name
 from adv_jax.evaluate.budget import check_like_x
 from adv_jax.models import initializers
@@ -142,7 +142,7 @@ def attack_of(
 ) -> Attack:
     """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
     parts: dict[str, Any] = {
-        key: bind(value, attacks, field=f"{field}.{key}", free=evaluate.SCALES, call=ATTACK)
+        key: bind(value, attacks, field=f"{field}.{key}", free=attacks.SIZES, call=ATTACK)
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }
@@ -153,7 +153,7 @@ def attack_of(
 def attacks_of(config: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Attack]:
     """Builds the attacks of the evaluation, by name; their sizes are those of `evaluation.eps`."""
     return {
-        name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=evaluate.SCALES)
+        name: attack_of(spec, f"evaluation.attacks.{name}", sources, free=attacks.SIZES)
         for name, spec in config["evaluation"]["attacks"].items()
     }
 

@@ -156,5 +156,5 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
         settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
         given = {k: v for k, v in settings.items() if v is not None and k in parameters}
         spec = given | spec
-        chosen[text] = bind(spec, attacks, field="attacks", free=evaluate.SCALES, call=ATTACK)
+        chosen[text] = bind(spec, attacks, field="attacks", free=attacks.SIZES, call=ATTACK)
     return chosen
