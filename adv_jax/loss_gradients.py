@@ -11,7 +11,7 @@ import numpy as np
 from jax.extend.core import get_opaque_trace_state, jaxpr_as_fun
 
 from adv_jax import losses, programs
-from adv_jax.checks import checked_labels, checked_logits
+from adv_jax.checks import bad_rows, checked_labels, checked_logits
 from adv_jax.types import Array, LogitsFn, RowFn, UserError, working_dtype
 
 
@@ -187,10 +187,8 @@ def check_loss(flags: Mapping[str, np.ndarray]) -> None:
       UserError: the loss is not finite at some rows, or its gradient is NaN.
     """
     for name, words in _LOSS_WORDS.items():
-        if name in flags:
-            rows = flags[name].shape[-1]
-            if bad := int((~flags[name]).reshape(-1, rows).any(0).sum()):
-                raise UserError(f"{words} for {bad} of {rows} rows of x")
+        if name in flags and (bad := bad_rows(flags[name])):
+            raise UserError(f"{words} for {bad} of x")
 
 
 def without_nan(gradient: Array, values: Array) -> Array:

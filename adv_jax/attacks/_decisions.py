@@ -120,15 +120,10 @@ def to_boundary(at: Space, r: Array, norm: str) -> Shortest:
     return Shortest(norms.project(r, high, norm, at.scale), high)
 
 
-def checked_box(bounds: Bounds | None) -> None:
-    """Raises UserError if known bounds are infinite: no noise is uniform in them."""
-    for bound in bounds or ():
-        check_range("bounds", bound, "(-inf, inf)", per_row=True)
-
-
 def check_box(settings: Mapping[str, Any]) -> None:
-    """Checks the bounds among the settings of an attack (`checked_box`)."""
-    checked_box(settings["bounds"])
+    """Raises UserError if the setting `bounds` is infinite: no noise is uniform in it."""
+    for bound in settings["bounds"] or ():
+        check_range("bounds", bound, "(-inf, inf)", per_row=True)
 
 
 def keys_at(keys: Key, count: Array | int) -> Key:

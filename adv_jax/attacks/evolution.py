@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._bare import run_compiled
-from adv_jax.attacks._decisions import checked_box
+from adv_jax.attacks._decisions import check_box
 from adv_jax.checks import (
     as_batch,
     check_bounds,
@@ -143,7 +143,7 @@ def _images_like(shape: Any, bounds: Bounds | None, count: int) -> Array:
     if bounds is None:
         raise UserError("bounds must be finite (lo, hi), got None")
     check_bounds(bounds, (count, *shape))
-    checked_box(bounds)
+    check_box({"bounds": bounds})
     return as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (count, *shape)))
 
 

@@ -7,6 +7,7 @@ values are unknown, and only shapes and dtypes are checked, at no cost.
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._keywords import OTHER_NAMES, check_keywords, own_keywords, suggestion
 from adv_jax.checks._model import (
+    bad_rows,
     callback_errors,
     check_finite,
     check_flags,
@@ -43,6 +44,7 @@ from adv_jax.checks._values import (
 __all__ = [
     "OTHER_NAMES",
     "as_batch",
+    "bad_rows",
     "ball",
     "broadcasts",
     "callback_errors",

@@ -298,11 +298,20 @@ def check_finite(finite: np.ndarray, where: str) -> None:
     Raises:
       UserError: some are not.
     """
-    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
+    if bad := bad_rows(finite):
         raise UserError(
-            f"logits_fn must return finite logits, got NaN or infinity for {bad} of "
-            f"{finite.shape[-1]} rows of {where}"
+            f"logits_fn must return finite logits, got NaN or infinity for {bad} of {where}"
         )
+
+
+def bad_rows(good: np.ndarray) -> str:
+    """Returns the number of rows of bool[..., N] that are False somewhere, in words; "" if none.
+
+    >>> bad_rows(np.array([[True, False, True], [True, True, False]]))
+    '2 of 3 rows'
+    """
+    bad = int((~good).reshape(-1, good.shape[-1]).any(0).sum())
+    return f"{bad} of {good.shape[-1]} rows" if bad else ""
 
 
 def checked_labels(y: Any, logits: Any) -> Array:

@@ -106,8 +106,7 @@ def from_npz(dir: str, *, name: str) -> Dataset:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        # NumPy does not close a damaged file that it opened itself.
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        with files.npz(path) as stored:
             there = list(stored)
             if not set(NAMES) <= set(there):
                 legal, found = ", ".join(NAMES), ", ".join(there) or "none"
@@ -115,7 +114,6 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: stored[name] for name in NAMES}
     except DataError:
         raise
-    # NumPy raises errors of many types for damaged files, and a ValueError for Python objects.
     except Exception as error:
         line = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{path} must be an npz file of numbers, got {line}") from error

@@ -1,13 +1,16 @@
 """Finds, reads and hashes files, plain or gzipped."""
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import numpy as np
 
 from adv_jax.data.dataset import DataError
 
@@ -51,6 +54,14 @@ def required(folder: Path, name: str, *, others: str = "") -> Path:
             f"{folder}{others}"
         )
     return path
+
+
+@contextlib.contextmanager
+def npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """Opens a file of arrays; one that is damaged or has Python objects may raise any error."""
+    # NumPy does not close a damaged file that it opened itself.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        yield arrays
 
 
 def read(path: Path, parse: Callable[[Stream], Parsed]) -> tuple[Parsed, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.annotations import catch_all
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
-from adv_jax.checks import check_keywords, dtype_and_shape, explained, traceable, with_aux
+from adv_jax.checks import bad_rows, check_keywords, dtype_and_shape, explained, traceable, with_aux
 from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -236,12 +236,8 @@ def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:
         finite.
     """
     check_loss(flags)
-    finite = flags["finite_x_adv"]
-    if bad := int((~finite).reshape(-1, finite.shape[-1]).any(0).sum()):
-        raise UserError(
-            f"{name} must return finite inputs, got NaN or infinity for {bad} of "
-            f"{finite.shape[-1]} rows of x"
-        )
+    if bad := bad_rows(flags["finite_x_adv"]):
+        raise UserError(f"{name} must return finite inputs, got NaN or infinity for {bad} of x")
 
 
 def sizes_of(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from adv_jax.data import files
 from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.store.workdir import read_weights
 from adv_jax.types import Variables, install_hint
@@ -75,8 +76,7 @@ def fitted(variables: Variables, given: Mapping[str, Any], file: str) -> Variabl
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:
-    # NumPy does not close a damaged file that it opened itself.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+    with files.npz(path) as arrays:
         return dict(arrays)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from adv_jax.data import files
 from adv_jax.runner.config.document import leaves
 from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, writing
 
@@ -299,12 +300,10 @@ def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
 
 def _read_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
-        # NumPy does not close a damaged file that it opened itself.
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+        with files.npz(file) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise WorkdirError(f"{file} is missing; the run cannot resume without it") from None
-    # NumPy raises errors of many types for damaged files.
     except Exception as error:
         raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
 
