@@ -18,6 +18,7 @@ from adv_jax.attacks._traits import SIZES as SIZES
 from adv_jax.attacks._traits import Rank as Rank
 from adv_jax.attacks._traits import Traits as Traits
 from adv_jax.attacks._traits import function_name as function_name
+from adv_jax.attacks._traits import ranges_of as ranges_of
 from adv_jax.attacks._traits import traits_of as traits_of
 from adv_jax.attacks.apgd import apgd
 from adv_jax.attacks.auto_attack import auto_attack

@@ -1,7 +1,7 @@
 """The traits of an attack, which are stated with it and read by evaluations."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -50,10 +50,19 @@ def traits_of(attack: Any) -> Traits | None:
 
     `functools.wraps` copies them to a wrapper.
     """
+    return _stated(attack, "traits", Traits)
+
+
+def ranges_of(attack: Any) -> Mapping[str, str]:
+    """Returns the intervals of an attack's settings, {} of a plain function, as `traits_of`."""
+    return _stated(attack, "ranges", dict) or {}
+
+
+def _stated(attack: Any, name: str, kind: type) -> Any:
     while True:
-        traits = getattr(attack, "traits", None)
-        if isinstance(traits, Traits) or not isinstance(attack, functools.partial):
-            return traits if isinstance(traits, Traits) else None
+        value = getattr(attack, name, None)
+        if isinstance(value, kind) or not isinstance(attack, functools.partial):
+            return value if isinstance(value, kind) else None
         attack = attack.func
 
 

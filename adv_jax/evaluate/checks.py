@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
+from adv_jax.attacks import ranges_of
 from adv_jax.checks import (
     as_batch,
     check_bounds,
@@ -124,8 +125,9 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: no size; a size is negative, not finite in float32 or larger than the bounds allow;
-        an attack that is not a function, or targeted, or whose size cannot be set.
+      UserError: no size; a size is negative, not finite in float32, outside the range that the
+        attack states, or larger than the bounds allow; an attack that is not a function, or
+        targeted, or whose size cannot be set.
       ValueError: an attack's norm is unknown.
     """
     for key, attack in attacks.items():
@@ -138,6 +140,8 @@ def check_attacks(
             raise UserError(
                 f"{key} must be an attack with targeted=False, as y are its labels, got "
                 "targeted=True"
+        interval = ranges_of(attack).get(scale_of(attack), "[0, inf)")
+        check_range(f"{name} of {key}", sizes[key], interval, per_row=True)
             )
         norm = distance_of(attack)
         if norm is not None and bounds is not None:

@@ -21,7 +21,7 @@ from adv_jax.evaluate.preparing import check_named, prepared
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, working_dtype
 
 
 @own_keywords
@@ -110,19 +110,23 @@ def transferred_rows(
         issue((f"{name}: {warning}" for warning in found), stacklevel=5)
     keys = None if key is None else row_keys(key, len(x))
 
+    size = np.asarray(eps, working_dtype(x.dtype))
+
     def correct_rows(name: str) -> np.ndarray:
         """Returns the rows bool[M, N] that each model gets right if crafted on the named one."""
 
-        def correct(models: Any, x: Array, y: Array, keys: Key | None, aux: Any) -> Any:
+        def correct(
+            models: Any, x: Array, y: Array, keys: Key | None, aux: Any, eps: Array
+        ) -> tuple[Array, dict[str, Array]]:
             x_adv, flags = crafted(attack, models[name], x, y, eps, keys, aux)
             logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
             labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
             return jnp.stack(labels).astype(y.dtype) == y[None], flags
 
-        rows = (x, y, keys, aux)
+        program = Program(correct, dict(models), in_axes=(0, 0, 0, 0, None))
         found, flags = over_batches(
-            Program(correct, dict(models)),
-            rows,
+            lambda *rows: program(*rows, size),
+            (x, y, keys, aux),
             batch_size=batch_size,
             progress=progress,
             description=name,

@@ -43,6 +43,10 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             {"eps": [2.5], "bounds": (0, 1), "attacks": {"far": partial(attacks.fgsm, norm=2)}},
             "eps of far must be at most 2.44949, the l2 width of the bounds (0, 1), got 2.5",
         ),
+        (
+            {"eps": [0.5, 2], "attacks": {"few": partial(attacks.jsma, theta=0.1)}},
+            "eps of few must be a number from 0 to 1, got 2",
+        ),
         ({"y": np.zeros(4, np.int32)}, "y must be classes i32[N] with N = 5, got int32[4]"),
         (
             {"y": np.zeros((5, CLASSES), np.float32)},

@@ -53,6 +53,22 @@ def test_minimal_eps_and_transfer_compile_nothing_in_a_second_call():
     assert compiled == []
 
 
+@pytest.mark.parametrize(
+    "measured",
+    [
+        lambda fn, eps: evaluate.transfer({"a": fn}, X, Y, attacks.fgsm, eps=eps),
+        lambda fn, eps: evaluate.certify(fn, X, Y, [eps], method="ibp"),
+    ],
+    ids=["transfer", "certify"],
+)
+def test_another_size_compiles_nothing(measured):
+    fn = lambda x: jnp.tanh(x) @ weights(0)
+    measured(fn, 0.1)
+    with counted() as compiled:
+        measured(fn, 0.2)
+    assert compiled == []
+
+
 @pytest.mark.slow
 def test_other_operations_take_another_program():
     for factor in (1.0, -1.0):
