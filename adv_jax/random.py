@@ -108,7 +108,7 @@ def _bits(key: Key, size: int, block: Array, start: Array) -> Array:
     """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
     words = jax.random.key_data(key)
     if words.shape != (2,):
-        raise ValueError(f"key must be one threefry key, got {key.dtype}{list(key.shape)}")
+        raise ValueError(f"key must be one threefry key, got {described(key)}")
     schedule = (words[0], words[1], words[0] ^ words[1] ^ _PARITY)
     # The words of the counter, of 64 bits.
     a = jnp.full((size,), schedule[0] + block)

@@ -102,12 +102,16 @@ def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:
 def described(value: Any) -> str:
     """Returns a value in one line: dtype and shape of an array, the first entries of a list.
 
+    An array without axes is its value where that is known.
+
     >>> described((0, np.ones((28, 28), np.float32)))
     '(0, float32[28, 28])'
     >>> described(["a"] * 9)
     "('a', 'a', 'a', 'a', ...)"
     >>> described(np.ones(3, ">f4")), described(np.ma.ones(3))
     ('>f4[3]', 'masked float64[3]')
+    >>> described(jax.ShapeDtypeStruct((), np.float32)), described(np.float32(1))
+    ('float32[]', 'np.float32(1.0)')
     >>> described({"a": np.ones((2, 3)), "b": 1})
     '{a: float64[2, 3], b: 1}'
     """
@@ -118,7 +122,7 @@ def described(value: Any) -> str:
         parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
         return f"({', '.join(parts)})"
     shape = list(np.shape(value))
-    unknown = isinstance(value, jax.core.Tracer)
+    unknown = isinstance(value, jax.core.Tracer | jax.core.ShapedArray | jax.ShapeDtypeStruct)
     text = f"{_dtype_name(value)}{shape}" if shape or unknown else " ".join(repr(value).split())
     return text if len(text) <= 100 else f"a {type(value).__name__}"
 

@@ -13,7 +13,6 @@ from adv_jax.checks import (
     check_rows,
     checked_labels,
     checked_logits,
-    dtype_and_shape,
     logit_flags,
     traceable,
     with_aux,
@@ -76,9 +75,7 @@ def checked_start(start: Array | None, x: Array) -> Array | None:
         return None
     start = as_batch(start, name="start")
     if start.shape != x.shape:
-        raise UserError(
-            f"start must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(start)}"
-        )
+        raise UserError(f"start must have the shape of x, {described(x)}, got {described(start)}")
     return start.astype(working_dtype(x.dtype))
 
 
@@ -159,6 +156,6 @@ def _checked_result(name: str, rows: Any, batch: tuple[int, ...], kind: Any) -> 
     array = hasattr(rows, "dtype")
     if not array or rows.shape != batch or not jnp.issubdtype(rows.dtype, kind):
         allowed = "f[B]" if kind is jnp.floating else "bool[B]"
-        found = dtype_and_shape(rows) if array else f"a {type(rows).__name__}"
+        found = described(rows) if array else f"a {type(rows).__name__}"
         raise UserError(f"{name} must return {allowed} with B = {batch[0]}, got {found}")
     return jnp.asarray(rows)

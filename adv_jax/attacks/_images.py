@@ -3,15 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import dtype_and_shape
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, described
 
 
 def check_images(x: Array, name: str) -> None:
     """Raises UserError, naming the function, unless x is f[B, h, w] or f[B, h, w, c]."""
     if x.ndim not in (3, 4):
         raise UserError(
-            f"x must be images f[B, h, w] or f[B, h, w, c] for {name}, got {dtype_and_shape(x)}"
+            f"x must be images f[B, h, w] or f[B, h, w, c] for {name}, got {described(x)}"
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import check_counts, dtype_and_shape, is_whole, own_keywords
+from adv_jax.checks import check_counts, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, described
 
@@ -122,8 +122,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
         like, pullback = jax.vjp(lambda x: fast_in_loops(backward)(x).astype(y.dtype), x)
         if y.shape != like.shape:
             raise UserError(
-                f"backward must return the shape of preprocess, {dtype_and_shape(y)}, got "
-                f"{dtype_and_shape(like)}"
+                f"backward must return the shape of preprocess, {described(y)}, got "
+                f"{described(like)}"
             )
         return y, pullback
 

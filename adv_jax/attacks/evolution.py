@@ -17,7 +17,6 @@ from adv_jax.checks import (
     check_counts,
     check_function,
     check_range,
-    dtype_and_shape,
     is_known,
     is_whole,
     own_keywords,
@@ -105,7 +104,7 @@ def fooling_images(
     probs = traced(probs_fn, like, name="probs_fn")
     if probs.ndim != 2 or len(probs) != num_offspring:
         allowed = f"probabilities f[B, K] with B = {num_offspring}"
-        raise UserError(f"probs_fn must return {allowed}, got {dtype_and_shape(probs)}")
+        raise UserError(f"probs_fn must return {allowed}, got {described(probs)}")
     y, key, (lo, hi) = _checked_targets(y, probs.shape[1]), one_key(key), limits(like, bounds)
     fast_fn = fast_in_loops(probs_fn)
 

@@ -15,11 +15,21 @@ from adv_jax.attacks._lengths import search_length, typical_length
 from adv_jax.attacks._penalty import among, first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import as_batch, ball, checked_logits, dtype_and_shape
+from adv_jax.checks import as_batch, ball, checked_logits
 from adv_jax.loss_gradients import Rated, labels_at, margin, rate_fn, rated, with_gradient
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import in_units, inside, moved, perturbed
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    RowTree,
+    UserError,
+    described,
+    working_dtype,
+)
 
 INITIAL_CONST = 1e-2  # in squares of the typical length
 
@@ -167,9 +177,7 @@ def feature_adversary(
     """
     guide = as_batch(guide, name="guide")
     if guide.shape != x.shape:
-        raise UserError(
-            f"guide must have the shape of x, {dtype_and_shape(x)}, got {dtype_and_shape(guide)}"
-        )
+        raise UserError(f"guide must have the shape of x, {described(x)}, got {described(guide)}")
     eps, scale = ball(eps, x, "linf", bounds, mask)
     dtype = working_dtype(x.dtype)
     goal = _checked_features(features_fn(guide), batch=x.shape[0]).astype(dtype)
@@ -199,7 +207,7 @@ def _checked_features(features: Any, *, batch: int) -> Array:
     array = isinstance(features, jax.Array)
     floats = array and jnp.issubdtype(features.dtype, jnp.floating)
     if not floats or features.shape[:1] != (batch,):
-        found = dtype_and_shape(features) if array else f"a {type(features).__name__}"
+        found = described(features) if array else f"a {type(features).__name__}"
         raise UserError(
             f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
         )

@@ -18,7 +18,6 @@ from adv_jax.checks import (
     as_batch,
     check_bounds,
     check_range,
-    dtype_and_shape,
     own_keywords,
 )
 from adv_jax.loss_gradients import rate_fn, with_gradient
@@ -171,8 +170,7 @@ def place_patch(
     check_images(x, "place_patch")
     if patch.shape != (1, *x.shape[1:]):
         raise UserError(
-            f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got "
-            f"{dtype_and_shape(patch)}"
+            f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got {described(patch)}"
         )
     angle = jnp.asarray(max_angle, working_dtype(x.dtype))
     return _placed(x, patch, row_keys(key, x.shape[0]), sizes, angle)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks._values import broadcasts, convex, dtype_and_shape, is_known, radius
+from adv_jax.checks._values import broadcasts, convex, is_known, radius
 from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, dtype_of, working_dtype
 
 
@@ -60,7 +60,7 @@ def ball(
         raise UserError(f"{name} must be a number or f32[B] under l0, got {described(eps)}")
     if not broadcasts(eps, x.shape):
         shape = np.shape(eps)
-        raise UserError(f"{name} must broadcast to x, {dtype_and_shape(x)}, got the shape {shape}")
+        raise UserError(f"{name} must broadcast to x, {described(x)}, got the shape {shape}")
     norms.check_sizes(name, eps, dtype)
     each = jnp.asarray(eps, dtype)
     each = each if allowed is None else jnp.where(allowed, each, 0)
@@ -78,8 +78,7 @@ def checked_mask(mask: Any, x: Array) -> Array:
     is_bool = jnp.issubdtype(dtype_of(mask), jnp.bool_)
     if not (is_bool or norms.is_real(mask)) or not broadcasts(mask, x.shape):
         raise UserError(
-            f"mask must be bool or 0 and 1, broadcast to x, {dtype_and_shape(x)}, got "
-            f"{described(mask)}"
+            f"mask must be bool or 0 and 1, broadcast to x, {described(x)}, got {described(mask)}"
         )
     if is_known(mask) and not is_bool:
         norms.check_known("mask", mask, lambda number: (number == 0) | (number == 1), "0 or 1")

@@ -14,8 +14,8 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from adv_jax import losses, norms
-from adv_jax.checks._values import dtype_and_shape, is_known
-from adv_jax.types import Array, LogitsFn, RowTree, UserError, working_dtype
+from adv_jax.checks._values import is_known
+from adv_jax.types import Array, LogitsFn, RowTree, UserError, described, working_dtype
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -106,7 +106,7 @@ def traced(
     except Exception as error:
         if not isinstance(error, UserError) and _takes_one(fn, *inputs):
             raise UserError(
-                f"{name} must take a batch, {dtype_and_shape(inputs[0])}, got a model of one "
+                f"{name} must take a batch, {described(inputs[0])}, got a model of one "
                 "example: "
                 "pass jax.vmap(model)"
             ) from error
@@ -250,7 +250,7 @@ def check_logits(logits: Any, *, batch: int, name: str = "logits_fn") -> None:
     """
     allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
     if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
-        found = dtype_and_shape(logits)
+        found = described(logits)
         if logits.ndim == 2 and logits.shape[0] == batch:
             if not jnp.issubdtype(logits.dtype, jnp.floating):
                 allowed = "logits of floating point, which have a gradient"

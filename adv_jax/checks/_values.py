@@ -31,10 +31,10 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
         raise UserError(f"{name} must be {allowed}, got {described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UserError(f"{name} must be {allowed}, got {dtype_and_shape(x)}")
+        raise UserError(f"{name} must be {allowed}, got {described(jax.typeof(x))}")
     if x.size == 0:
         raise UserError(
-            f"{name} must be {allowed} with B and all of D at least 1, got {dtype_and_shape(x)}"
+            f"{name} must be {allowed} with B and all of D at least 1, got {described(x)}"
         )
     check_bounds(bounds, x.shape)
     if is_known(x):
@@ -229,11 +229,6 @@ def is_whole(value: Any) -> bool:
 def is_known(value: ArrayLike) -> bool:
     """Returns whether the values are known. Inside jit, vmap or grad they are not."""
     return not isinstance(value, jax.core.Tracer)
-
-
-def dtype_and_shape(array: Array | jax.ShapeDtypeStruct) -> str:
-    """Returns the dtype and shape of an array, as float32[6, 5]."""
-    return f"{array.dtype.name}{list(array.shape)}"
 
 
 def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:

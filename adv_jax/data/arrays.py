@@ -138,7 +138,7 @@ def _dataset(
     x_train, y_train, x_test, y_test = (arrays[key] for key in NAMES)
     of_bytes = x_train.dtype == np.uint8
     if x_test.shape[1:] != x_train.shape[1:] or (x_test.dtype == np.uint8) != of_bytes:
-        rows, found = (f"{x.dtype}{list(x.shape[1:])}" for x in (x_train, x_test))
+        rows, found = described(x_train[0]), described(x_test[0])
         raise DataError(f"{origin}: x_test must have rows {rows}, as x_train, got {found}")
     if num_classes is None:
         # The line about a label out of range says more than one about num_classes.
@@ -167,14 +167,14 @@ def _check_x(field: str, x: np.ndarray) -> None:
     # JAX knows bfloat16, which is no float of NumPy.
     is_legal = x.dtype == np.uint8 or jnp.issubdtype(x.dtype, jnp.floating)
     if not is_legal or x.ndim < 2 or not x.size:
-        found = f"{x.dtype}{list(x.shape)}"
-        raise DataError(f"{field} must be bytes uint8[N, ...] or floats [N, ...], got {found}")
+        allowed = "bytes uint8[N, ...] or floats [N, ...]"
+        raise DataError(f"{field} must be {allowed}, got {described(x)}")
 
 
 def _check_y(field: str, y: np.ndarray) -> None:
     if y.dtype.kind not in "iu" or y.shape[1:] not in ((), (1,)) or not y.size:
-        found = f"{y.dtype}{list(y.shape)}"
-        raise DataError(f"{field} must be classes, integers [N] or [N, 1], got {found}")
+        allowed = "classes, integers [N] or [N, 1]"
+        raise DataError(f"{field} must be {allowed}, got {described(y)}")
 
 
 def labels_of(

@@ -124,9 +124,7 @@ def _rounds(labels: np.ndarray, seed: int, stream: int, *, stratified: bool = Fa
 def _check_labels(labels: np.ndarray) -> np.ndarray:
     labels = as_array("labels", labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
-        raise DataError(
-            f"labels must be integers [N], N >= 1, got {labels.dtype}{list(labels.shape)}"
-        )
+        raise DataError(f"labels must be integers [N], N >= 1, got {described(labels)}")
     if labels.min() < 0:
         raise DataError(f"labels must be integers >= 0, got {labels.min()}")
     return labels

@@ -15,7 +15,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.annotations import catch_all
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
-from adv_jax.checks import bad_rows, check_keywords, dtype_and_shape, explained, traceable, with_aux
+from adv_jax.checks import bad_rows, check_keywords, explained, traceable, with_aux
 from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -171,7 +171,7 @@ def at_size(
         if _takes_other_size(partial(attack, logits_fn, x, y, **settings), scale, given, x):
             broadcast = ", which broadcasts with x" if given.ndim else ", one number for all rows"
             raise UserError(
-                f"{name} must take {scale} as {dtype_and_shape(given)}{broadcast}, got {reason}"
+                f"{name} must take {scale} as {described(given)}{broadcast}, got {reason}"
             ) from error
         if isinstance(error, TypeError):
             raise UserError(

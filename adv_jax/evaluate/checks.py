@@ -20,7 +20,6 @@ from adv_jax.checks import (
     check_rows,
     check_width,
     checked_labels,
-    dtype_and_shape,
     is_known,
     is_tracing,
     traced,
@@ -70,7 +69,7 @@ def known_batch(x: Any, bounds: Bounds | None = None) -> Array:
     """
     x = as_batch(x, bounds)
     if is_tracing() or not is_known(x):
-        found = f"{dtype_and_shape(x)} inside jit, vmap or grad"
+        found = f"{described(x)} inside jit, vmap or grad"
         raise UserError(f"x must be known, as an evaluation returns NumPy arrays, got {found}")
     return x
 
@@ -140,9 +139,9 @@ def check_attacks(
             raise UserError(
                 f"{key} must be an attack with targeted=False, as y are its labels, got "
                 "targeted=True"
+            )
         interval = ranges_of(attack).get(scale_of(attack), "[0, inf)")
         check_range(f"{name} of {key}", sizes[key], interval, per_row=True)
-            )
         norm = distance_of(attack)
         if norm is not None and bounds is not None:
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)

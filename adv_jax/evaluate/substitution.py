@@ -22,6 +22,7 @@ from adv_jax.types import (
     LogitsFn,
     UserError,
     Variables,
+    described,
 )
 
 Victim = Callable[[np.ndarray], Any]  # f[B, *D] -> classes i32[B]
@@ -135,8 +136,8 @@ def _asked(victim: Victim, num_classes: int, x: np.ndarray) -> np.ndarray:
     """Returns the victim's classes i32[B] after checking them."""
     y = np.asarray(victim(x.copy()))  # It may write into its input.
     if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
-        found = f"{y.dtype}{list(y.shape)}"
-        raise UserError(f"victim must return classes i32[B] with B = {len(x)}, got {found}")
+        allowed = f"classes i32[B] with B = {len(x)}"
+        raise UserError(f"victim must return {allowed}, got {described(y)}")
     if (bad := y[(y < 0) | (y >= num_classes)]).size:
         last = num_classes - 1
         raise UserError(f"victim must return classes from 0 to {last}, as apply, got {bad[0]}")

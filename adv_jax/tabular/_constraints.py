@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import as_batch, check_keywords, dtype_and_shape, is_known, is_whole
+from adv_jax.checks import as_batch, check_keywords, is_known, is_whole
 from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
@@ -133,7 +133,7 @@ class Constraints:
         if jnp.ndim(x) != 2 or jnp.shape(x)[1] != self.num_features:
             raise UserError(
                 f"x must be rows f[B, {self.num_features}], as many columns as the constraints "
-                f"have, got {dtype_and_shape(jnp.asarray(x))}"
+                f"have, got {described(jnp.asarray(x))}"
             )
         if not is_known(x):
             return
@@ -160,7 +160,7 @@ class Constraints:
         x, x_adv = as_batch(x), as_batch(x_adv, name="x_adv")
         self.check(x)
         if x_adv.shape != x.shape:
-            wanted, found = dtype_and_shape(x), dtype_and_shape(x_adv)
+            wanted, found = described(x), described(x_adv)
             raise UserError(f"x_adv must have the shape of x, {wanted}, got {found}")
         return projected(self, x, x_adv)
 

@@ -78,7 +78,7 @@ def recorded(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**config, "modules": modules}
 
 
-def described(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Returns an error of a user's module in one line, with the file and line of its cause."""
     line = str(error).strip().partition("\n")[0]
     frames = traceback.extract_tb(error.__traceback__)
@@ -116,7 +116,7 @@ def _importing(path: str, field: str) -> Iterator[None]:
     # A module is a program, which may raise anything and even exit.
     except (Exception, SystemExit) as error:
         own = isinstance(error, ModuleNotFoundError | SyntaxError)
-        why = f"{type(error).__name__}: {error}" if own else described(error)
+        why = f"{type(error).__name__}: {error}" if own else error_line(error)
         allowed = f"package.module:attribute of a module that can be imported from {here}"
         raise ConfigError(f"{field} must be {allowed}, got {path!r} ({why})") from error
     finally:

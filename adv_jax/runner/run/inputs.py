@@ -24,7 +24,7 @@ from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.binding import MAKER, bind, named, settings
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.fields import FIELDS
-from adv_jax.runner.config.plugins import described
+from adv_jax.runner.config.plugins import error_line
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.store.workdir import check_same_data, read_fitted
 from adv_jax.types import UserError
@@ -173,7 +173,7 @@ def _dataset(spec: Mapping[str, Any]) -> Dataset:
         raise
     except Exception as error:  # It is the user's program.
         raise DataError(
-            f"data.name must load a data set, got {name!r} ({described(error)})"
+            f"data.name must load a data set, got {name!r} ({error_line(error)})"
         ) from error
     return arrays.checked(found, origin=name)._replace(source="import")
 
