@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described, dtype_of
 
 
 @own_keywords
@@ -134,31 +136,48 @@ def streamed(
 def blocks(batches: Iterable[Any], size: int) -> Iterator[tuple[Any, Any, Any]]:
     """Yields the rows of (x, y) or (x, y, aux) as NumPy arrays, in blocks of `size` rows.
 
+    A block inside one batch is a view of it.
+
+    Raises:
+      UserError: as `_rows`; x, y or aux of a batch have another form than those of the first one.
+
     >>> [x.tolist() for x, y, aux in blocks([([1, 2, 3], [0, 0, 0]), ([4, 5], [0, 0])], 2)]
     [[1, 2], [3, 4], [5]]
     """
-    waiting, count = [], 0
+    first, parts, count = None, [], 0
     for batch in batches:
         rows = _rows(batch)
-        waiting.append(rows)
-        count += len(rows[0])
-        while count >= size:
-            whole = _concatenated(waiting)
-            yield jax.tree.map(lambda array: array[:size], whole)
-            waiting = [jax.tree.map(lambda array: array[size:], whole)]
-            count -= size
-    if count:
-        yield _concatenated(waiting)
+        fields = zip(("x", "y", "aux"), rows, strict=True)
+        forms = {name: (_form(field), described(field)) for name, field in fields}
+        first = first or forms
+        for name, (form, found) in forms.items():
+            wanted, before = first[name]
+            if form != wanted:
+                raise UserError(f"{name} must be as in the first batch, {before}, got {found}")
+        start, stop = 0, len(rows[0])
+        while start < stop:
+            end = min(stop, start + size - count)
+            parts.append(jax.tree.map(itemgetter(slice(start, end)), rows))
+            start, count = end, count + end - start
+            if count == size:
+                yield _joined(parts)
+                parts, count = [], 0
+    if parts:
+        yield _joined(parts)
 
 
 def _rows(batch: Any) -> tuple[Any, Any, Any]:
-    """Returns (x, y, aux) of a batch as NumPy arrays."""
+    """Returns (x, y, aux) of a batch as NumPy arrays.
+
+    Raises:
+      UserError: it is no such tuple, or not of arrays that JAX takes, with as many rows each.
+    """
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
         kind = type(batch).__name__
         found = f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else f"a {kind}"
         raise UserError(f"batches must yield (x, y) or (x, y, aux), got {found}")
-    x, y = (np.asarray(array) for array in batch[:2])
-    aux = jax.tree.map(np.asarray, batch[2]) if len(batch) == 3 else None
+    x, y = _array("x", batch[0]), _array("y", batch[1])
+    aux = jax.tree.map(partial(_array, "aux"), batch[2]) if len(batch) == 3 else None
     lengths = {array.shape[:1] for array in (x, y, *jax.tree.leaves(aux))}
     if len(lengths) > 1 or () in lengths:
         found = ", ".join(described(array) for array in (x, y, *jax.tree.leaves(aux)))
@@ -166,12 +185,25 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
     return x, y, aux
 
 
-def _concatenated(parts: list[Any]) -> Any:
+def _array(name: str, value: Any) -> np.ndarray:
+    """Returns an array, tensor or list as a NumPy array; raises UserError if JAX takes none."""
     try:
-        return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
-    except ValueError as error:
-        found = ", ".join(described(array) for array, *_ in parts)
-        raise UserError(f"batches must yield rows of one shape, got {found}") from error
+        array = np.asanyarray(value)  # asarray drops a mask.
+    except ValueError:  # a ragged list
+        array = value
+    if dtype_of(array).kind == "O":
+        raise UserError(f"{name} must be an array of numbers in each batch, got {described(array)}")
+    return np.asarray(array)
+
+
+def _form(tree: Any) -> tuple[Any, ...]:
+    """Returns the structure of a tree of rows, and the shape and the kind of dtype of a row."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape[1:], leaf.dtype.kind) for leaf in leaves]
+
+
+def _joined(parts: list[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *a: np.concatenate(a), *parts)
 
 
 def _keys(key: Key | None, first: int, count: int) -> Key | None:

@@ -9,6 +9,7 @@ import pytest
 
 from adv_jax import attacks, evaluate
 from adv_jax.evaluate.finished import Folder
+from adv_jax.evaluate.streaming import blocks
 from adv_jax.evaluate.suite import Suite
 from adv_jax.types import UserError
 
@@ -63,6 +64,14 @@ def test_a_stream_of_uneven_batches_gives_the_result_of_the_arrays(problem, wrap
     expected = evaluate.evaluate(model(w, b), x, y, SUITE, eps=EPS, batch_size=53, key=KEY)
     assert_equal(found, expected)
     assert 0 < found.worst_case[1] < found.worst_case[0] < 1
+
+
+def test_a_block_inside_a_batch_is_a_view():
+    x = np.arange(20.0).reshape(10, 2)
+    found = list(blocks([(x, np.arange(10)), (x[:0], np.arange(0)), (x[:1], np.arange(1))], 3))
+    assert [len(rows) for rows, _, _ in found] == [3, 3, 3, 2]
+    assert [np.shares_memory(rows, x) for rows, _, _ in found] == [True, True, True, False]
+    np.testing.assert_array_equal(np.concatenate([y for _, y, _ in found]), [*range(10), 0])
 
 
 @pytest.mark.slow
@@ -195,7 +204,27 @@ def test_the_examples_in_the_files_are_those_that_were_classified(problem, tmp_p
         ),
         (
             [(np.zeros((2, 3)), [0, 1]), (np.zeros((2, 4)), [0, 1])],
-            "batches must yield rows of one shape, got float64[2, 3], float64[2, 4]",
+            "x must be as in the first batch, float64[2, 3], got float64[2, 4]",
+        ),
+        (
+            [(np.zeros((2, 3)), np.eye(2, dtype=int)), (np.zeros((2, 3)), [0, 1])],
+            "y must be as in the first batch, int64[2, 2], got int64[2]",
+        ),
+        (
+            [(np.zeros((2, 3)), [0, 1]), (np.zeros((2, 3)), np.zeros(2, np.float32))],
+            "y must be as in the first batch, int64[2], got float32[2]",
+        ),
+        (
+            [(np.zeros((2, 3)), [0, 1]), (np.zeros((2, 3)), [0, 1], {"a": np.zeros((2, 4))})],
+            "aux must be as in the first batch, None, got {a: float64[2, 4]}",
+        ),
+        (
+            [(np.ma.masked_less(np.zeros((2, 3)), 1), [0, 1])],
+            "x must be an array of numbers in each batch, got masked float64[2, 3]",
+        ),
+        (
+            [([[1.0], [1.0, 2.0]], [0, 1])],
+            "x must be an array of numbers in each batch, got ((1.0), (1.0, 2.0))",
         ),
     ],
 )
