@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_function, is_known, is_whole
+from adv_jax.checks import check_function, check_range, is_known
 from adv_jax.norms import is_real
 from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
 
@@ -105,9 +105,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
            [-1.,  1.]], dtype=float32)
     """
     check_function(predict, name="predict")
-    if num_classes is not None and (not is_whole(num_classes) or num_classes < 2):
-        found = described(num_classes)
-        raise UserError(f"num_classes must be a whole number of at least 2, got {found}")
+    check_range("num_classes", num_classes, "{2, 3, ...}", optional=True)
 
     @functools.cache  # The same callback for the same shape: compiled programs are reused.
     def bridged(shape: tuple[int, ...], dtype: Any) -> tuple[Callable[..., np.ndarray], int]:

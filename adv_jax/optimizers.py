@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adv_jax.ranges import COUNT, ranged
+from adv_jax.ranges import COUNT, Range, ranged
 from adv_jax.types import Array, UserError, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
@@ -170,8 +170,8 @@ def players(
         if part not in owners:
             names = ", ".join(owners) or "none"
             raise UserError(f"every must name a player, {names}, got {part!r}")
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 1:
-            raise UserError(f"every.{part} must be a whole number of at least 1, got {steps!r}")
+        if not (count := Range.of(COUNT)).allows(steps):
+            raise UserError(f"every.{part} must be {count}, got {steps!r}")
     if owners and all(every.get(part, 1) > 1 for part in owners):
         raise UserError(f"every must let one player move in each step, got {described(every)}")
     moved: dict[Hashable, optax.GradientTransformation] = {

@@ -42,7 +42,7 @@ class Body(NamedTuple):
     fn: (logits_fn, x, y, *, settings) -> x_adv, traceable, with any names of the first three. The
       third has no default, or fn has no labels. In it aux is None, and loss is a name, or None if
       logits_fn returns `Rated`.
-    ranges: of real settings, one number for all rows, such as {"rho": "[0, 1]"}; see
+    ranges: of settings that are one number for all rows, such as {"rho": "[0, 1]"}; see
       `adv_jax.ranges`.
     row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
@@ -179,15 +179,15 @@ def _check_settings(body: Body, settings: Settings) -> None:
     parameters = parameters_of(body.fn)
     own = {n: v for n, v in settings.items() if n in parameters}
     given = {n: v for n, v in own.items() if v is not None or not is_optional(parameters[n])}
+    for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
+        if name in given:
+            check_range(name, given[name], interval, per_row=name in body.row_ranges)
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
         check_counts(**{name: given[name]})
         settings[name] = operator.index(given[name])
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, bool)}:
         check_booleans(**{name: given[name]})
         settings[name] = bool(given[name])
-    for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
-        if name in given:
-            check_range(name, given[name], interval, per_row=name in body.row_ranges)
 
 
 def _as_array(value: Any, *, static: bool) -> Any:

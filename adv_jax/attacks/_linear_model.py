@@ -1,15 +1,14 @@
 """The linear model around x: the class values and the nearest decision boundary."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.checks import is_whole
 from adv_jax.loss_gradients import Pullback, linearized
-from adv_jax.types import Array, LogitsFn, Norm, UserError, described, working_dtype
+from adv_jax.types import Array, LogitsFn, Norm, working_dtype
 
 # The rows of a block of backward passes on an accelerator. The activations of all classes at once
 # would take 29 GB for one image and a ResNet-50 with 1,000 classes.
@@ -139,14 +138,6 @@ def considered(logits: Array, y: Array, candidates: int | None) -> Array:
     if candidates is None or logits.shape[1] <= candidates:
         return others(logits.shape[1], y)
     return most_probable_others(logits, y)[:, : candidates - 1].astype(y.dtype)
-
-
-def check_candidates(settings: Mapping[str, Any]) -> None:
-    """Raises UserError unless the setting `candidates` is None or a whole number >= 2."""
-    candidates = settings["candidates"]
-    if candidates is not None and not (is_whole(candidates) and candidates >= 2):
-        found = described(candidates)
-        raise UserError(f"candidates must be a whole number of at least 2, or None, got {found}")
 
 
 def strongest_other(logits: Array, y: Array) -> Array:

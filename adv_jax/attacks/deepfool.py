@@ -10,7 +10,6 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._lengths import width_of
 from adv_jax.attacks._linear_model import (
-    check_candidates,
     class_values,
     considered,
     nearest_boundary,
@@ -48,8 +47,7 @@ class Walk(NamedTuple):
 @attack(
     rank=ITERATED,
     minimal=True,
-    ranges={"overshoot": "[0, inf)"},
-    check=check_candidates,
+    ranges={"overshoot": "[0, inf)", "candidates": "{2, 3, ...}"},
 )
 def deepfool(
     logits_fn: LogitsFn,

@@ -11,7 +11,6 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._linear_model import (
-    check_candidates,
     most_probable_others,
     strongest_other,
 )
@@ -55,8 +54,12 @@ class Plane(NamedTuple):
 @attack(
     rank=ITERATED,
     minimal=True,
-    ranges={"alpha_max": "[0, 1]", "eta": "[1, inf)", "beta": "(0, 1)"},
-    check=check_candidates,
+    ranges={
+        "alpha_max": "[0, 1]",
+        "eta": "[1, inf)",
+        "beta": "(0, 1)",
+        "candidates": "{2, 3, ...}",
+    },
 )
 def fab(
     logits_fn: LogitsFn,

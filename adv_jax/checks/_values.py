@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.ranges import Range
+from adv_jax.ranges import COUNT, Range
 from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described, dtype_of
 
 
@@ -185,9 +185,7 @@ def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
 def check_counts(**counts: int) -> None:
     """Raises UserError for a count (of steps, restarts, rows) that is not a whole number >= 1."""
     for name, count in counts.items():
-        if not is_whole(count) or count < 1:
-            found = described(count)
-            raise UserError(f"{name} must be a whole number of at least 1, got {found}")
+        check_range(name, count, COUNT)
 
 
 def check_range(
@@ -196,6 +194,7 @@ def check_range(
     """Checks that a setting is in an interval such as "(0, 1]", which excludes 0 and includes 1.
 
     Args:
+      interval: as `Range.of` reads it; whole numbers must be known.
       per_row: allows f32[B]; `norms.per_row` checks its shape.
       optional: allows None.
 
@@ -204,9 +203,11 @@ def check_range(
     """
     if optional and value is None:
         return
+    allowed = Range.of(interval)
+    if allowed.whole and not (is_whole(value) and allowed.holds(value)):
+        raise UserError(f"{name} must be {allowed}, got {described(value)}")
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
-    allowed = Range.of(interval)
     norms.check_known(name, value, allowed.holds, str(allowed))
 
 

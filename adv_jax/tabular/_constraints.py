@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import as_batch, check_keywords, is_known, is_whole
+from adv_jax.checks import as_batch, check_counts, check_keywords, is_known, is_whole
 from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
@@ -63,9 +63,7 @@ class Constraints:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if not is_whole(self.num_features) or self.num_features < 1:
-            found = described(self.num_features)
-            raise UserError(f"num_features must be a whole number of at least 1, got {found}")
+        check_counts(num_features=self.num_features)
         # Tuples, as attacks compile a program for each hash.
         for name in ("integer", "fixed", "only_up", "only_down"):
             object.__setattr__(self, name, self._columns(name, getattr(self, name)))
