@@ -80,20 +80,31 @@ def over_batches(
     >>> over_batches(jax.pmap(lambda x: 2 * x), (jnp.arange(5),), batch_size=2)
     array([0, 2, 4, 6, 8], dtype=int32)
     """
-    sharding, shards = mesh_sharding(arrays[0]), row_shards(arrays[0])
-    index, size = _batches(arrays, batch_size, multiple=shards, full=full)
-    if sharding is None:
-        index = index.reshape(-1, shards, index.shape[1])
-        taken = partial(_take, arrays)
-    else:
-        index = index.reshape(-1, 1, shards * index.shape[1])
-        taken = partial(_placed, sharding, arrays)
+    index, taken, size = _placed_batches(arrays, batch_size, full=full)
     values = [jax.device_get(fn(*taken(rows))) for rows in progress(index, description)]
 
     def joined(*parts):  # Each f[parts, ..., b].
         return np.concatenate([batch for part in parts for batch in part], axis=-1)[..., :size]
 
     return jax.tree.map(joined, *values)
+
+
+def first_batch(arrays: Any, *, batch_size: int, full: bool = False) -> tuple[Any, ...]:
+    """Returns what `over_batches` gives to fn first."""
+    index, taken, _ = _placed_batches(arrays, batch_size, full=full)
+    return taken(index[0])
+
+
+def _placed_batches(
+    arrays: Any, batch_size: int, *, full: bool
+) -> tuple[np.ndarray, Callable[[np.ndarray], tuple[Any, ...]], int]:
+    """Returns the row indices of each batch of all devices, what takes these rows, and N."""
+    sharding, shards = mesh_sharding(arrays[0]), row_shards(arrays[0])
+    index, size = _batches(arrays, batch_size, multiple=shards, full=full)
+    if sharding is None:
+        return index.reshape(-1, shards, index.shape[1]), partial(_take, arrays), size
+    index = index.reshape(-1, 1, shards * index.shape[1])
+    return index, partial(_placed, sharding, arrays), size
 
 
 def _batches(

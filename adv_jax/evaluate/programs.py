@@ -52,6 +52,13 @@ class Program:
         leaves = mapped(*traced.arrays, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(traced.outputs), leaves)
 
+    def trace(self, *args: Any) -> None:
+        """Traces the body for args of these shapes; a call with them does not trace it again."""
+        if mesh_sharding(args[0]) is not None:
+            self._there.eval_shape(*args)
+        else:
+            self._prepared(args)
+
     def fingerprint(self, *args: Any) -> str:
         """Returns the SHA-256 of the operations and the arrays of the body at the shapes of args.
 

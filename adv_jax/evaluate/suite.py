@@ -9,16 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax.attacks import function_name
 from adv_jax.checks import check_finite, check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
-from adv_jax.evaluate.batching import over_batches
+from adv_jax.evaluate.batching import first_batch, over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError
 
 
 class Rows(NamedTuple):
@@ -102,9 +103,10 @@ class Suite:
           batch_size, full, progress: as in `over_batches`.
 
         Raises:
-          UserError: a logit is NaN or infinite, all are probabilities, or an attack needs a
-            derivative that logits_fn lacks.
+          UserError: a logit is NaN or infinite, all are probabilities, or an attack refuses a
+            setting, or needs a derivative that logits_fn lacks.
         """
+        self._check_attacks(first_batch(rows, batch_size=batch_size, full=full))
         over = partial(over_batches, batch_size=batch_size, full=full, progress=progress)
         clean = over(self._clean, (rows.x, rows.aux), description="clean")
         check_flags(clean, "x")
@@ -121,6 +123,15 @@ class Suite:
             if x_adv is not None and self._in_sequence:
                 rows = rows._replace(x=np.moveaxis(x_adv[0], -1, 0))
         return Measured(np.asarray(rows.y), clean, probed, attacked, examples)
+
+    def _check_attacks(self, batch: tuple[Any, ...]) -> None:
+        """Traces all attacks before any runs, as a wrong setting would lose the work of others."""
+        for name, program in self._attacked.items():
+            try:
+                program.trace(*batch, np.float32(0))
+            except ValueError as error:
+                named = str(error).startswith((name, function_name(self.attacks[name])))
+                raise UserError(f"{error}" if named else f"{name}: {error}") from error
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
         """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows."""

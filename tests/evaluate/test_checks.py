@@ -191,6 +191,22 @@ def test_evaluate_refuses_bad_arguments_in_one_line(change, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_wrong_setting_of_the_last_attack_is_refused_by_name_before_any_pass():
+    passes = []
+    suite = {**FGSM, "steps": partial(attacks.pgd, num_steps=0)}
+    with pytest.raises(UserError, match="^steps: num_steps must be .* at least 1, got 0$"):
+        evaluate.evaluate(
+            lambda x: x[:, :CLASSES],
+            X,
+            np.zeros(5, np.int32),
+            suite,
+            eps=[0.1],
+            key=jax.random.key(0),
+            progress=lambda batches, description: passes.append(description) or batches,
+        )
+    assert passes == []
+
+
 @pytest.mark.parametrize(
     "change", [{"eps": [-1]}, {"x": X[:3]}, {"batch_size": 0}, {"attacks": {}}, {"bounds": (0, 0)}]
 )

@@ -58,7 +58,7 @@ def test_another_config_is_refused_with_the_fields_that_differ(tmp_path, change,
 def test_the_same_grid_in_another_order_is_refused(tmp_path):
     # The order is that of the replicas, whose states would get the settings of others.
     def of(*paths):
-        grid = {path: (0.1, 0.2) for path in paths}
+        grid = dict.fromkeys(paths, (0.1, 0.2))
         return CONFIG | {"replicas": {"seeds": 1, "grid": grid, "shards": 1}}
 
     with Workdir(tmp_path, of("a", "b")):
