@@ -14,7 +14,7 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.types import Array, UserError, described, dtype_of
+from adv_jax.types import Array, UserError, check_choice, described, dtype_of
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -144,6 +144,5 @@ def loss_fn(name: str) -> RowLoss:
     Raises:
       ValueError: the name is not in LOSSES.
     """
-    if name not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, got {name!r}")
+    check_choice("loss", name, LOSSES)
     return LOSSES[name]

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax.suggestions import suggestion
+
 Array = jax.Array
 Key = jax.Array  # a typed key of jax.random.key
 LogitsFn = Callable[..., Array]  # f32[B, *D] -> f32[B, K]; (x, aux) -> f32[B, K] with aux
@@ -86,10 +88,16 @@ def dtype_of(value: Any) -> Any:
 
 
 def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
-    """Raises UserError for a value that is not one of the allowed names or numbers."""
+    """Raises UserError for a value that is not one of the allowed names or numbers.
+
+    >>> check_choice("pooling", "maxx", ["max", "average"])
+    Traceback (most recent call last):
+    adv_jax.types.UserError: pooling must be one of max, average, got 'maxx'; did you mean 'max'?
+    """
     if not isinstance(value, str | int) or value not in allowed:
-        legal = ", ".join(map(str, allowed))
-        raise UserError(f"{name} must be one of {legal}, got {described(value)}")
+        names = [*map(str, allowed)]
+        near = suggestion(value, names) if isinstance(value, str) else ""
+        raise UserError(f"{name} must be one of {', '.join(names)}, got {described(value)}{near}")
 
 
 def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:

@@ -27,6 +27,7 @@ INTERNAL = {
     "meshes",
     "perturbations",
     "programs",
+    "suggestions",
 }
 COMMANDS = {"__init__", "__main__", "main", "report"}
 GUIDES = (

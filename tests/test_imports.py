@@ -17,9 +17,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Room -> rooms that it may import; a new room needs a line here. Below them all, and therefore not
-# repeated, lie the aliases, the random numbers, the annotations, the ranges and the package's
-# `__version__`.
-BELOW = {"adv_jax", *(f"adv_jax.{name}" for name in ("annotations", "random", "ranges", "types"))}
+# repeated, lie the aliases, the suggestions, the random numbers, the annotations, the ranges and
+# the package's `__version__`.
+BOTTOM = ("annotations", "random", "ranges", "suggestions", "types")
+BELOW = {"adv_jax", *(f"adv_jax.{name}" for name in BOTTOM)}
 LIBRARY = {
     f"adv_jax.{name}"
     for name in (
@@ -48,8 +49,7 @@ PACKAGE = LIBRARY | {*LANDINGS, "adv_jax.train"}
 # What all papers share, from bottom to top, and the papers, which do not import each other.
 JUDGING, RUNNING, PAGES = "papers.judging", "papers.running", "papers.pages"
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/targets.py"))]
-BOTTOM = ("data", "meshes", "norms", "optimizers", "perturbations", "programs")
-BOTTOM += ("annotations", "random", "ranges", "step", "style", "types")
+BOTTOM += ("data", "meshes", "norms", "optimizers", "perturbations", "programs", "step", "style")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {
     f"adv_jax.{name}" for name in ("checks", "loss_gradients", "losses", "perturbations")
@@ -59,7 +59,9 @@ MAY_IMPORT = {
     **{f"adv_jax.{name}": set() for name in BOTTOM},
     "adv_jax.convolution": {"adv_jax.meshes", "adv_jax.programs"},
     "adv_jax.ranges": {"adv_jax.annotations"},
-    "adv_jax.linear_bounds": {"adv_jax.checks", "adv_jax.norms", "adv_jax.perturbations"},
+    "adv_jax.types": {"adv_jax.suggestions"},
+    "adv_jax.linear_bounds": {f"adv_jax.{name}" for name in ("checks", "norms", "programs")}
+    | {"adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
     "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},

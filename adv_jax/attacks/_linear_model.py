@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import Pullback, linearized
-from adv_jax.types import Array, LogitsFn, Norm, working_dtype
+from adv_jax.types import Array, LogitsFn, Norm, check_choice, working_dtype
 
 # The rows of a block of backward passes on an accelerator. The activations of all classes at once
 # would take 29 GB for one image and a ResNet-50 with 1,000 classes.
@@ -153,8 +153,7 @@ def class_values(logits_fn: LogitsFn, x: Array, of: str) -> tuple[Array, Pullbac
       ValueError: unknown `of`; logits that are not f32[B, K].
     """
     outputs = {"logits": lambda logits: logits, "probs": _softmax}
-    if of not in outputs:
-        raise ValueError(f'of must be "probs" or "logits", got {of!r}')
+    check_choice("of", of, outputs)
     return linearized(logits_fn, x, outputs[of])
 
 

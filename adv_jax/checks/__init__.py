@@ -5,7 +5,7 @@ values are unknown, and only shapes and dtypes are checked, at no cost.
 """
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
-from adv_jax.checks._keywords import OTHER_NAMES, check_keywords, own_keywords, suggestion
+from adv_jax.checks._keywords import check_keywords, own_keywords
 from adv_jax.checks._model import (
     bad_rows,
     callback_errors,
@@ -17,7 +17,6 @@ from adv_jax.checks._model import (
     checked_logits,
     explained,
     has_derivative,
-    is_tracing,
     logit_flags,
     traceable,
     traced,
@@ -39,9 +38,9 @@ from adv_jax.checks._values import (
     radius,
     width,
 )
+from adv_jax.suggestions import suggestion
 
 __all__ = [
-    "OTHER_NAMES",
     "as_batch",
     "bad_rows",
     "ball",
@@ -66,7 +65,6 @@ __all__ = [
     "has_derivative",
     "is_known",
     "is_per_feature",
-    "is_tracing",
     "is_whole",
     "linf_or_l2",
     "logit_flags",

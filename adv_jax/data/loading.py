@@ -1,12 +1,11 @@
 """Loads a data set by name and source."""
 
 import os
-from collections.abc import Collection
-from difflib import get_close_matches
 from functools import partial
 
 from adv_jax.data import arrays, cifar10, covtype, emnist, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset
+from adv_jax.suggestions import suggestion
 from adv_jax.types import described
 
 _SOURCES = {
@@ -75,11 +74,6 @@ def _choose(field: str, value: str, table, *, of: str = ""):
     if value not in table:
         legal = ", ".join(map(repr, table))
         raise DataError(
-            f"{field} must be one of {legal}{of}, got {value!r}{_nearest(value, table)}"
+            f"{field} must be one of {legal}{of}, got {value!r}{suggestion(value, table)}"
         )
     return table[value]
-
-
-def _nearest(value: str, names: Collection[str]) -> str:
-    close = get_close_matches(str(value), names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -95,7 +95,7 @@ def test_the_jacobian_needs_one_forward_pass():
 
 
 def test_the_jacobian_is_of_probabilities_or_logits():
-    with pytest.raises(ValueError, match='of must be "probs" or "logits", got \'odds\''):
+    with pytest.raises(ValueError, match="of must be one of logits, probs, got 'odds'"):
         class_jacobian(logits_fn, jnp.zeros((B, D)), "odds")
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from adv_jax import attacks, evaluate
-from adv_jax.checks import OTHER_NAMES, suggestion
+from adv_jax.suggestions import OTHER_NAMES, suggestion
 from adv_jax.types import UserError
 
 GUIDE = Path(attacks.__file__).parent / "README.md"

@@ -403,7 +403,7 @@ def test_the_size_of_a_ladder_attack_may_be_traced():
 )
 def test_unknown_settings_of_the_ladder_are_refused_by_name(field, allowed):
     for wrong in ("none", "Clean", ""):
-        words = f"{field} must be one of {allowed}, got {wrong!r}$"
+        words = f"{field} must be one of {allowed}, got {wrong!r}"
         with pytest.raises(ValueError, match=words):
             run(Stub(), **{field: wrong})
 

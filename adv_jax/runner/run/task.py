@@ -8,11 +8,10 @@ import jax
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from adv_jax.checks import suggestion
 from adv_jax.data import Dataset
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
-from adv_jax.runner.config.document import is_import_path
+from adv_jax.runner.config.document import is_import_path, unknown
 from adv_jax.runner.config.schema import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
 from adv_jax.runner.run.trained import Trained
@@ -144,8 +143,7 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
             raise UserError(f"attacks {error}") from error
         name = spec["name"]
         if name not in attacks.__all__ and not is_import_path(name):
-            legal = f"attacks must be among {', '.join(attacks.__all__)}"
-            raise UserError(f"{legal}, got {name!r}{suggestion(name, attacks.__all__)}")
+            raise UserError(unknown("attacks", name, attacks.__all__))
         function = named(spec, attacks, field="attacks", call=ATTACK)
         if (size := evaluate.scale_of(function)) in spec:
             raise UserError(f"attacks must leave {size} to --eps, got {text!r}")

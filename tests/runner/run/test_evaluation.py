@@ -192,7 +192,7 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attack_names": ["fgms"]}, "attacks must be among .*, got 'fgms'; did you mean 'fgsm'"),
+        ({"attack_names": ["fgms"]}, "attacks must be one of .*, got 'fgms'; did you mean 'fgsm'"),
         ({"attack_names": ["pgd(num_steps=3"]}, "attacks must be NAME or NAME\\(setting=value, "),
         (
             {"attack_names": ["pgd(3)"]},
