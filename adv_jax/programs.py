@@ -12,16 +12,16 @@ import inspect
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
@@ -51,6 +51,35 @@ class Traced(NamedTuple):
     arrays: list[Array]
     key: Hashable
     outputs: Any
+
+
+def is_tracing() -> bool:
+    """Returns whether JAX is tracing."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def run_compiled(fn: Callable[..., Any], *inputs: Any) -> Any:
+    """Returns fn(*inputs) of trees of arrays, compiled unless JAX is tracing already.
+
+    The whole fn is traced in each call, and may therefore close over anything.
+    """
+    if is_tracing():
+        return fn(*inputs)
+    with plain_errors():
+        found = traced(fn, *inputs)
+    build = lambda: jax.jit(jaxpr_as_fun(without_arrays(found)))
+    outputs = cached(found.key, build)(*found.arrays, *jax.tree.leaves(inputs))
+    return jax.tree.unflatten(jax.tree.structure(found.outputs), outputs)
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Drops the notes that JAX adds to errors of invalid input raised while it traces."""
+    try:
+        yield
+    except UserError as error:
+        error.__notes__ = []
+        raise
 
 
 def traced(fn: Callable[..., Any], *inputs: Any, derivatives: bool = True) -> Traced:

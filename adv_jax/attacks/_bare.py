@@ -1,14 +1,12 @@
 """Runs the bodies of attacks: compiled, if they are called outside `jit` (`adv_jax.programs`)."""
 
-import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
 
 from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
@@ -16,7 +14,6 @@ from adv_jax.checks import (
     check_finite,
     check_flags,
     is_known,
-    is_tracing,
     logit_flags,
     traced,
     with_aux,
@@ -24,7 +21,7 @@ from adv_jax.checks import (
 from adv_jax.convolution import fast_in_loops
 from adv_jax.loss_gradients import Rated, check_loss, labels_at, loss_flags
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds, RowTree, UserError, working_dtype
+from adv_jax.types import Array, Bounds, RowTree, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
@@ -85,12 +82,12 @@ def compiled(
     """
     bounds = as_arrays(bounds, x)
     aux = jax.lax.stop_gradient(aux)
-    if is_tracing():
+    if programs.is_tracing():
         return run_on_mesh(
             body, with_aux(fast_in_loops(fn), aux), x, *arrays, bounds=bounds, **settings
         )
     inputs = (x,) if aux is None else (x, aux)
-    with _plain_errors():
+    with programs.plain_errors():
         found = traced(fn, *inputs, name=name, by=programs.traced)
         check(found.outputs)
     model = Model(fn, _shapes(inputs), found, [])
@@ -102,7 +99,7 @@ def compiled(
     key = body, found.key, outputs, logits, constant, options, tree, shapes
     token = _called.set(model)
     try:
-        with _plain_errors():
+        with programs.plain_errors():
             program = programs.cached(key, lambda: _program(body, logits, constant, settings))
             found, flags = program(*given)
     finally:
@@ -112,20 +109,6 @@ def compiled(
     if all(map(is_known, flags.values())):
         _check(jax.device_get(flags), decisions=decisions)
     return found
-
-
-def run_compiled(fn: Fn, *inputs: Any) -> Any:
-    """Returns fn(*inputs) of trees of arrays, compiled unless JAX is tracing already.
-
-    The whole fn is traced in each call, and may therefore close over anything.
-    """
-    if is_tracing():
-        return fn(*inputs)
-    with _plain_errors():
-        found = programs.traced(fn, *inputs, derivatives=False)
-    build = lambda: jax.jit(jaxpr_as_fun(programs.without_arrays(found)))
-    outputs = programs.cached(found.key, build)(*found.arrays, *jax.tree.leaves(inputs))
-    return jax.tree.unflatten(jax.tree.structure(found.outputs), outputs)
 
 
 def run_on_mesh(
@@ -166,16 +149,6 @@ def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targete
 def _predicted(fn: Fn, x: Array, *, bounds: None) -> Array:
     del bounds
     return labels_at(fn, x, None)
-
-
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Drops the notes that JAX adds to errors of invalid input raised while it traces."""
-    try:
-        yield
-    except UserError as error:
-        error.__notes__ = []
-        raise
 
 
 def _program(

@@ -9,7 +9,6 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.attacks._bare import run_compiled
 from adv_jax.attacks._decisions import check_box
 from adv_jax.checks import (
     as_batch,
@@ -24,6 +23,7 @@ from adv_jax.checks import (
 )
 from adv_jax.convolution import fast_in_loops
 from adv_jax.perturbations import choose, limits
+from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
 from adv_jax.types import Array, Bounds, Key, UserError, described
 

@@ -341,11 +341,6 @@ def checked_labels(y: Any, logits: Any) -> Array:
     return y
 
 
-def is_tracing() -> bool:
-    """Returns whether JAX is tracing."""
-    return isinstance(jnp.zeros(()), jax.core.Tracer)
-
-
 def _flat(y: Any, logits: Any) -> Any:
     """Returns integers [B, 1] as [B], and [B, K] as weights; else y."""
     if norms.is_real(y) and np.ndim(y) == 2 and jnp.issubdtype(jnp.result_type(y), jnp.integer):

@@ -21,7 +21,6 @@ from adv_jax.checks import (
     check_width,
     checked_labels,
     is_known,
-    is_tracing,
     traced,
     with_aux,
 )
@@ -36,6 +35,7 @@ from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
+from adv_jax.programs import is_tracing
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
 # The sizes that are distances, which bounds limit.

@@ -1,5 +1,6 @@
 """Lower bounds of the margins of a classifier over a ball."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import (
     as_batch,
+    check_bounds,
     check_function,
     check_logits,
     check_range,
@@ -20,6 +22,8 @@ from adv_jax.checks import (
 )
 from adv_jax.linear_bounds._rules import run
 from adv_jax.linear_bounds._tape import Ball, Tape, Value
+from adv_jax.perturbations import limits
+from adv_jax.programs import run_compiled
 from adv_jax.types import Array, Bounds, LogitsFn, Norm, RowTree, UserError, check_choice, described
 
 METHODS = ("ibp", "crown_ibp", "crown")
@@ -60,11 +64,30 @@ def margin_bounds(
     Array([[inf,  3.]], dtype=float32)
     """
     kind, y = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
+    x = jnp.asarray(x)
+    if bounds is not None:
+        bounds = limits(x, bounds)
+    rows = partial(_of_rows, logits_fn, method=method, norm=kind)
+    return run_compiled(rows, x, y, aux, jnp.asarray(eps, x.dtype), bounds)
+
+
+def _of_rows(
+    logits_fn: LogitsFn,
+    x: Array,
+    y: Array,
+    aux: Any,
+    eps: Array,
+    bounds: Bounds | None,
+    *,
+    method: str,
+    norm: str,
+) -> Array:
+    """`margin_bounds` of checked arguments."""
 
     def of_row(x: Array, y: Array, aux: Any) -> Array:
         x, aux = jax.tree.map(lambda a: a[None], (x, aux))
         fn = logits_fn if aux is None else lambda x: logits_fn(x, aux)
-        tape = Tape(Ball(x, jnp.asarray(eps, x.dtype), kind, bounds), method)
+        tape = Tape(Ball(x, eps, norm, bounds), method)
         # Accelerators round the factors of products otherwise, beyond what bounds can ignore.
         with jax.default_matmul_precision("highest"):
             traced = jax.make_jaxpr(lambda x: fn(x))(x)
@@ -101,6 +124,7 @@ def _checked(
     check_choice("method", method, METHODS)
     check_function(logits_fn)
     as_batch(x, bounds)
+    check_bounds(bounds, (1, *jnp.shape(x)[1:]))
     kind = convex(norm)
     check_range("eps", eps, "[0, inf)")
     radius(eps, x, kind, bounds)

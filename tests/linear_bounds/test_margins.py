@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -277,11 +278,25 @@ def test_a_function_that_only_has_the_name_of_an_activation_is_read():
     assert found[0, 1] <= 0 - 2
 
 
+def test_a_bare_call_with_another_eps_or_bounds_compiles_nothing():
+    w, x, y = jnp.eye(3)[:2], jnp.array([[0.3, 0.25]]), jnp.array([0])
+    run = partial(margin_bounds, lambda x: jnp.tanh(x) @ w, x, y, method="crown")
+    run(eps=0.1, bounds=(0.0, 1.0))
+    with counted() as compiled:
+        found = run(eps=0.2, bounds=(0.2, 2.0))
+    assert compiled == []
+    np.testing.assert_allclose(found[0, 2], np.tanh(0.2), rtol=1e-6)  # Not tanh(.3 - .2).
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
         ({"bounds": (1.0, 0.0)}, "bounds must be (lo, hi) with lo < hi, got (1.0, 0.0)"),
         ({"bounds": (0.0, 0.2)}, "x must be within the bounds (0.0, 0.2), got 0.3"),
+        (
+            {"bounds": (jnp.zeros((2, 2)), jnp.ones((2, 2))), "x": jnp.zeros((2, 2))},
+            "bounds must be (lo, hi) that broadcast to x, [1, 2], got (float32[2, 2], float32[2, 2",
+        ),
         ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
         ({"eps": -0.1}, "eps must be a finite number of at least 0, got -0.1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),
