@@ -80,7 +80,8 @@ def init_state(
         optimizer is no optax transformation.
     """
     is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.ndim(seed) == 0
-    if not is_integer or (isinstance(seed, int | np.integer) and not abs(int(seed)) < 2**31):
+    is_known = not isinstance(seed, jax.core.Tracer)
+    if not is_integer or (is_known and not abs(int(seed)) < 2**31):
         raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
     if not isinstance(variables, Mapping) or "params" not in variables:
         raise UserError(f"variables must be a dict with params, got {described(variables)}")
@@ -167,11 +168,8 @@ def _check_optimizer(optimizer: Any) -> None:
 
 def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     """Returns the mean of fn(part, key) over equal parts of the rows, computed one by one."""
-    (rows, *others) = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
-    if others or not rows:
-        raise UserError(f"batch must be arrays of equally many rows, got {described(batch)}")
-    if rows[0] % count:
-        raise UserError(f"microbatches must divide the {rows[0]} rows of a batch, got {count}")
+    if (rows := _length("batch", batch, of="rows")) % count:
+        raise UserError(f"microbatches must divide the {rows} rows of a batch, got {count}")
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 
@@ -180,7 +178,16 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
     total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
-    return jax.tree.map(lambda leaf: leaf / count, total)
+    # A state may have integers, such as a count of steps.
+    return jax.tree.map(lambda leaf: (leaf / count).astype(leaf.dtype), total)
+
+
+def _length(name: str, tree: Any, *, of: str) -> int:
+    """Returns the length of the leading axis of all arrays of a tree, or raises UserError."""
+    lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
+    if len(lengths) != 1 or () in lengths:
+        raise UserError(f"{name} must be arrays of equally many {of}, got {described(tree)}")
+    return lengths.pop()[0]
 
 
 class Packing:
@@ -287,11 +294,17 @@ def over_replicas(fn: Callable, *, platform: str | None = None) -> Callable:
 
     platform: of the devices, such as "cpu"; None: that for which the program is lowered, which
       traces fn in both forms.
+
+    Raises:
+      UserError: by the function, if arguments have different numbers of replicas.
     """
-    in_sequence = lambda *args: jax.lax.map(lambda args: fn(*args), args)
+
+    def in_sequence(*args: Any) -> Any:
+        _length("arguments", args, of="replicas")
+        return jax.lax.map(lambda args: fn(*args), args)
 
     def vectorized(*args: Any) -> Any:
-        if len(jax.tree.leaves(args)[0]) > 1:
+        if _length("arguments", args, of="replicas") > 1:
             return jax.vmap(fn)(*args)
         # An axis of length 1 costs kernels on a GPU, such as batched products.
         alone = fn(*jax.tree.map(lambda leaf: leaf[0], args))
@@ -341,6 +354,10 @@ def _by_shard_map(
 
     def on_mesh(*args: Any) -> Any:
         axes = in_axes if isinstance(in_axes, tuple) else (in_axes,) * len(args)
+        args = tuple(
+            jax.tree.map(lambda leaf, axis=axis: jnp.moveaxis(leaf, axis, 0), arg) if axis else arg
+            for arg, axis in zip(args, axes, strict=True)
+        )
         split = [part for part, axis in zip(args, axes, strict=True) if axis is not None]
         for leaf in jax.tree.leaves(split):
             if leaf.shape[:1] != (len(devices),):
@@ -365,11 +382,23 @@ def _by_shard_map(
 
 def shard_index(shards: int) -> Array:
     """Returns the index of this device's part of its replica's batches: i32[] in [0, shards)."""
+    _devices_of(shards)
     return jax.lax.axis_index(DEVICES) % shards
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """Returns the mean over the devices that share a replica."""
-    devices = jax.lax.axis_size(DEVICES)
-    groups = [list(range(i, i + shards)) for i in range(0, devices, shards)]
-    return jax.lax.pmean(tree, DEVICES, axis_index_groups=groups)
+    """Returns the mean over the devices that share a replica, in the dtypes of the arrays."""
+    groups = [list(range(i, i + shards)) for i in range(0, _devices_of(shards), shards)]
+    means = jax.lax.pmean(tree, DEVICES, axis_index_groups=groups)
+    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), means, tree)
+
+
+def _devices_of(shards: int) -> int:
+    """Returns the number of devices of the map, or raises UserError if shards do not fit."""
+    try:
+        devices = jax.lax.axis_size(DEVICES)
+    except NameError:
+        raise UserError(f"shards must be 1 outside over_devices, got {shards}") from None
+    if devices % shards:
+        raise UserError(f"shards must divide the {devices} devices of over_devices, got {shards}")
+    return devices

@@ -19,6 +19,7 @@ from adv_jax.step import (
     over_replicas,
     over_steps,
 )
+from adv_jax.types import UserError
 
 FEATURES, STEPS, BATCH = 3, 5, 8
 # The same sums in another order or fusion: a few float32 roundings.
@@ -342,6 +343,22 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             r"seed must be a whole number of 32 bits, got uint32\[2\]",
         ),
         (
+            lambda: init_state({"params": {}}, MOMENTUM, seed=jnp.uint32(2**31)),
+            r"seed must be a whole number of 32 bits, got Array\(2147483648, dtype=uint32\)",
+        ),
+        (
+            lambda: over_replicas(jnp.add, platform="gpu")(jnp.ones(1), jnp.ones(3)),
+            r"arguments must be arrays of equally many replicas, got .*",
+        ),
+        (
+            lambda: over_replicas(jnp.add, platform="cpu")(jnp.ones(3), 1.0),
+            r"arguments must be arrays of equally many replicas, got .*",
+        ),
+        (
+            lambda: make_step(regression, MOMENTUM, shards=2)(start(1), {"x": jnp.ones((2, 2))}),
+            "shards must be 1 outside over_devices, got 2",
+        ),
+        (
             lambda: init_state({"w": jnp.ones(2)}, MOMENTUM, seed=0),
             r"variables must be a dict with params, got {w: float32\[2\]}",
         ),
@@ -356,13 +373,37 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         (lambda: over_replays(jnp.sin, 0), "times must be a whole number of at least 1, got 0"),
         (
             lambda: over_devices(jnp.sin, by="shardmap"),
-            "by must be one of pmap, shard_map, got 'shardmap'",
+            r"by must be one of pmap, shard_map, got 'shardmap'; did you mean 'shard_map'\?",
         ),
     ],
 )
 def test_bad_arguments_of_a_step_are_refused_in_one_line(call, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         call()
+
+
+def counting(variables, batch, *, key):
+    del key
+    state = {"steps": {"n": variables["steps"]["n"] + 1}}
+    return jnp.mean(batch["x"] @ variables["params"]["w"]), (state, {})
+
+
+def test_microbatches_keep_the_dtype_of_a_state():
+    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.int32(0)}}
+    step = over_steps(make_step(counting, MOMENTUM, microbatches=2))
+    state, _ = step(init_state(variables, MOMENTUM, seed=0), {"x": jnp.ones((3, 4, 2))})
+    assert (state.model_state["steps"]["n"], state.model_state["steps"]["n"].dtype) == (3, "int32")
+
+
+def test_shards_keep_the_dtype_of_a_state_and_must_divide_the_devices(devices):
+    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.int32(0)}}
+    states = stack([init_state(variables, MOMENTUM, seed=0)] * 4)
+    batches = {"x": jnp.ones((4, 1, 2))}
+    run = lambda shards: over_devices(make_step(counting, MOMENTUM, shards=shards), devices[:4])
+    counts = run(2)(states, batches)[0].model_state["steps"]["n"]
+    assert counts.dtype == "int32" and counts.tolist() == [1, 1, 1, 1]
+    with pytest.raises(UserError, match="^shards must divide the 4 devices of over_devices, got 3"):
+        run(3)(states, batches)
 
 
 def test_microbatches_draw_different_numbers():
@@ -430,6 +471,16 @@ def test_shard_map_gives_the_numbers_of_pmap(shards, batches, devices):
     ]
     assert_same(*forms)
     assert len(np.unique(forms[0][0].params["w"][:, 0, 0])) == 4 // shards
+
+
+def test_shard_map_takes_the_axes_of_pmap(devices):
+    a, b = jnp.zeros((2, 2)), jnp.arange(4.0).reshape(2, 2)
+    forms = [
+        over_devices(jnp.add, devices[:2], in_axes=(0, 1), by=by)(a, b)
+        for by in ("pmap", "shard_map")
+    ]
+    np.testing.assert_array_equal(*forms)
+    np.testing.assert_array_equal(forms[1], b.T)
 
 
 def test_shard_map_of_more_entries_than_devices_is_refused(devices):
