@@ -96,13 +96,6 @@ def test_a_grid_without_a_tuple_of_values_is_refused(values):
     )
 
 
-def test_a_grid_that_has_a_value_twice_is_refused():
-    message = refusal(replicas, document(replicas__grid={"objective.alpha": (1, 0.5, 1.0)}))
-    assert message == (
-        "replicas.grid['objective.alpha'] must be different numbers, got (1, 0.5, 1.0)"
-    )
-
-
 @pytest.mark.parametrize("values", [("a", "b"), (0.1, None), (True,), ((0.1,), (0.2,))])
 def test_a_grid_of_values_that_are_not_numbers_is_refused(values):
     config = document(replicas__grid={"optimizer.b1": values})
