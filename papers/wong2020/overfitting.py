@@ -43,7 +43,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     require_same_data(runs)
     title = f"Wong 2020, catastrophic overfitting: {trained_on(runs)}"
     figure, (panels,) = canvas(1, 2, title=title, sharey=True)
-    found = []
+    found: list[dict[str, Any]] = []
     for axes, run in zip(panels, runs, strict=True):
         attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
         accuracy = {name: 1 - np.array(by_epoch(run, name)) for name in _LINES}
