@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.replicas import Replica, replicas
-from adv_jax.runner.run import inputs, pretrained, trained
+from adv_jax.runner.run import inputs, pretrained, sources, trained
 from adv_jax.runner.run.experiment import Experiment, Functions
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.run.preflight import check_fit, check_parts
@@ -26,7 +27,7 @@ class Prepared(NamedTuple):
       inputs: the data.
       sources: workdir -> trained model, for the fields `..._fn`.
       starts: the output of `pretrained.starts`.
-      start_sha256: the output of `pretrained.checked_sha256`.
+      sha256: of the runs that it reads, the output of `sources.checked_sha256`.
       traced: `Checked.functions`.
     """
 
@@ -35,7 +36,7 @@ class Prepared(NamedTuple):
     inputs: Inputs
     sources: Mapping[str, LogitsFn]
     starts: dict[str, Any]
-    start_sha256: str = ""
+    sha256: Mapping[str, str] = MappingProxyType({})
     traced: Functions | None = None
 
     def program(self) -> tuple[Experiment, Program]:
@@ -63,9 +64,9 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     if is_finished(workdir):
         return Prepared(config, runs, loaded, {}, {})
     check_fit(config, loaded.dataset)
-    sources = trained.sources(config, loaded.dataset)
-    start_sha256 = pretrained.checked_sha256(config, workdir)
+    sha256 = sources.checked_sha256(config, workdir)
+    models = trained.sources(config, loaded.dataset)
     starts = pretrained.starts(config, runs, workdir)
-    each = loaded.dataset, loaded.rows, runs[0], sources, starts
+    each = loaded.dataset, loaded.rows, runs[0], models, starts
     checked = check_parts(config, *each, packed=is_packed(jax.devices()))
-    return Prepared(config, runs, loaded, sources, starts, start_sha256, checked.functions)
+    return Prepared(config, runs, loaded, models, starts, sha256, checked.functions)

@@ -16,6 +16,7 @@ from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import Replica, replicas
 from adv_jax.runner.run import inputs
 from adv_jax.runner.run.experiment import Experiment, initial
+from adv_jax.runner.run.sources import finished
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
 from adv_jax.types import Apply, Array, LogitsFn, Output, UserError, Variables
@@ -202,14 +203,9 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     for path, workdir in leaves(config):
         if not path.endswith("_fn"):
             continue
-        if not isinstance(workdir, str):
-            raise ConfigError(f"{path} must be the workdir of a run, got {workdir!r}")
         if workdir in found:
             continue
-        source = load(workdir)
-        if not is_finished(Path(workdir)):
-            # Its model could change before this run is resumed.
-            raise ConfigError(f"{path} must be a finished run, got {workdir!r}")
+        source = load(finished(path, workdir))
         its = inputs_of(source.dataset, source.about["preprocess"])
         if its != needed:
             raise ConfigError(

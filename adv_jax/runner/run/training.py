@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.host.processes import fail_together, from_first, is_first, raise_on_all
 from adv_jax.runner.host.signals import on_signals, stop_at_once
-from adv_jax.runner.run import figures, pretrained, trackers
+from adv_jax.runner.run import figures, sources, trackers
 from adv_jax.runner.run.epochs import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
@@ -76,7 +76,7 @@ def run_checked(
                 print(f"warning: {line}")
             return finished or {}
         files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
-        pretrained.record(files.path, ready.start_sha256)
+        sources.record(files.path, ready.sha256)
         if ready.config["model"].get("weights"):
             files.record_weights({name: a[0] for name, a in ready.starts.items()})
         return _trained_and_evaluated(ready, files, ends)

@@ -156,6 +156,21 @@ def test_a_changed_source_is_noticed(source, tmp_path):
     assert training.run(config, run) == json.loads(before)  # A finished run needs no source.
 
 
+@pytest.mark.slow
+def test_a_changed_source_of_an_attack_is_noticed(source, tmp_path):
+    copy, run = tmp_path / "source", tmp_path / "run"
+    shutil.copytree(source / "source", copy)
+    transferred = {"name": "transferred", "source_fn": str(copy), "attack": {"name": "fgsm"}}
+    config = document(epochs=1)
+    config["evaluation"] = {"attacks": {"moved": transferred}, "eps": (0.1,)}
+    training.run(config, run)
+    (run / "result.json").unlink()
+    result = json.loads((copy / "result.json").read_text())
+    (copy / "result.json").write_text(json.dumps(result | {"seconds": 0.0}))
+    with pytest.raises(UserError, match="source/result.json must be the one that .*/sources.json "):
+        training.run(config, run)
+
+
 @pytest.mark.parametrize(
     ("own", "given", "says"),
     [

@@ -1,0 +1,52 @@
+"""The finished runs that a run reads: they must not change while it can be resumed.
+
+A run records the SHA-256 of the result.json of the runs in `pretrained` and in fields `..._fn`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adv_jax.runner.config.document import ConfigError, leaves
+from adv_jax.runner.store.workdir import is_finished, json_bytes, read_json
+from adv_jax.runner.store.writing import WorkdirError, replace
+
+_RECORD = "sources.json"
+
+
+def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
+    """Returns {workdir: SHA-256 of its result.json} of the runs that a config names.
+
+    Raises:
+      UserError: as `finished`; one is not the one that the run in `workdir` has read.
+    """
+    recorded = workdir / _RECORD
+    known = read_json(recorded) if recorded.exists() else {}
+    found = {}
+    for path, source in leaves(config):
+        if path != "pretrained.workdir" and not path.endswith("_fn"):
+            continue
+        file = finished(path, source) / "result.json"
+        found[source] = hashlib.sha256(file.read_bytes()).hexdigest()
+        if known.get(source, found[source]) != found[source]:
+            got = f"got SHA-256 {found[source]}"
+            raise WorkdirError(f"{file} must be the one that {recorded} names, {got}")
+    return found
+
+
+def finished(field: str, source: Any) -> Path:
+    """Returns the workdir of the run that a field names.
+
+    Raises:
+      ConfigError: it is not finished, so that its model could change before this run is resumed.
+    """
+    if not isinstance(source, str) or not is_finished(Path(source)):
+        raise ConfigError(f"{field} must be a finished run, got {source!r}")
+    return Path(source)
+
+
+def record(workdir: Path, found: Mapping[str, str]) -> None:
+    """Records the output of `checked_sha256`."""
+    if found:
+        replace(workdir / _RECORD, json_bytes(found))
