@@ -114,21 +114,23 @@ def fooling_images(
         best = Champions(probs.max(axis=0), children[jnp.argmax(probs, axis=0)])
         return choose(best.fitness > champions.fitness, best, champions)
 
-    def generation(count: Array, champions: Champions) -> Champions:
-        of_parents, of_mutations = jax.random.split(jax.random.fold_in(key, count))
-        parents = jax.random.randint(of_parents, like.shape[:1], 0, len(y))
-        halvings = ((count - 1) // HALVE_EVERY).astype(like.dtype)
-        moves = mutations(of_mutations, like, rate * jnp.exp2(-halvings), strength)
-        return selected(champions, jnp.clip(champions.images[parents] + (hi - lo) * moves, lo, hi))
+    def evolved(rate: Array, strength: Array) -> Champions:
+        def generation(count: Array, champions: Champions) -> Champions:
+            of_parents, of_mutations = jax.random.split(jax.random.fold_in(key, count))
+            parents = jax.random.randint(of_parents, like.shape[:1], 0, len(y))
+            halvings = ((count - 1) // HALVE_EVERY).astype(like.dtype)
+            moves = mutations(of_mutations, like, rate * jnp.exp2(-halvings), strength)
+            children = champions.images[parents] + (hi - lo) * moves
+            return selected(champions, jnp.clip(children, lo, hi))
 
-    def evolved() -> Champions:
         of_first = jax.random.fold_in(key, 0)
         first = lo + (hi - lo) * jax.random.uniform(of_first, like.shape, like.dtype)
         fitness = jnp.full(len(y), -jnp.inf, probs.dtype)
         nothing = Champions(fitness, jnp.broadcast_to(first[:1], (len(y), *like.shape[1:])))
         return jax.lax.fori_loop(1, num_generations + 1, generation, selected(nothing, first))
 
-    champions = jax.lax.stop_gradient(run_compiled(evolved))
+    numbers = (jnp.asarray(number, like.dtype) for number in (rate, strength))
+    champions = jax.lax.stop_gradient(run_compiled(evolved, *numbers))
     _check_found(champions, y)
     return champions.images
 

@@ -10,6 +10,7 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
+from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._decisions import check_box
@@ -23,7 +24,8 @@ from adv_jax.checks import (
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
-from adv_jax.random import row_keys
+from adv_jax.programs import run_compiled
+from adv_jax.random import key_of_rows, row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -156,7 +158,7 @@ def place_patch(
       f[B, h, w] or f[B, h, w, c] in the dtype of x, differentiable by the patch.
 
     Raises:
-      ValueError: sizes or max_angle out of range; x is not a batch of images; a patch of another
+      UserError: sizes or max_angle out of range; x is not a batch of images; a patch of another
         shape; no key.
 
     Source: [brown2017], sec. 2, the operator A.
@@ -168,12 +170,17 @@ def place_patch(
     _check_places(sizes, max_angle)
     x = as_batch(x)
     check_images(x, "place_patch")
-    if patch.shape != (1, *x.shape[1:]):
+    if not norms.is_real(patch) or np.shape(patch) != (1, *x.shape[1:]):
         raise UserError(
             f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got {described(patch)}"
         )
-    angle = jnp.asarray(max_angle, working_dtype(x.dtype))
-    return _placed(x, patch, row_keys(key, x.shape[0]), sizes, angle)
+    dtype, key = working_dtype(x.dtype), key_of_rows(key, x.shape[0])
+    patch, *numbers = (jnp.asarray(value, dtype) for value in (patch, *sizes, max_angle))
+
+    def placed(x: Array, patch: Array, key: Key, smallest: Array, largest: Array, angle: Array):
+        return _placed(x, patch, row_keys(key, x.shape[0]), (smallest, largest), angle)
+
+    return run_compiled(placed, x, patch, key, *numbers)
 
 
 def _placed(x: Array, patch: Array, keys: Key, sizes: Sizes, max_angle: Array) -> Array:

@@ -15,13 +15,14 @@ gradients do not have. There, one of three forms with explicit derivatives is us
 import itertools
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax.meshes import automatic, by_rows, vary_alike
-from adv_jax.types import Array, check_choice, working_dtype
+from adv_jax.types import Array, UserError, check_choice, described, dtype_of, working_dtype
 
 Padding = Literal["VALID", "SAME", "FULL"]
 Margins = tuple[tuple[int, int], tuple[int, int]]  # zeros around an image, in height and in width
@@ -57,23 +58,23 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
       f[B, H', W', O] of the promoted dtype of x and kernel.
 
     Raises:
-      ValueError: unknown padding; x or kernel of a wrong shape; the kernel exceeds the image.
+      UserError: unknown padding; x or kernel of a wrong shape; the kernel exceeds the image.
 
     >>> x, edge = jnp.array([[[[1.], [2.], [4.]]]]), jnp.array([[[[-1.]], [[1.]]]])
     >>> conv(x, edge, padding="SAME").ravel()
     Array([ 1.,  2., -4.], dtype=float32)
     """
     check_choice("padding", padding, MARGINS)
-    if x.ndim != 4 or kernel.ndim != 4 or x.shape[3] != kernel.shape[2]:
-        raise ValueError(
-            "x and kernel must be f[B, H, W, C] and f[kh, kw, C, O], "
-            f"got the shapes {x.shape} and {kernel.shape}"
-        )
+    x = as_array("x", x, "B, H, W, C")
+    kernel = as_array("kernel", kernel, "kh, kw, C, O")
+    if x.shape[3] != kernel.shape[2]:
+        found = f"{described(kernel)} and {described(x)}"
+        raise UserError(f"kernel must be f[kh, kw, C, O] for x f[B, H, W, C], got {found}")
     kh, kw = kernel.shape[:2]
     margins = (MARGINS[padding](kh), MARGINS[padding](kw))
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
     if height < kh or width < kw:
-        raise ValueError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")
+        raise UserError(f"kernel must fit into images {x.shape[1:3]}, got {kernel.shape[:2]}")
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(x, kernel)
     x, kernel = vary_alike((x.astype(dtype), kernel.astype(dtype)))
@@ -81,6 +82,13 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     default = partial(_conv_elsewhere, margins)
     branches = {"cpu": partial(conv_on_cpu, margins), "default": default}
     return automatic(partial(jax.lax.platform_dependent, **branches), by_rows(x))(x, kernel)
+
+
+def as_array(name: str, value: Any, axes: str) -> Array:
+    """Returns a JAX array of four axes; raises UserError for any other value."""
+    if dtype_of(value).kind == "O" or np.ndim(value) != 4:
+        raise UserError(f"{name} must be f[{axes}], got {described(value)}")
+    return jnp.asarray(value)
 
 
 def conv_on_cpu(margins: Margins, x: Array, kernel: Array) -> Array:

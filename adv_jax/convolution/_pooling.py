@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.convolution._conv import WIDE, batch_last
+from adv_jax.convolution._conv import WIDE, as_array, batch_last
 from adv_jax.meshes import automatic, by_rows
 from adv_jax.types import Array
 
@@ -18,6 +18,7 @@ def max_pool_2x2(x: Array) -> Array:
     >>> max_pool_2x2(x).item(), jax.grad(lambda x: max_pool_2x2(x).sum())(x).ravel()
     (3.0, Array([0., 0., 1., 0.], dtype=float32))
     """
+    x = as_array("x", x, "B, H, W, C")
     _, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
     # As in `conv`: the batch is the last axis in memory if there are few channels.

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from compilations import counted
 
 from adv_jax import attacks
 from adv_jax.attacks.evolution import mutations
@@ -100,6 +101,15 @@ def test_an_image_of_which_the_model_says_nan_is_no_candidate():
 def test_a_legacy_key_draws_what_a_typed_one_does():
     evolve = partial(attacks.fooling_images, probs_fn, SHAPE, jnp.arange(2), num_generations=2)
     np.testing.assert_array_equal(evolve(key=jax.random.PRNGKey(0)), evolve(key=KEY))
+
+
+def test_another_rate_strength_or_box_compiles_nothing():
+    evolve = partial(attacks.fooling_images, probs_fn, SHAPE, jnp.arange(2), key=KEY)
+    first = evolve(num_generations=2)
+    with counted() as compiled:
+        found = evolve(num_generations=2, rate=0.5, strength=3.0, bounds=(-1.0, 1.0))
+    assert compiled == []
+    assert not np.array_equal(found, first)
 
 
 @pytest.mark.slow

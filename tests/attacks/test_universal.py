@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compilations import counted
 
 from adv_jax import attacks
 from adv_jax.types import UserError
@@ -164,6 +165,20 @@ def test_the_patch_refuses_bad_arguments(options, message):
         attacks.adversarial_patch(lambda x: x.reshape(6, -1)[:, :2], **given)
 
 
-def test_a_patch_of_another_shape_is_refused():
-    with pytest.raises(UserError, match=r"^patch must have the shape of one image, \[1, 9, 12, 2"):
-        attacks.place_patch(IMAGES, PATCH[:, :5], key=KEY)
+@pytest.mark.parametrize(
+    ("patch", "found"),
+    [(PATCH[:, :5], r"float32\[1, 5, 12, 2\]"), (None, "None"), ([[1], []], ".*")],
+)
+def test_a_patch_of_another_shape_is_refused(patch, found):
+    wanted = r"patch must have the shape of one image, \[1, 9, 12, 2\]"
+    with pytest.raises(UserError, match=f"^{wanted}, got {found}$"):
+        attacks.place_patch(IMAGES, patch, key=KEY)
+
+
+def test_a_patch_is_placed_by_one_program_for_all_sizes_and_may_be_a_list():
+    place, patch = partial(attacks.place_patch, np.asarray(IMAGES)[:2], key=KEY), np.asarray(PATCH)
+    with counted() as compiled:
+        placed = place(patch)
+        place(patch, sizes=(0.1, 0.9), max_angle=1.0)
+    assert len(compiled) <= 2  # Or 55, if each operation is compiled alone.
+    np.testing.assert_array_equal(place(patch.tolist()), placed)

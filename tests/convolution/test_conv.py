@@ -8,6 +8,7 @@ import scipy.signal
 from marks import slow_after
 
 from adv_jax.convolution import conv, max_pool_2x2
+from adv_jax.types import UserError
 
 B, H, W, C, MAPS = 3, 7, 6, 3, 5
 every_padding = pytest.mark.parametrize("padding", ["VALID", "SAME", "FULL"])
@@ -217,9 +218,19 @@ def test_bfloat16_is_kept_and_sums_are_finer():
             "same",
             "padding must be one of VALID, SAME, FULL, got",
         ),
-        ((8, 8, 3), (3, 3, 3, 4), "SAME", r"got the shapes \(8, 8, 3\) and \(3, 3, 3, 4\)"),
-        ((2, 8, 8, 3), (3, 3, 4), "SAME", r"f\[kh, kw, C, O\], got the shapes"),
-        ((2, 8, 8, 3), (3, 3, 1, 4), "SAME", r"got the shapes \(2, 8, 8, 3\) and \(3, 3, 1, 4\)"),
+        ((8, 8, 3), (3, 3, 3, 4), "SAME", r"x must be f\[B, H, W, C\], got float32\[8, 8, 3\]"),
+        (
+            (2, 8, 8, 3),
+            (3, 3, 4),
+            "SAME",
+            r"kernel must be f\[kh, kw, C, O\], got float32\[3, 3, 4\]",
+        ),
+        (
+            (2, 8, 8, 3),
+            (3, 3, 1, 4),
+            "SAME",
+            r"got float32\[3, 3, 1, 4\] and float32\[2, 8, 8, 3\]",
+        ),
         (
             (2, 8, 2, 3),
             (3, 3, 3, 4),
@@ -231,3 +242,13 @@ def test_bfloat16_is_kept_and_sums_are_finer():
 def test_what_does_not_fit_is_refused_in_words(x, kernel, padding, words):
     with pytest.raises(ValueError, match=words):
         conv(jnp.zeros(x), jnp.zeros(kernel), padding=padding)
+
+
+def test_lists_are_arrays_and_what_is_no_array_is_refused_in_one_line():
+    x, kernel = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+    found = conv(x.tolist(), kernel.tolist(), padding="VALID")
+    np.testing.assert_array_equal(found, np.full((1, 2, 2, 1), 9))
+    with pytest.raises(UserError, match=r"^kernel must be f\[kh, kw, C, O\], got None$"):
+        conv(x, None, padding="VALID")
+    with pytest.raises(UserError, match=r"^x must be f\[B, H, W, C\], got None$"):
+        max_pool_2x2(None)
