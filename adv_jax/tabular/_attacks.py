@@ -16,7 +16,16 @@ from adv_jax.perturbations import choose
 from adv_jax.random import row_keys
 from adv_jax.tabular._constraints import Constraints
 from adv_jax.tabular._repair import Reach
-from adv_jax.types import Array, Key, LogitsFn, Norm, RowTree, UserError, described
+from adv_jax.types import (
+    Array,
+    Key,
+    LogitsFn,
+    Norm,
+    RowTree,
+    UserError,
+    check_callable,
+    described,
+)
 
 
 class Found(NamedTuple):
@@ -33,10 +42,13 @@ class Found(NamedTuple):
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    constraints = settings["constraints"]
+    _check_constraints(settings["constraints"])
+    settings["constraints"].check(settings["x"])
+
+
+def _check_constraints(constraints: Any) -> None:
     if not isinstance(constraints, Constraints):
         raise UserError(f"constraints must be tabular.Constraints, got {described(constraints)}")
-    constraints.check(settings["x"])
 
 
 @attack(check=_check, confined=True)
@@ -187,11 +199,16 @@ def valid_only(attack: Callable[..., Array], constraints: Constraints) -> Callab
     So an evaluation counts invalid examples as failures. The signature and the traits are those
     of the attack, but it is confined.
 
+    Raises:
+      UserError: the attack is no function, or the constraints are no `Constraints`.
+
     >>> from adv_jax.attacks import fgsm
     >>> w, x, y = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[.5, 0.]]), jnp.array([0])
     >>> valid_only(fgsm, Constraints(2, fixed=[1]))(lambda x: x @ w, x, y, eps=.1)
     Array([[0.5, 0. ]], dtype=float32)
     """
+    check_callable(attack, "attack", such_as="attacks.fgsm")
+    _check_constraints(constraints)
 
     @functools.wraps(attack)
     def attacked(logits_fn: LogitsFn, x: Array, y: RowTree | None, **settings: Any) -> Array:

@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax import norms
 from adv_jax.checks import as_batch, check_counts, check_keywords, is_known, is_whole
 from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
@@ -94,10 +95,8 @@ class Constraints:
         Raises:
           UserError: rows of another width, or not equally many.
         """
-        for name, rows in (("x", x), ("x_adv", x_adv)):
-            if jnp.shape(rows) != (len(x), self.num_features):
-                wanted = f"rows f[{len(x)}, {self.num_features}]"
-                raise UserError(f"{name} must be {wanted}, got {described(rows)}")
+        self._check_rows("x", x)
+        self._check_rows("x_adv", x_adv, count=len(x))
         x, x_adv = (jnp.asarray(a, working_dtype(dtype_of(a))) for a in (x, x_adv))
         lo, hi = (jnp.asarray([bound], x_adv.dtype) for bound in self.bounds)
 
@@ -128,11 +127,7 @@ class Constraints:
 
     def check(self, x: Array) -> None:
         """Raises UserError for rows f[B, D] of another width, or that break a rule themselves."""
-        if jnp.ndim(x) != 2 or jnp.shape(x)[1] != self.num_features:
-            raise UserError(
-                f"x must be rows f[B, {self.num_features}], as many columns as the constraints "
-                f"have, got {described(jnp.asarray(x))}"
-            )
+        self._check_rows("x", x)
         if not is_known(x):
             return
         for rule, broken in self.violations(x, x).items():
@@ -195,8 +190,16 @@ class Constraints:
         room = ROUNDING * (jnp.abs(x) @ jnp.abs(a).T + jnp.abs(b)[None])
         return ~(x @ a.T - b[None] <= room)
 
+    def _check_rows(self, name: str, rows: Any, count: int | None = None) -> None:
+        """Raises UserError unless rows are an array f[B, D], of B = count rows if it is given."""
+        shape = np.shape(rows) if dtype_of(rows).kind != "O" else ()
+        if len(shape) != 2 or shape[1] != self.num_features or count not in (None, shape[0]):
+            wanted = f"rows f[{'B' if count is None else count}, {self.num_features}]"
+            raise UserError(f"{name} must be {wanted}, got {described(rows)}")
+
     def _columns(self, name: str, columns: Any) -> tuple[int, ...]:
-        found = tuple(columns) if np.ndim(columns) == 1 else (columns,)
+        several = dtype_of(columns).kind != "O" and np.ndim(columns) == 1
+        found = tuple(columns) if several else (columns,)
         for column in found:
             if not is_whole(column) or not 0 <= column < self.num_features:
                 last = self.num_features - 1
@@ -219,8 +222,8 @@ class Constraints:
             raise UserError(f"bounds must be (lo, hi), got {described(self.bounds)}")
         shape = (self.num_features,)
         for bound in self.bounds:
-            if np.shape(bound) not in ((), shape):
-                found = described(np.asarray(bound))
+            if not norms.is_real(bound) or np.shape(bound) not in ((), shape):
+                found = described(bound)
                 raise UserError(f"bounds must be numbers or f[{shape[0]}], got {found}")
         lo, hi = (np.broadcast_to(np.asarray(bound, float), shape) for bound in self.bounds)
         for column in np.flatnonzero(~(lo <= hi)):

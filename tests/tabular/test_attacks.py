@@ -179,3 +179,7 @@ def test_a_row_that_breaks_a_rule_is_refused_by_attacks():
 def test_other_objects_than_constraints_are_refused():
     with pytest.raises(ValueError, match=r"^constraints must be tabular.Constraints, got None$"):
         search(net(1), small_rows(0, 2), None, eps=1.0, constraints=None, key=KEY)
+    with pytest.raises(ValueError, match=r"^constraints must be tabular.Constraints, got None$"):
+        valid_only(attacks.fgsm, None)
+    with pytest.raises(ValueError, match=r"^attack must be a function such as .*, got None$"):
+        valid_only(None, SMALL)

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,7 +106,10 @@ def test_nan_is_never_valid():
         ({"costs": [1, 2]}, r"costs must be a number or f\[4\], got \(1, 2\)"),
         ({"costs": "dear"}, r"costs must be a number or f\[4\], got 'dear'"),
         ({"costs": [1, 1, 0, 1]}, "costs must be positive and finite, got 0 for column 2"),
-        ({"bounds": ([0, 1], 2)}, r"bounds must be numbers or f\[4\], got int64\[2\]"),
+        ({"bounds": ([0, 1], 2)}, r"bounds must be numbers or f\[4\], got \(0, 1\)"),
+        ({"bounds": ("a", 1)}, r"bounds must be numbers or f\[4\], got 'a'"),
+        ({"bounds": (None, 1)}, r"bounds must be numbers or f\[4\], got None"),
+        ({"one_hot": [[0, [1]]]}, r"one_hot must be columns from 0 to 3, got \(0, \(1\)\)"),
         ({"relations": ([[1, 2]], [3])}, r"relations must be finite .* shapes \[1, 2\] and \[1\]"),
         (
             {"bounds": (0, 1), "relations": ([[1, 1, 0, 0]], [-1])},
@@ -171,6 +175,13 @@ def test_violations_of_rows_of_another_width_or_number_are_refused():
     for wrong in (jnp.ones((3, 1)), jnp.ones((2, 4))):
         with pytest.raises(UserError, match=r"^x_adv must be rows f\[3, 4\], got float32\["):
             Constraints(4).violations(x, wrong)
+
+
+def test_what_is_no_table_of_rows_is_refused():
+    for wrong, found in (("a", "'a'"), (3.0, "3.0"), (None, "None"), ([[1], [1, 2]], r"\(\(1\).*")):
+        for refuses in (Constraints(4).check, partial(Constraints(4).violations, x_adv=wrong)):
+            with pytest.raises(UserError, match=rf"^x must be rows f\[B, 4\], got {found}$"):
+                refuses(wrong)
 
 
 def test_rows_of_another_width_are_refused():
