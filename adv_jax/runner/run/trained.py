@@ -100,7 +100,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "replica": replica,
             "seed": runs[replica].seed,
             "overrides": runs[replica].overrides,
-            "epochs": saved.epoch,
+            "epochs": int(run.state.step) // built.steps_per_epoch,
             "best_epoch": int(run.best_epoch) or None,
         }
         return Trained(logits_fn, apply, variables, built.predicts, labeled, about)

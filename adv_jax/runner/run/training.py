@@ -3,7 +3,6 @@
 import contextlib
 import math
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -89,14 +88,12 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
     program.compile()
     state, seconds = train(config, ready.runs, program, files, ends)
     measured = program.evaluate(state)
-    # Count logged epochs: the step count of a replica also grows after it has stopped early.
-    epochs = Counter(line["replica"] for line in files.metrics())
     result = document(
         config,
         data,
         ready.runs,
         measured,
-        epochs=[epochs[i] for i in range(len(ready.runs))],
+        epochs=program.layout.fetch(state.state.step) // program.steps_per_epoch,
         best_epochs=program.layout.fetch(state.best_epoch),
         seconds=seconds,
     )

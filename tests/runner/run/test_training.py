@@ -17,7 +17,7 @@ from short_run import few_digits
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.host.compiler_options import compiled
-from adv_jax.runner.run import program, training
+from adv_jax.runner.run import program, trained, training
 from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.workdir import WorkdirError
@@ -116,6 +116,8 @@ def test_each_replica_stops_early_by_itself(tmp_path, capsys):
     still, learning = together["replicas"]
     assert (still["epochs"], still["best_epoch"]) == (3, 1)
     assert learning["epochs"] > 3 and learning["best_epoch"] > 1
+    loaded = trained.load_all(tmp_path / "together")
+    assert [one.about["epochs"] for one in loaded] == [3, learning["epochs"]]
     assert [line["epoch"] for line in metrics_of(tmp_path / "together", 0)] == [1, 2, 3]
     alone = training.run(document(optimizer__learning_rate=0.0, **changes), tmp_path / "alone0")
     assert_same_replica(tmp_path, 0, alone, still, together["evaluation"])
