@@ -43,7 +43,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     require_same_data(runs)
     title = f"Wong 2020, catastrophic overfitting: {trained_on(runs)}"
     figure, (panels,) = canvas(1, 2, title=title, sharey=True)
-    found: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
     for axes, run in zip(panels, runs, strict=True):
         attack, watched = run.config["objective"]["attack"], run.config["monitor_attacks"]
         accuracy = {name: 1 - np.array(by_epoch(run, name)) for name in _LINES}
@@ -58,17 +58,17 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         name_lines(axes)
         axes.xaxis.get_major_locator().set_params(integer=True)
         of_run = {name.removesuffix("_error"): rounded(v) for name, v in accuracy.items()}
-        found.append({"step": step, "eps": watched["eps"], "accuracy": of_run})
+        shown.append({"step": step, "eps": watched["eps"], "accuracy": of_run})
     eps, rows = watched["eps"], watched["rows"]
-    counts = {len(curve["accuracy"]["test"]) for curve in found}
+    counts = {len(curve["accuracy"]["test"]) for curve in shown}
     seeds = f"{span(counts)} seed{'s' if counts != {1} else ''}"
     panels[0].set(ylabel=f"accuracy (fraction), linf {eps:g}")
     document = {
         "caption": f"Accuracy after each epoch on all test digits, and on {rows:,} under attacks "
         f"inside linf {eps:g}. Numbers are means over {seeds}; bands reach from the lowest to the "
-        f"highest. {' '.join(map(_summary, found))}",
+        f"highest. {' '.join(map(_summary, shown))}",
         "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
-        "curves": found,
+        "curves": shown,
         "runs": [described(run, "objective", "model") for run in runs],
     }
     return Drawing(figure, document)
