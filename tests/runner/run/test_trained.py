@@ -177,7 +177,8 @@ def test_a_student_loads_without_the_teacher_but_a_stack_needs_the_classifier(re
     assert error_of(trained.load(tmp_path / "stack")) == pytest.approx(found["stack"], abs=1e-6)
     shutil.rmtree(teacher)
     assert error_of(trained.load(tmp_path / "student")) == pytest.approx(found["student"], abs=1e-6)
-    with pytest.raises(UserError, match="^model.classifier_fn must be a finished run, got '.*teacher'$"):
+    message = "^model.classifier_fn must be a finished run, got '.*teacher'$"
+    with pytest.raises(UserError, match=message):
         trained.load(tmp_path / "stack")
 
 
