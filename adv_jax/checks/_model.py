@@ -15,7 +15,16 @@ from jax.tree_util import Partial
 
 from adv_jax import losses, norms
 from adv_jax.checks._values import is_known
-from adv_jax.types import Array, LogitsFn, RowTree, UserError, described, working_dtype
+from adv_jax.types import (
+    Apply,
+    Array,
+    LogitsFn,
+    Output,
+    RowTree,
+    UserError,
+    described,
+    working_dtype,
+)
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -36,6 +45,7 @@ _NO_DERIVATIVE = re.compile(
 )
 _NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
 _OF_CALLBACK = re.compile(r"^(?:\S+\.)?UserError: (.+)\Z", re.MULTILINE)  # A traceback's last line.
+_OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
 _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
@@ -139,6 +149,24 @@ def traceable(
             "always: call model.eval() in Flax NNX, and the model itself; or pass train=False in "
             "Linen, as the model names it"
         ) from error
+
+
+def checked_apply(apply: Any) -> Apply:
+    """Returns `apply`, which raises UserError if it is none or returns bare logits.
+
+    Three rows of logits would be taken for the three entries of an Output.
+    """
+
+    def applied(*args: Any, **options: Any) -> Any:
+        output = apply(*args, **options)
+        is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
+        if "method" not in options and not is_output:
+            raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
+        return output
+
+    if not callable(apply) or isinstance(apply, nn.Module):
+        raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
+    return applied
 
 
 @contextlib.contextmanager

@@ -10,7 +10,16 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import attacks
-from adv_jax.checks import as_batch, check_counts, check_function, check_logits, traced
+from adv_jax.checks import (
+    as_batch,
+    ball,
+    check_counts,
+    check_function,
+    check_logits,
+    checked_apply,
+    own_keywords,
+    traced,
+)
 from adv_jax.random import one_key
 from adv_jax.step import TrainState, TrainStep
 from adv_jax.types import (
@@ -22,6 +31,7 @@ from adv_jax.types import (
     LogitsFn,
     UserError,
     Variables,
+    check_callable,
     described,
 )
 
@@ -42,6 +52,7 @@ class Substitute(NamedTuple):
     y: Array
 
 
+@own_keywords
 def substitute(
     victim: Victim,
     x: Array,
@@ -81,8 +92,9 @@ def substitute(
       key: one key, for the order of the rows.
 
     Raises:
-      UserError: a count below 1; no key; the victim returns anything but N classes of the
-        substitute; the substitute diverges; and as `attacks.fgsm`.
+      UserError: before the victim is asked: a count below 1; no key; apply, step or state of
+        another kind; and as `attacks.fgsm`. Later: the victim returns anything but N classes of the
+        substitute; the substitute diverges.
 
     Source: [papernot2017], sec. 4, Algorithm 1; there the substitute is trained anew in each round.
 
@@ -107,10 +119,13 @@ def substitute(
         raise UserError(f"state must be made by step.init_state, got a {type(state).__name__}")
     key = one_key(key)
     first = as_batch(x, bounds)
-    logits = traced(lambda x: apply(state.variables, x).logits, first)
-    check_logits(logits, batch=len(first))
-    asked = partial(_asked, victim, logits.shape[1])
     size, most = min(len(first), batch_size), len(first) << rounds
+    ball(eps, first[:size], "linf", bounds)
+    apply = checked_apply(apply)
+    logits = traced(_logits_fn(apply, state), first, name="apply")
+    check_logits(logits, batch=len(first), name="apply")
+    _check_step(step, state, {"x": first[:size], "y": jnp.zeros(size, jnp.int32)})
+    asked = partial(_asked, victim, logits.shape[1])
     queries = np.asarray(first)
     answers = asked(queries)
     train = jax.jit(partial(_epoch, step))
@@ -130,6 +145,15 @@ def substitute(
         _require_finite(state, f"after the training of round {count}")
     logits_fn, asked_for = _logits_fn(apply, state), map(jnp.asarray, (queries, answers))
     return Substitute(logits_fn, state.variables, *asked_for)
+
+
+def _check_step(step: TrainStep, state: TrainState, batch: Batch) -> None:
+    """Traces a step; raises UserError unless it is one of `make_step`."""
+    check_callable(step, "step", such_as="step.make_step(objective, optimizer)")
+    found = traced(step, state, batch, name="step")
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], TrainState):
+        allowed = "(state, metrics), as that of step.make_step"
+        raise UserError(f"step must return {allowed}, got a {type(found).__name__}")
 
 
 def _asked(victim: Victim, num_classes: int, x: np.ndarray) -> np.ndarray:

@@ -6,16 +6,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from flax import linen as nn
 from flax.errors import InvalidRngError
 
-from adv_jax.checks import check_keywords
+from adv_jax.checks import check_keywords, checked_apply
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
 from adv_jax.types import (
     Apply,
     Array,
-    Output,
     UserError,
     Variables,
     check_callable,
@@ -23,7 +21,6 @@ from adv_jax.types import (
 )
 
 Function = TypeVar("Function", bound=Callable)
-_OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
 # Keyword of an objective -> an example of the functions that it takes.
 _FUNCTIONS = {"attack": "pgd", "unlabeled_attack": "pgd", "objective": "lwa"}
 
@@ -56,24 +53,6 @@ def _explained(
         if key is None and "PRNG" in str(error):
             raise UserError("key must be one key of jax.random, got None") from error
         raise
-
-
-def _checked(apply: Any) -> Apply:
-    """Returns the model, which raises UserError if it is none or returns bare logits.
-
-    Three rows of logits would be taken for the three entries of an Output.
-    """
-
-    def applied(*args: Any, **options: Any) -> Any:
-        output = apply(*args, **options)
-        is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
-        if "method" not in options and not is_output:
-            raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
-        return output
-
-    if not callable(apply) or isinstance(apply, nn.Module):
-        raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
-    return applied
 
 
 def _check_functions(given: Mapping[str, Any]) -> None:
@@ -122,7 +101,7 @@ def objective(
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
             _check_functions({name: given[name] for name in filter(is_set, given)})
-            models = map(_checked, args[:1])
+            models = map(checked_apply, args[:1])
             key = given.get("key")
             if key is not None or ("key" in given and takes_attack):
                 one_key(key)

@@ -123,6 +123,20 @@ def test_a_substitute_that_diverges_is_told_by_its_round():
         ({"state": {"params": {}}}, "state must be made by step.init_state, got a dict"),
         ({"eps": -1.0}, "eps must be a number of at least 0, got -1"),
         ({"x": np.zeros((2, 3), np.int32)}, r"x must be a batch f32\[B, \*D\] of floats, got"),
+        (
+            {"n_epochs": 3},
+            "substitute must get keywords of its own, got 'n_epochs'; did you mean 'e",
+        ),
+        ({"apply": None}, "apply must be a function that returns an adv_jax.types.Output, as mod"),
+        (
+            {"apply": lambda variables, x: x},
+            r"apply must return an adv_jax.types.Output, .*, got float32\[12, 5\]",
+        ),
+        ({"step": None}, "step must be a function such as step.make_step.*, got None"),
+        (
+            {"step": lambda state, batch: state},
+            r"step must return \(state, metrics\), as that of step.make_step, got a TrainState",
+        ),
     ],
 )
 def test_substitute_refuses_bad_arguments(change, message):
@@ -130,3 +144,12 @@ def test_substitute_refuses_bad_arguments(change, message):
     with pytest.raises(UserError, match=message) as caught:
         substitute(**given | parts(nn.Dense(3), optax.sgd(0.5), X) | change)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"eps": -1.0}, {"eps": 2.0}, {"step": lambda state, batch: 0}])
+def test_bad_settings_are_refused_before_the_victim_is_asked(change):
+    asked = []
+    given = {"victim": asked.append, "x": jnp.asarray(X), "bounds": (0.0, 1.0)}
+    with pytest.raises(UserError, match="^(eps|step) must"):
+        substitute(**given | parts(nn.Dense(3), optax.sgd(0.5), X) | change)
+    assert asked == []
