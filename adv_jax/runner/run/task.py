@@ -1,6 +1,5 @@
 """Chooses the examples and attacks that all models of an evaluation share."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.data import Dataset
+from adv_jax.evaluate.preparing import prepared
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, bind, named
 from adv_jax.runner.config.document import is_import_path, unknown
@@ -133,7 +133,7 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
     """Returns the attack of each text "NAME" or "NAME(setting=value)", with the size left unset.
 
     Raises:
-      UserError: a name or setting is unknown, or the attack needs more settings.
+      UserError: a name or setting is unknown, the attack needs more settings, or has another norm.
     """
     chosen: dict[str, Attack] = {}
     for text in texts:
@@ -149,10 +149,5 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
             raise UserError(f"attacks must leave {size} to --eps, got {text!r}")
         if spec.get("targeted"):
             raise UserError(f"attacks must lead away from the true labels, got {text!r}")
-        parameters = inspect.signature(function).parameters
-        settings = {"norm": norm, "bounds": bounds}
-        settings |= {"targeted": False} if evaluate.is_targeted(function) else {}
-        given = {k: v for k, v in settings.items() if v is not None and k in parameters}
-        spec = given | spec
         chosen[text] = bind(spec, attacks, field="attacks", free=attacks.SIZES, call=ATTACK)
-    return chosen
+    return prepared(chosen, bounds=bounds, norm=norm)

@@ -209,6 +209,10 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
         ),
         ({"attack_names": []}, "attacks must have one or more entries, got none"),
         ({"norm": "l7"}, "norm must be .* got 'l7'"),
+        (
+            {"norm": "linf", "attack_names": ["fgsm", "ddn"]},
+            "norm must be l2 for ddn, got linf",
+        ),
         ({"eps": [-0.1]}, "eps must be a finite number of at least 0, got -0.1"),
         ({"eps": [255.0]}, "eps of fgsm must be at most 1, .* got 255"),
         ({"bounds": (0.0, 0.5)}, "x must be within the bounds"),
