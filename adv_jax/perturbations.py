@@ -47,13 +47,18 @@ def of_units(u: Array, scale: Array | None) -> Array:
     return u if scale is None else jnp.where(scale == 0, 0, scale * u)
 
 
+def spread(rows: Array, like: Array) -> Array:
+    """Returns f[B] as f[B, 1, ..., 1], in the rank of `like`, to multiply its rows."""
+    return rows.reshape(-1, *(1,) * (like.ndim - 1))
+
+
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
     """Selects rows of two trees of arrays: bool[B], f[B, *D], f[B, *D] -> f[B, *D]."""
     # Or XLA:GPU repeats the comparison for each pixel, and copies what it compares in loops.
     rows = jax.lax.optimization_barrier(rows)
 
     def one(a, b):
-        return jnp.where(rows.reshape(-1, *(1,) * (a.ndim - 1)), a, b)
+        return jnp.where(spread(rows, a), a, b)
 
     return jax.tree.map(one, on_true, on_false)
 

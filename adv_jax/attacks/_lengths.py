@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
-from adv_jax.perturbations import in_units, limits
+from adv_jax.perturbations import in_units, limits, spread
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 
@@ -31,7 +31,7 @@ def typical_length(
     low, high = _range(in_units(near, scale), moves)
     length = high - low
     if otherwise is not None:
-        other = norms.per_row("otherwise", otherwise, x)
+        other = spread(otherwise, x)
         length = jnp.where((other > 0) & jnp.isfinite(other), other, length)
     if bounds is not None:
         width = width_of(x, bounds, scale)

@@ -9,7 +9,7 @@ import numpy as np
 from adv_jax.attacks._best import Best, Iterate
 from adv_jax.attacks._region import Region
 from adv_jax.loss_gradients import RateFn, with_gradient
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.perturbations import choose, perturbed, spread
 from adv_jax.types import Array
 
 FIRST_SHARE = 0.2  # of the features, in the first step
@@ -96,7 +96,7 @@ def ascend_sparsely(
         step = jnp.where(checked, shorter, state.step)
         share = jnp.where(checked, changed(peak.r) / (THINNING * width), state.share)
         here = choose(checked & sparser, peak, now)
-        length = (step * radius[state.count]).reshape(-1, *(1,) * (x.ndim - 1)) * eps
+        length = spread(step * radius[state.count], x) * eps
         ends = jnp.where(here.gradient > 0, jnp.inf, -jnp.inf).astype(here.r.dtype)
         farthest = region.clipped(ends)
         slope = jnp.where(here.r == farthest, 0, here.gradient)

@@ -20,7 +20,7 @@ from adv_jax.checks import (
     checked_logits,
 )
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
-from adv_jax.perturbations import in_units, limits, perturbed
+from adv_jax.perturbations import in_units, limits, perturbed, spread
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
@@ -124,7 +124,7 @@ def carlini_wagner(
         return rated(lambda logits: jnp.minimum(beyond(logits), 0), logits, beyond(logits) > 0)
 
     def attempt(const: Array) -> Shortest:
-        const = norms.per_row("c", const, x)
+        const = spread(const, x)
 
         def step(carry: tuple, _: None) -> tuple[tuple, None]:
             w, state, best = carry

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._lengths import width_of
 from adv_jax.attacks._linear_model import (
@@ -23,7 +22,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import labels_at, margin
 from adv_jax.losses import classes
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.perturbations import choose, perturbed, spread
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 # In units of the bounds' width, the authors' number in [0, 1]. Steps clipped to the bounds could
@@ -137,7 +136,7 @@ def deepfool(
 
 def _shortest_step(region: Region, r: Array) -> Array:
     """Returns the least length of the step after r, f32[1 or B, 1, ..., 1]."""
-    length = norms.per_row("length", region.length(r), r)
+    length = spread(region.length(r), r)
     if region.bounds is not None:
         width = width_of(region.x, region.bounds, region.scale)
         length = jnp.where(jnp.isfinite(width), width, length)

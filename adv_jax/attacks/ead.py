@@ -15,7 +15,7 @@ from adv_jax.checks import (
     checked_logits,
 )
 from adv_jax.loss_gradients import labels_at, margin, rate_fn, with_gradient
-from adv_jax.perturbations import in_units, moved, of_units, perturbed
+from adv_jax.perturbations import in_units, moved, of_units, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -126,7 +126,7 @@ def ead(
         return Shortest(r, jnp.where(reached(logits, y) > 0, length, jnp.inf))
 
     def attempt(const: Array) -> Shortest:
-        const = norms.per_row("c", const, x)
+        const = spread(const, x)
 
         def step(carry: tuple, count: Array) -> tuple[tuple, None]:
             r, ahead, point, best = carry

@@ -23,7 +23,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
-from adv_jax.perturbations import choose, in_units, limits, perturbed
+from adv_jax.perturbations import choose, in_units, limits, perturbed, spread
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -202,7 +202,7 @@ def approach(
         alpha = jnp.minimum(to_here / _or_one(to_here + to_home), alpha_max)
         if targeted:  # The way back leads out of where several planes meet: first reach the class.
             alpha = jnp.where(jnp.isinf(found.length), 0, alpha)
-        alpha = norms.per_row("alpha", alpha, r)
+        alpha = spread(alpha, r)
         r = region.clipped((1 - alpha) * (r + eta * here) + alpha * eta * home)
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
         fools, length = sign * margin(logits, y) > 0, region.length(r)
@@ -308,9 +308,9 @@ def away(keys: Key, region: Region, found: Shortest) -> Array:
     Without a candidate and eps it is 0.
     """
     x, limit = region.x, jnp.inf if region.radius is None else region.radius
-    half = jnp.minimum(norms.per_row("length", found.length, x), limit) / 2
+    half = jnp.minimum(spread(found.length, x), limit) / 2
     direction = norms.sample(keys, x, 1.0, region.norm, region.scale)
-    sphere = direction / norms.per_row("length", _or_one(region.length(direction)), x)
+    sphere = direction / spread(_or_one(region.length(direction)), x)
     return region.clipped(jnp.where(jnp.isfinite(half), half, 0) * sphere)
 
 
@@ -335,8 +335,7 @@ def _closer(
     def secant(_: Array, carry: tuple) -> tuple:
         (near, below), (far, above) = carry
         # Overshoot by 1e-3: on a linear margin rounding would decide otherwise.
-        share = jnp.clip(below / _or_one(below - above) + 1e-3, 0, 1)
-        share = norms.per_row("share", share, x)
+        share = spread(jnp.clip(below / _or_one(below - above) + 1e-3, 0, 1), x)
         between = near + share * (far - near)
         value = margin_at(between)
         tried, fools = (between, value), value > 0

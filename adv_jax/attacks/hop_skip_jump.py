@@ -13,7 +13,7 @@ from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature, linf_or_l2
-from adv_jax.perturbations import choose, inside
+from adv_jax.perturbations import choose, inside, spread
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
@@ -123,14 +123,14 @@ def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) 
     """
     many = max(1, min(POINTS // here.r.shape[0], fewest))
     d = math.prod(here.r.shape[1:])
-    delta = _per_row(here.length / d, here.r)
+    delta = spread(here.length / d, here.r)
 
     def vote(index: Array) -> Votes:
         unit = norms.dual(at.normal(keys_at(keys, index)), "l2")
         probe = at.of_units(at.in_units(here.r) + delta * unit)
         move = jnp.where(index < count, probe - here.r, 0)
         yes = jnp.where(at.fools(probe), 1, -1).astype(move.dtype)
-        return move, _per_row(yes, move) * move, jnp.where(index < count, yes, 0)
+        return move, spread(yes, move) * move, jnp.where(index < count, yes, 0)
 
     def look(block: Array, votes: Votes) -> Votes:
         found = jax.vmap(vote)(block * many + jnp.arange(many, dtype=jnp.int32))
@@ -144,7 +144,7 @@ def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) 
     mean = total / count.astype(total.dtype)
     # Where all agree, the direction is the mean of the moves, or away from it.
     mean = jnp.where(jnp.abs(mean) == 1, 0, mean)
-    return voted - _per_row(mean, moves) * moves
+    return voted - spread(mean, moves) * moves
 
 
 def _jump(at: Space, here: Shortest, unit: Array, size: Array) -> Array:
@@ -152,7 +152,7 @@ def _jump(at: Space, here: Shortest, unit: Array, size: Array) -> Array:
     jumping = here.length > 0
 
     def ahead(size: Array) -> Array:
-        return inside(at.x, here.r + _per_row(size, unit) * unit, at.bounds)
+        return inside(at.x, here.r + spread(size, unit) * unit, at.bounds)
 
     def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count, size, _ = carry
@@ -166,8 +166,3 @@ def _jump(at: Space, here: Shortest, unit: Array, size: Array) -> Array:
     nowhere = jnp.zeros_like(jumping)
     _, size, fools = jax.lax.while_loop(unfinished, halve, (jnp.int32(0), size, nowhere))
     return choose(fools & jumping, ahead(size), here.r)
-
-
-def _per_row(rows: Array, like: Array) -> Array:
-    """Returns f[B] in the rank of `like`, to multiply it."""
-    return rows.reshape(-1, *(1,) * (like.ndim - 1))

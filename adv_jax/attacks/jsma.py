@@ -20,7 +20,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
-from adv_jax.perturbations import inside, moved, perturbed
+from adv_jax.perturbations import inside, moved, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -117,7 +117,7 @@ def jsma(
         helps, hinders = (unit * slope.astype(dtype) for slope in (helps, hinders))
         pair = _best_pair(helps, hinders, further != search.r)
         found = pair.reshape(batch, -1).any(axis=1)
-        pair &= active.reshape(-1, *(1,) * (x.ndim - 1))
+        pair &= spread(active, x)
         r = jnp.where(pair, further, search.r)
         return PairSearch(search.step + 1, r, active & found)
 

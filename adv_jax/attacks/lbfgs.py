@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
@@ -18,7 +17,7 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import as_batch, ball, checked_logits
 from adv_jax.loss_gradients import Rated, labels_at, margin, rate_fn, rated, with_gradient
 from adv_jax.losses import classes, cross_entropy
-from adv_jax.perturbations import in_units, inside, moved, perturbed
+from adv_jax.perturbations import in_units, inside, moved, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -113,7 +112,7 @@ def lbfgs(
         return among(r, sign * margin(logits, y) > 0, region.scale)
 
     def attempt(const: Array) -> Shortest:
-        const = norms.per_row("c", const, x)
+        const = spread(const, x)
 
         # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:

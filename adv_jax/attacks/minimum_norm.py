@@ -14,7 +14,7 @@ from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import limits, perturbed
+from adv_jax.perturbations import limits, perturbed, spread
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 # Without it the radius ends on the boundary of a linear model, where rounding decides.
@@ -94,7 +94,7 @@ def ddn(
         radius = jnp.minimum((1 + change) * radius, longest)
         step = _annealed(count, num_steps, first_step, first_step / 100)
         ahead = norms.rescaled(r + step * region.steepest(gradient), "l2", scale)
-        r = region.clipped(norms.per_row("radius", radius, x) * ahead)
+        r = region.clipped(spread(radius, x) * ahead)
         return (r, perturbed(x, r, bounds), radius, found), None
 
     begun = _begun(x, jnp.minimum(radius.reshape(-1), longest))
@@ -185,7 +185,7 @@ def fmn(
         radius = jnp.minimum(radius, longest)
         step = _annealed(count, num_steps, first_step, first_step / 100)
         ahead = r + step * norms.dual(gradient, "l2", scale)
-        r = region._replace(radius=norms.per_row("radius", radius, x)).nearest(ahead)
+        r = region._replace(radius=spread(radius, x)).nearest(ahead)
         return (r, perturbed(x, r, bounds), radius, found), None
 
     begun = _begun(x, jnp.full_like(longest, 1 if norm == "l0" else 0))

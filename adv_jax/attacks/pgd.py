@@ -16,7 +16,7 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import radius
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import choose, limits, moved
+from adv_jax.perturbations import choose, limits, moved, spread
 from adv_jax.random import row_keys
 from adv_jax.types import (
     Array,
@@ -244,8 +244,7 @@ def _step(step_size: ArrayLike | None, num_steps: int, region: Region) -> Array:
         if region.bounds is None:
             raise UserError("step_size must be given for l0 without bounds, got None")
         lo, hi = limits(x, region.bounds)
-        reach = norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1")
-        reach = reach.reshape(-1, *(1,) * (x.ndim - 1))
+        reach = spread(norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1"), x)
     return 2.5 * reach / jnp.asarray(num_steps, reach.dtype)
 
 

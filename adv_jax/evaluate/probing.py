@@ -11,7 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks.defenses import declared, fixed_draws
 from adv_jax.loss_gradients import without_nan
 from adv_jax.losses import log_odds
-from adv_jax.perturbations import inside, moved
+from adv_jax.perturbations import inside, moved, spread
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 # Relative to a row's largest |logit|: a different output (above bfloat16 rounding), and the
@@ -72,7 +72,7 @@ def probe(
     misleading = _misleads(logits_fn, x, y)
     saturated = _vanishes(wrong[:, None] * slope)
     stepped = {"one_step": _one_step(logits_fn, x, gradient, steps)} if steps else {}
-    vanishes = _vanishes(norms.per_row("1 - p_y", wrong, x) * gradient)
+    vanishes = _vanishes(spread(wrong, x) * gradient)
     return {
         "nan_gradient": unknown.any(axis=1),
         "zero_gradient": saturated | vanishes & ~unknown.any(axis=1),
@@ -114,7 +114,7 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
     with fixed_draws(True), declared(True):
         at_x, slope, gradient = _climb(logits_fn, x, y)
         gradient = without_nan(gradient, at_x)
-        length = norms.per_row("length", _STEP * _size(x), x)
+        length = spread(_STEP * _size(x), x)
         step = length * norms.dual(gradient, "l2")
         ahead, behind = moved(x, step), moved(x, -step)
         far, near = jnp.split(logits_fn(jnp.concatenate([ahead, behind])), 2)
