@@ -13,10 +13,10 @@ from contextlib import suppress
 from typing import Any
 
 from adv_jax.annotations import is_number
-from adv_jax.checks import suggestion
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import validate
 from adv_jax.runner.config.schema import literal
+from adv_jax.suggestions import suggestion
 
 _RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from pathlib import Path
 
-from adv_jax.checks import suggestion
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing
 from papers.running.target import Target

@@ -15,12 +15,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
-from adv_jax.checks import suggestion
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
 from adv_jax.runner.config.fields import FIELDS, TEXTS, TYPE_NAMES
 from adv_jax.runner.config.parts import parts
 from adv_jax.runner.config.schema import evaluated, literal, number, typed
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
 # The fields of no function that take no text, as parameters of any type.

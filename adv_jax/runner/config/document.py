@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.checks import suggestion
 from adv_jax.ranges import Range
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
 _DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"

@@ -7,10 +7,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax.checks import suggestion
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.command_line import check_overrides, expanded, explain_flags, workdirs
 from adv_jax.runner.config.fields import check
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
 CONFIG = """

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from refusals import refusal
 
 from adv_jax import objectives
-from adv_jax.checks import suggestion
 from adv_jax.ranges import COUNT
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import check, validate
 from adv_jax.runner.config.replicas import Replica, replicas
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
 
