@@ -105,7 +105,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
            [-1.,  1.]], dtype=float32)
     """
     check_function(predict, name="predict")
-    check_range("num_classes", num_classes, "{2, 3, ...}", optional=True)
+    num_classes = check_range("num_classes", num_classes, "{2, 3, ...}", optional=True)
 
     @functools.cache  # The same callback for the same shape: compiled programs are reused.
     def bridged(shape: tuple[int, ...], dtype: Any) -> tuple[Callable[..., np.ndarray], int]:

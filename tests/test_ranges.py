@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from adv_jax import generative, models, objectives, optimizers
+from adv_jax import attacks, evaluate, generative, models, objectives, optimizers
 from adv_jax.checks import check_range
 from adv_jax.ranges import Range, ranged
 from adv_jax.types import UserError
@@ -50,6 +50,53 @@ def test_an_attack_refuses_an_array_with_a_number_outside(value, is_inside):
     else:
         with pytest.raises(UserError, match=r"rho must be a number above 0 and at most 1, got"):
             check_range("rho", np.array(value), "(0, 1]", per_row=True)
+
+
+LINEAR = lambda x: x.reshape(len(x), -1)[:, :2]
+ROWS = jnp.linspace(0.1, 0.9, 600).reshape(300, 2)
+IMAGES = jnp.linspace(0.1, 0.9, 50).reshape(2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda n, _: (
+            evaluate.evaluate(
+                LINEAR, ROWS, [1] * 300, {"a": attacks.fgsm}, eps=[0.1], batch_size=n(100)
+            ).worst_case
+        ),
+        lambda n, r: evaluate.certify_smoothed(
+            LINEAR,
+            ROWS[:4],
+            key=jax.random.key(0),
+            std=r(0.1),
+            num_selection=n(9),
+            num_estimation=n(99),
+            batch_size=n(50),
+        ),
+        lambda n, r: attacks.fooling_images(
+            lambda x: jax.nn.softmax(x),
+            (3,),
+            np.arange(3),
+            key=jax.random.key(0),
+            num_generations=n(127),
+            rate=r(0.5),
+        ),
+        lambda n, r: attacks.fgsm(
+            attacks.translation_invariance(LINEAR, kernel_size=n(3), sigma=r(1)),
+            IMAGES,
+            np.zeros(2, int),
+            eps=0.1,
+        ),
+        lambda n, _: attacks.fgsm(
+            attacks.input_diversity(LINEAR, seed=n(3)), IMAGES, np.zeros(2, int), eps=0.1
+        ),
+    ],
+    ids=["evaluate", "certify_smoothed", "fooling_images", "translation_invariance", "seed"],
+)
+@pytest.mark.parametrize("kinds", [(np.int8, np.float32), (jnp.int32, jnp.float32)])
+def test_numbers_of_numpy_and_jax_are_those_of_python(call, kinds):
+    jax.tree.map(np.testing.assert_array_equal, call(*kinds), call(int, float))
 
 
 def test_a_class_adds_its_ranges_to_those_that_it_inherits():

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -19,11 +18,11 @@ from adv_jax.checks import (
     as_batch,
     ball,
     check_booleans,
-    check_counts,
     check_function,
     check_logits,
     check_range,
     check_rows,
+    checked_count,
     checked_labels,
     traceable,
     with_aux,
@@ -183,8 +182,7 @@ def _check_settings(body: Body, settings: Settings) -> None:
         if name in given:
             check_range(name, given[name], interval, per_row=name in body.row_ranges)
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
-        check_counts(**{name: given[name]})
-        settings[name] = operator.index(given[name])
+        settings[name] = checked_count(name, given[name])
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, bool)}:
         check_booleans(**{name: given[name]})
         settings[name] = bool(given[name])

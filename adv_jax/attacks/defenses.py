@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import check_counts, is_whole, own_keywords
+from adv_jax.checks import checked_count, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
 from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, described
 
@@ -59,9 +59,9 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
            [0., 5.]], dtype=float32)
     """
     check_callable(stochastic_fn, "stochastic_fn")
-    check_counts(num_samples=num_samples)
-    if not is_whole(seed):
-        raise UserError(f"seed must be a whole number, got {described(seed)}")
+    num_samples = checked_count("num_samples", num_samples)
+    if not is_whole(seed) or not -(2**63) <= int(seed) < 2**63:
+        raise UserError(f"seed must be a whole number of 64 bits, got {described(seed)}")
 
     def logits_fn(x: Array, *aux: Any) -> Array:
         keys = _keys_of_rows(jnp.zeros_like(x) if fixed_draws.value else x, seed)

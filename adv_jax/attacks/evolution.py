@@ -13,9 +13,9 @@ from adv_jax.attacks._decisions import check_box
 from adv_jax.checks import (
     as_batch,
     check_bounds,
-    check_counts,
     check_function,
     check_range,
+    checked_count,
     is_known,
     is_whole,
     own_keywords,
@@ -97,7 +97,8 @@ def fooling_images(
            [0., 1.]], dtype=float32)
     """
     check_function(probs_fn, name="probs_fn")
-    check_counts(num_generations=num_generations, num_offspring=num_offspring)
+    num_generations = checked_count("num_generations", num_generations)
+    num_offspring = checked_count("num_offspring", num_offspring)
     check_range("rate", rate, "(0, 1]")
     check_range("strength", strength, "(0, inf)")
     like = _images_like(shape, bounds, num_offspring)

@@ -96,9 +96,8 @@ def translation_invariance(
     check_callable(logits_fn, "logits_fn")
     if not is_whole(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"kernel_size must be an odd whole number, got {kernel_size!r}")
-    if sigma is not None:
-        check_range("sigma", sigma, "(0, inf)")
-    reach = kernel_size // 2
+    sigma = check_range("sigma", sigma, "(0, inf)", optional=True)
+    reach = int(kernel_size) // 2
     width = max(reach, 1) / 3 if sigma is None else sigma
     smoothed = straight_through(identity, lambda x: _blurred(x, reach, width))
 

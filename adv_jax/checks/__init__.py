@@ -28,10 +28,10 @@ from adv_jax.checks._values import (
     broadcasts,
     check_booleans,
     check_bounds,
-    check_counts,
     check_range,
     check_rows,
     check_width,
+    checked_count,
     convex,
     is_known,
     is_whole,
@@ -39,7 +39,6 @@ from adv_jax.checks._values import (
     radius,
     width,
 )
-from adv_jax.suggestions import suggestion
 
 __all__ = [
     "as_batch",
@@ -49,7 +48,6 @@ __all__ = [
     "callback_errors",
     "check_booleans",
     "check_bounds",
-    "check_counts",
     "check_finite",
     "check_flags",
     "check_function",
@@ -59,6 +57,7 @@ __all__ = [
     "check_rows",
     "check_width",
     "checked_apply",
+    "checked_count",
     "checked_labels",
     "checked_logits",
     "checked_mask",
@@ -72,7 +71,6 @@ __all__ = [
     "logit_flags",
     "own_keywords",
     "radius",
-    "suggestion",
     "traceable",
     "traced",
     "width",

@@ -182,15 +182,14 @@ def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
             )
 
 
-def check_counts(**counts: int) -> None:
-    """Raises UserError for a count (of steps, restarts, rows) that is not a whole number >= 1."""
-    for name, count in counts.items():
-        check_range(name, count, COUNT)
+def checked_count(name: str, value: Any) -> int:
+    """Returns a count (of steps, restarts, rows); raises UserError unless it is whole and >= 1."""
+    return check_range(name, value, COUNT)
 
 
 def check_range(
     name: str, value: Any, interval: str, *, per_row: bool = False, optional: bool = False
-) -> None:
+) -> Any:
     """Checks that a setting is in an interval such as "(0, 1]", which excludes 0 and includes 1.
 
     Args:
@@ -198,17 +197,23 @@ def check_range(
       per_row: allows f32[B]; `norms.per_row` checks its shape.
       optional: allows None.
 
+    Returns:
+      the value; one known number as Python's, which has no width to overflow, nor a device.
+
     Raises:
       UserError: not a real number, or a known value outside the interval.
     """
     if optional and value is None:
-        return
+        return None
     allowed = Range.of(interval)
-    if allowed.whole and not (is_whole(value) and allowed.holds(value)):
-        raise UserError(f"{name} must be {allowed}, got {described(value)}")
+    if allowed.whole:
+        if not is_whole(value) or not allowed.holds(operator.index(value)):
+            raise UserError(f"{name} must be {allowed}, got {described(value)}")
+        return operator.index(value)
     if not norms.is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
     norms.check_known(name, value, allowed.holds, str(allowed))
+    return float(value) if is_known(value) and not np.ndim(value) else value
 
 
 def check_booleans(**flags: Any) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import check_range, check_width, convex, own_keywords
+from adv_jax.checks import check_range, check_width, checked_count, convex, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
@@ -107,7 +107,8 @@ def certify(
     >>> found.accuracy
     array([1. , 0.5, 0. ])
     """
-    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
+    x, y, aux = checked_data(x, y, aux, bounds=bounds)
     kind, radii = checked_ball(eps, norm, x, bounds)
     check_choice("method", method, METHODS)
     x = x.astype(working_dtype(x.dtype))

@@ -12,7 +12,6 @@ from adv_jax.attacks import ranges_of
 from adv_jax.checks import (
     as_batch,
     check_bounds,
-    check_counts,
     check_flags,
     check_function,
     check_logits,
@@ -43,15 +42,14 @@ DISTANCES = ("eps", "std")
 
 
 def checked_data(
-    x: Any, y: Any, aux: Any = None, *, bounds: Bounds | None, batch_size: int
+    x: Any, y: Any, aux: Any = None, *, bounds: Bounds | None
 ) -> tuple[Array, Array, Any]:
     """Returns x f32[N, *D], y i32[N] and aux, a tree of f[N, ...], as JAX arrays.
 
     Raises:
       UserError: x as in `known_batch`; y are not N integers; aux has not N rows; bounds are not
-        (lo, hi); batch_size < 1.
+        (lo, hi).
     """
-    check_counts(batch_size=batch_size)
     x = known_batch(x, bounds)
     check_bounds(bounds, (1, *x.shape[1:]))
     labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None

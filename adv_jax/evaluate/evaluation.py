@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import has_derivative, own_keywords
+from adv_jax.checks import check_range, checked_count, has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.budget import ball_of, settings_of
 from adv_jax.evaluate.checks import (
@@ -24,6 +24,7 @@ from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import Inputs, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.random import row_keys
+from adv_jax.ranges import COUNT
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
 
 Sizes = Sequence[float] | Mapping[str, Sequence[float]]  # of all attacks, or of each
@@ -93,6 +94,7 @@ def evaluate(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
+    bits = check_range("bits", bits, COUNT, optional=True)
     with shown(progress) as steps:
         suite, measured = measured_rows(
             logits_fn,
@@ -146,7 +148,8 @@ def measured_rows(
     Raises:
       UserError, ValueError: as `evaluate`.
     """
-    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
+    x, y, aux = checked_data(x, y, aux, bounds=bounds)
     keys = None if key is None else row_keys(key, len(x))
     rows = Rows(x, y, keys, aux)
     suite = checked_suite(

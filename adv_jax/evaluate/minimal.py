@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_counts, check_range, own_keywords, with_aux
+from adv_jax.checks import check_range, checked_count, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
@@ -65,9 +65,10 @@ def minimal_eps(
     >>> minimal_eps(lambda x: x @ w, x, y, attacks.fgsm, high=1.).round(3)
     array([0.3, 0. , inf], dtype=float32)
     """
-    check_counts(num_steps=num_steps)
-    check_range("high", high, "(0, inf)")
-    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    num_steps = checked_count("num_steps", num_steps)
+    batch_size = checked_count("batch_size", batch_size)
+    high = check_range("high", high, "(0, inf)")
+    x, y, aux = checked_data(x, y, aux, bounds=bounds)
     chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     check_attacks(chosen, {"attack": [high]}, x, bounds=bounds, name="high")
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)

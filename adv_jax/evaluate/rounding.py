@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_counts
+from adv_jax.checks import checked_count
 from adv_jax.evaluate.balls import violations
 from adv_jax.evaluate.budget import ball_of
 from adv_jax.perturbations import choose
@@ -24,7 +24,7 @@ def check_bits(bits: int | None, x: Array, bounds: Bounds | None) -> None:
     """
     if bits is None:
         return
-    check_counts(bits=bits)
+    bits = checked_count("bits", bits)
     if bounds is None:
         raise UserError(f"bounds must be (lo, hi) with bits={bits}, got None")
     low, high = (np.asarray(bound, np.float64) for bound in bounds)

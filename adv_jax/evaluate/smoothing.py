@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax.checks import check_counts, check_finite, check_range, own_keywords
+from adv_jax.checks import check_finite, check_range, checked_count, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnings_of_rows
@@ -84,9 +84,11 @@ def certify_smoothed(
     """
     given: Any = x
     x = known_batch(given)
-    check_counts(num_selection=num_selection, num_estimation=num_estimation, batch_size=batch_size)
-    check_range("std", std, "(0, inf)")
-    check_range("alpha", alpha, "(0, 1)")
+    num_selection = checked_count("num_selection", num_selection)
+    num_estimation = checked_count("num_estimation", num_estimation)
+    batch_size = checked_count("batch_size", batch_size)
+    std = check_range("std", std, "(0, inf)")
+    alpha = check_range("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
     issue(warnings_of_rows(logits_fn, x, None, batch_size=batch_size))
@@ -108,7 +110,7 @@ def certify_smoothed(
     votes = np.take_along_axis(found["estimation"], label[None], axis=0)[0]
     probability = lower_confidence_bound(votes, num_estimation, alpha)
     sure = probability > 0.5
-    radius = np.where(sure, float(std) * ndtri(np.where(sure, probability, 0.5)), 0.0)
+    radius = np.where(sure, std * ndtri(np.where(sure, probability, 0.5)), 0.0)
     return Smoothed(np.where(sure, label, ABSTAINED).astype(np.int32), radius, probability)
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from adv_jax import __version__
-from adv_jax.checks import check_counts, checked_labels, own_keywords
+from adv_jax.checks import check_range, checked_count, checked_labels, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
@@ -21,6 +21,7 @@ from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
+from adv_jax.ranges import COUNT
 from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described, dtype_of
 
 
@@ -70,6 +71,7 @@ def evaluate_batches(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
+    bits = check_range("bits", bits, COUNT, optional=True)
     options = {"bounds": bounds, "bits": bits, "examples": examples}
     with shown(progress) as steps:
         found = streamed(
@@ -100,7 +102,7 @@ def streamed(
     options: dict[str, Any],
 ) -> Evaluation:
     """`evaluate_batches` without its warnings; options: of `checked_suite`."""
-    check_counts(batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
     key = None if key is None else one_key(key)
     if not isinstance(batches, Iterable):
         raise UserError(f"batches must be an iterable of (x, y), got {described(batches)}")
@@ -110,7 +112,7 @@ def streamed(
     inputs = Inputs()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
-        x, y, aux = checked_data(*block, bounds=options["bounds"], batch_size=batch_size)
+        x, y, aux = checked_data(*block, bounds=options["bounds"])
         rows = Rows(x, y, _keys(key, count, len(x)), aux)
         if suite is None:
             suite = checked_suite(logits_fn, rows, attacks, eps, batch_size=batch_size, **options)

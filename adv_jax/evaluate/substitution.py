@@ -13,10 +13,10 @@ from adv_jax import attacks
 from adv_jax.checks import (
     as_batch,
     ball,
-    check_counts,
     check_function,
     check_logits,
     checked_apply,
+    checked_count,
     own_keywords,
     traced,
 )
@@ -114,7 +114,8 @@ def substitute(
     ((40,), [0, 1])
     """
     check_function(victim, name="victim")
-    check_counts(rounds=rounds, epochs=epochs, batch_size=batch_size)
+    rounds, epochs = checked_count("rounds", rounds), checked_count("epochs", epochs)
+    batch_size = checked_count("batch_size", batch_size)
     if not isinstance(state, TrainState):
         raise UserError(f"state must be made by step.init_state, got a {type(state).__name__}")
     key = one_key(key)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import own_keywords, with_aux
+from adv_jax.checks import checked_count, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
@@ -102,7 +102,8 @@ def transferred_rows(
     check_named("models", models)
     if not models:
         raise UserError("models must have one or more entries, got none")
-    x, y, aux = checked_data(x, y, aux, bounds=bounds, batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
+    x, y, aux = checked_data(x, y, aux, bounds=bounds)
     check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=bounds)
     for name, logits_fn in models.items():
         checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import as_batch, check_counts, check_keywords, is_known, is_whole
+from adv_jax.checks import as_batch, check_keywords, checked_count, is_known, is_whole
 from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
@@ -64,7 +64,8 @@ class Constraints:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        check_counts(num_features=self.num_features)
+        num_features = checked_count("num_features", self.num_features)
+        object.__setattr__(self, "num_features", num_features)
         # Tuples, as attacks compile a program for each hash.
         for name in ("integer", "fixed", "only_up", "only_down"):
             object.__setattr__(self, name, self._columns(name, getattr(self, name)))

@@ -98,7 +98,10 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
     ("call", "message"),
     [
         (lambda: attacks.expectation(noise, 0), "num_samples must be a whole number .* got 0$"),
-        (lambda: attacks.expectation(noise, 1, seed="a"), "seed must be a whole number, got 'a'$"),
+        (
+            lambda: attacks.expectation(noise, 1, seed="a"),
+            "seed must be a whole number of 64 bits, got 'a'$",
+        ),
         (lambda: attacks.expectation(None, 1), "stochastic_fn must be a function, got None$"),
         (lambda: attacks.straight_through(jnp.round, 3), "backward must be a function, got 3$"),
     ],

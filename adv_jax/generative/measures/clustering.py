@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adv_jax.checks import check_counts
+from adv_jax.checks import checked_count
 from adv_jax.types import UserError, described
 
 
@@ -28,7 +28,7 @@ def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: in
     """
     from scipy.optimize import linear_sum_assignment  # Slow to import.
 
-    check_counts(num_classes=num_classes)
+    num_classes = checked_count("num_classes", num_classes)
     for name, classes in (("clusters", clusters), ("labels", labels)):
         found = np.asarray(classes)
         if found.ndim != 1 or found.dtype.kind not in "iu":

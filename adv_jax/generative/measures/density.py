@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range
+from adv_jax.checks import check_range, checked_count
 from adv_jax.generative.measures._rows import centered
 from adv_jax.types import Array
 
@@ -37,7 +37,8 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
     Array([-2.337877], dtype=float32)
     """
     check_range("bandwidth", bandwidth, "(0, inf)")
-    flat, rows = centered(samples, x, batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
+    flat, rows = centered(samples, x)
     width = jnp.asarray(bandwidth, flat.dtype)
     size, norm = flat.shape[1], jnp.log(2 * jnp.pi) + 2 * jnp.log(width)
     own = jnp.sum(flat**2, axis=1)

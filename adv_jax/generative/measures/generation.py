@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range
+from adv_jax.checks import check_range, checked_count
 from adv_jax.generative.measures._rows import centered
 from adv_jax.types import Array, UserError
 
@@ -175,7 +175,8 @@ def collapse(
 
 def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
     """`nearest`, but for the row `skipped` i32[n] of x; -1: none."""
-    rows, flat = centered(samples, x, batch_size=batch_size)
+    batch_size = checked_count("batch_size", batch_size)
+    rows, flat = centered(samples, x)
     own = jnp.sum(flat**2, axis=1)
 
     def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:

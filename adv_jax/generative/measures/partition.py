@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_counts, is_known
+from adv_jax.checks import checked_count, is_known
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side
 from adv_jax.random import one_key
@@ -100,7 +100,7 @@ def annealed_log_partition(
     Source: [salakhutdinov2008], sec. 3 and 4, whose base has biases of the visible units only.
     """
     machine.check()
-    check_counts(num_chains=num_chains)
+    num_chains = checked_count("num_chains", num_chains)
     if num_chains < 2:
         raise UserError(f"num_chains must be at least 2 for a standard error, got {num_chains}")
     betas = _checked_betas(betas)
