@@ -20,8 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_function, check_range, is_known
-from adv_jax.norms import is_real
+from adv_jax.checks import check_function, checked_number, is_known
 from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
@@ -105,7 +104,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
            [-1.,  1.]], dtype=float32)
     """
     check_function(predict, name="predict")
-    num_classes = check_range("num_classes", num_classes, "{2, 3, ...}", optional=True)
+    num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}", optional=True)
 
     @functools.cache  # The same callback for the same shape: compiled programs are reused.
     def bridged(shape: tuple[int, ...], dtype: Any) -> tuple[Callable[..., np.ndarray], int]:
@@ -169,12 +168,15 @@ def weights_from_torch(
         if layer not in layers:
             has = f"got none for {layer!r} of {name!r}"
             raise UserError(f"layers must have each layer of state_dict, {has}")
-        array = value.detach().cpu().float().numpy() if hasattr(value, "detach") else value
-        if not is_real(array):
+        try:
+            array = np.asarray(value.detach().cpu().float() if hasattr(value, "detach") else value)
+        except ValueError:  # a ragged list
+            array = np.asarray(None)
+        if array.dtype.kind not in "iufV":  # V is bfloat16, which NumPy's files do not know.
             raise UserError(
                 f"state_dict must have arrays of numbers, got {described(value)} for {name!r}"
             )
-        array = np.asarray(array, np.float32)  # NumPy's files know no bfloat16.
+        array = array.astype(np.float32)
         if leaf not in _LEAVES:
             legal = f"the arrays {', '.join(_LEAVES)} in each layer"
             raise UserError(f"state_dict must have {legal}, got {name!r}")

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from adv_jax import attacks, evaluate, generative, models, objectives, optimizers
-from adv_jax.checks import check_range
+from adv_jax.checks import checked_number
 from adv_jax.ranges import Range, ranged
 from adv_jax.types import UserError
 
@@ -46,10 +46,10 @@ def test_a_text_allows_the_numbers_that_it_names(text, inside, outside, words):
 @pytest.mark.parametrize(("value", "is_inside"), [([0.5, 1.0], True), ([0.0, 0.5], False)])
 def test_an_attack_refuses_an_array_with_a_number_outside(value, is_inside):
     if is_inside:
-        check_range("rho", np.array(value), "(0, 1]", per_row=True)
+        checked_number("rho", np.array(value), "(0, 1]", per_row=True)
     else:
         with pytest.raises(UserError, match=r"rho must be a number above 0 and at most 1, got"):
-            check_range("rho", np.array(value), "(0, 1]", per_row=True)
+            checked_number("rho", np.array(value), "(0, 1]", per_row=True)
 
 
 LINEAR = lambda x: x.reshape(len(x), -1)[:, :2]

@@ -20,10 +20,10 @@ from adv_jax.checks import (
     check_booleans,
     check_function,
     check_logits,
-    check_range,
     check_rows,
     checked_count,
     checked_labels,
+    checked_number,
     traceable,
     with_aux,
 )
@@ -180,7 +180,7 @@ def _check_settings(body: Body, settings: Settings) -> None:
     given = {n: v for n, v in own.items() if v is not None or not is_optional(parameters[n])}
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
-            check_range(name, given[name], interval, per_row=name in body.row_ranges)
+            checked_number(name, given[name], interval, per_row=name in body.row_ranges)
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
         settings[name] = checked_count(name, given[name])
     for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, bool)}:

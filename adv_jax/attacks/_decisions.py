@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._lengths import typical_length
-from adv_jax.checks import check_range, checked_labels, checked_logits
+from adv_jax.checks import checked_labels, checked_logits, checked_number
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
@@ -123,7 +123,7 @@ def to_boundary(at: Space, r: Array, norm: str) -> Shortest:
 def check_box(settings: Mapping[str, Any]) -> None:
     """Raises UserError if the setting `bounds` is infinite: no noise is uniform in it."""
     for bound in settings["bounds"] or ():
-        check_range("bounds", bound, "(-inf, inf)", per_row=True)
+        checked_number("bounds", bound, "(-inf, inf)", per_row=True)
 
 
 def keys_at(keys: Key, count: Array | int) -> Key:

@@ -14,8 +14,8 @@ from adv_jax.checks import (
     as_batch,
     check_bounds,
     check_function,
-    check_range,
     checked_count,
+    checked_number,
     is_known,
     is_whole,
     own_keywords,
@@ -99,8 +99,8 @@ def fooling_images(
     check_function(probs_fn, name="probs_fn")
     num_generations = checked_count("num_generations", num_generations)
     num_offspring = checked_count("num_offspring", num_offspring)
-    check_range("rate", rate, "(0, 1]")
-    check_range("strength", strength, "(0, inf)")
+    checked_number("rate", rate, "(0, 1]")
+    checked_number("strength", strength, "(0, inf)")
     like = _images_like(shape, bounds, num_offspring)
     probs = traced(probs_fn, like, name="probs_fn")
     if probs.ndim != 2 or len(probs) != num_offspring:

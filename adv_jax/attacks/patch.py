@@ -18,7 +18,7 @@ from adv_jax.attacks._images import check_images, within_range
 from adv_jax.checks import (
     as_batch,
     check_bounds,
-    check_range,
+    checked_number,
     own_keywords,
 )
 from adv_jax.loss_gradients import rate_fn, with_gradient
@@ -215,9 +215,9 @@ def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
     if not isinstance(sizes, tuple | list) or len(sizes) != 2:
         raise UserError(f"sizes must be (smallest, largest), got {described(sizes)}")
     for size in sizes:
-        check_range("sizes", size, "(0, 1]")
+        checked_number("sizes", size, "(0, 1]")
     if not any(isinstance(size, jax.core.Tracer) for size in sizes):
         smallest, largest = np.asarray(sizes, float)
         if smallest > largest:
             raise UserError(f"sizes must be (smallest, largest), got {sizes}")
-    check_range("max_angle", max_angle, "[0, inf)")
+    checked_number("max_angle", max_angle, "[0, inf)")

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import as_batch, check_range, checked_logits
+from adv_jax.checks import as_batch, checked_logits, checked_number
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn
 
@@ -47,7 +47,7 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
     >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
     Array([1, 0], dtype=int32)
     """
-    num_classes = check_range("num_classes", num_classes, "{2, 3, ...}")
+    num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
     keys = row_keys(key, y.shape[0])
     steps = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, y.dtype))(keys)
     return (y + steps) % num_classes
@@ -69,5 +69,5 @@ def next_class(y: Array, num_classes: int) -> Array:
     >>> next_class(jnp.array([0, 9]), 10)
     Array([1, 0], dtype=int32)
     """
-    num_classes = check_range("num_classes", num_classes, "{2, 3, ...}")
+    num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
     return (y + 1) % num_classes

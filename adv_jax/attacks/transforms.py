@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
 from adv_jax.attacks.defenses import expectation, identity, straight_through
-from adv_jax.checks import check_range, is_whole, own_keywords
+from adv_jax.checks import checked_number, is_whole, own_keywords
 from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, working_dtype
 
 
@@ -45,8 +45,8 @@ def input_diversity(
     True
     """
     check_callable(logits_fn, "logits_fn")
-    check_range("prob", prob, "[0, 1]")
-    check_range("smallest", smallest, "(0, 1]")
+    checked_number("prob", prob, "[0, 1]")
+    checked_number("smallest", smallest, "(0, 1]")
 
     def drawn(x: Array, *rest: Any) -> Array:
         *aux, key = rest
@@ -96,7 +96,7 @@ def translation_invariance(
     check_callable(logits_fn, "logits_fn")
     if not is_whole(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"kernel_size must be an odd whole number, got {kernel_size!r}")
-    sigma = check_range("sigma", sigma, "(0, inf)", optional=True)
+    sigma = checked_number("sigma", sigma, "(0, inf)", optional=True)
     reach = int(kernel_size) // 2
     width = max(reach, 1) / 3 if sigma is None else sigma
     smoothed = straight_through(identity, lambda x: _blurred(x, reach, width))

@@ -184,21 +184,20 @@ def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
 
 def checked_count(name: str, value: Any) -> int:
     """Returns a count (of steps, restarts, rows); raises UserError unless it is whole and >= 1."""
-    return check_range(name, value, COUNT)
+    return checked_number(name, value, COUNT)
 
 
-def check_range(
+def checked_number(
     name: str, value: Any, interval: str, *, per_row: bool = False, optional: bool = False
 ) -> Any:
-    """Checks that a setting is in an interval such as "(0, 1]", which excludes 0 and includes 1.
+    """Returns a setting in an interval such as "(0, 1]", which excludes 0 and includes 1.
+
+    One known number is returned as Python's, which has no width to overflow, nor a device.
 
     Args:
       interval: as `Range.of` reads it; whole numbers must be known.
       per_row: allows f32[B]; `norms.per_row` checks its shape.
       optional: allows None.
-
-    Returns:
-      the value; one known number as Python's, which has no width to overflow, nor a device.
 
     Raises:
       UserError: not a real number, or a known value outside the interval.

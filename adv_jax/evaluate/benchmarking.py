@@ -11,7 +11,7 @@ import numpy as np
 
 from adv_jax import __version__
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
-from adv_jax.checks import check_range, own_keywords
+from adv_jax.checks import checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.preparing import named_norm, prepared
 from adv_jax.evaluate.progress import Progress, shown
@@ -70,7 +70,7 @@ def benchmark(
     threat_model = {"linf": "Linf", "l2": "L2"}.get(kind)
     if threat_model is None:
         raise UserError(f'threat_model must be "Linf" or "L2", got {described(kind)}')
-    check_range("eps", eps, "[0, inf)")
+    checked_number("eps", eps, "[0, inf)")
     if bounds is None:
         bounds = getattr(data, "bounds", None)
     lo, hi = (0.0, 1.0) if bounds is None else bounds

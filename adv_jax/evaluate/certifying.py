@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.checks import check_range, check_width, checked_count, convex, own_keywords
+from adv_jax.checks import check_width, checked_count, checked_number, convex, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
@@ -144,7 +144,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
         found = described(eps)
         raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
     for size in eps:
-        check_range("eps", size, "[0, inf)")
+        checked_number("eps", size, "[0, inf)")
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)
     return kind, np.asarray(eps, working_dtype(x.dtype))

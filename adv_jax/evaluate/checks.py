@@ -15,10 +15,10 @@ from adv_jax.checks import (
     check_flags,
     check_function,
     check_logits,
-    check_range,
     check_rows,
     check_width,
     checked_labels,
+    checked_number,
     is_known,
     traced,
     with_aux,
@@ -131,7 +131,7 @@ def check_attacks(
         if not len(sizes[key]):
             raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
         for size in sizes[key]:
-            check_range(name, size, "[0, inf)")
+            checked_number(name, size, "[0, inf)")
             norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
         if is_targeted(attack):
             raise UserError(
@@ -139,7 +139,7 @@ def check_attacks(
                 "targeted=True"
             )
         interval = ranges_of(attack).get(scale_of(attack), "[0, inf)")
-        check_range(f"{name} of {key}", sizes[key], interval, per_row=True)
+        checked_number(f"{name} of {key}", sizes[key], interval, per_row=True)
         norm = distance_of(attack)
         if norm is not None and bounds is not None:
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range, checked_count, has_derivative, own_keywords
+from adv_jax.checks import checked_count, checked_number, has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.budget import ball_of, settings_of
 from adv_jax.evaluate.checks import (
@@ -94,7 +94,7 @@ def evaluate(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
-    bits = check_range("bits", bits, COUNT, optional=True)
+    bits = checked_number("bits", bits, COUNT, optional=True)
     with shown(progress) as steps:
         suite, measured = measured_rows(
             logits_fn,

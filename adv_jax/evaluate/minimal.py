@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range, checked_count, own_keywords, with_aux
+from adv_jax.checks import checked_count, checked_number, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.budget import check_crafted, crafted, function_name
@@ -67,7 +67,7 @@ def minimal_eps(
     """
     num_steps = checked_count("num_steps", num_steps)
     batch_size = checked_count("batch_size", batch_size)
-    high = check_range("high", high, "(0, inf)")
+    high = checked_number("high", high, "(0, inf)")
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
     chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     check_attacks(chosen, {"attack": [high]}, x, bounds=bounds, name="high")

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import checked_count
 from adv_jax.evaluate.balls import violations
 from adv_jax.evaluate.budget import ball_of
 from adv_jax.perturbations import choose
@@ -20,11 +19,10 @@ def check_bits(bits: int | None, x: Array, bounds: Bounds | None) -> None:
     """Checks that x are images of that many bits.
 
     Raises:
-      UserError: bits is not a whole number >= 1; bounds are missing; x is between two values.
+      UserError: bounds are missing; x is between two values.
     """
     if bits is None:
         return
-    bits = checked_count("bits", bits)
     if bounds is None:
         raise UserError(f"bounds must be (lo, hi) with bits={bits}, got None")
     low, high = (np.asarray(bound, np.float64) for bound in bounds)

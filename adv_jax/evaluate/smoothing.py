@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax.checks import check_finite, check_range, checked_count, own_keywords
+from adv_jax.checks import check_finite, checked_count, checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnings_of_rows
@@ -87,8 +87,8 @@ def certify_smoothed(
     num_selection = checked_count("num_selection", num_selection)
     num_estimation = checked_count("num_estimation", num_estimation)
     batch_size = checked_count("batch_size", batch_size)
-    std = check_range("std", std, "(0, inf)")
-    alpha = check_range("alpha", alpha, "(0, 1)")
+    std = checked_number("std", std, "(0, inf)")
+    alpha = checked_number("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
     issue(warnings_of_rows(logits_fn, x, None, batch_size=batch_size))

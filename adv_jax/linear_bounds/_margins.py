@@ -12,9 +12,9 @@ from adv_jax.checks import (
     check_bounds,
     check_function,
     check_logits,
-    check_range,
     check_rows,
     checked_labels,
+    checked_number,
     convex,
     radius,
     traced,
@@ -126,7 +126,7 @@ def _checked(
     as_batch(x, bounds)
     check_bounds(bounds, (1, *jnp.shape(x)[1:]))
     kind = convex(norm)
-    check_range("eps", eps, "[0, inf)")
+    checked_number("eps", eps, "[0, inf)")
     radius(eps, x, kind, bounds)
     check_rows("aux", aux, batch=len(x))
     logits = traced(with_aux(logits_fn, aux), x)

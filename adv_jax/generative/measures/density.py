@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range, checked_count
+from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import centered
 from adv_jax.types import Array
 
@@ -36,7 +36,7 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
     >>> parzen(jnp.array([[1., 0.]]), x, bandwidth=1.)
     Array([-2.337877], dtype=float32)
     """
-    check_range("bandwidth", bandwidth, "(0, inf)")
+    checked_number("bandwidth", bandwidth, "(0, inf)")
     batch_size = checked_count("batch_size", batch_size)
     flat, rows = centered(samples, x)
     width = jnp.asarray(bandwidth, flat.dtype)

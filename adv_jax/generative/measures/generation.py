@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_range, checked_count
+from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import centered
 from adv_jax.types import Array, UserError
 
@@ -159,8 +159,8 @@ def collapse(
     >>> collapse(diversity=.8, fooled=.2, coverage=of_two_classes)
     ['1 of 3 classes has less than 3.33 % of the samples']
     """
-    check_range("diversity", diversity, "[0, inf)")
-    check_range("fooled", fooled, "[0, 1]", optional=True)
+    checked_number("diversity", diversity, "[0, inf)")
+    checked_number("fooled", fooled, "[0, 1]", optional=True)
     signs = []
     if diversity < CLOSEST:
         signs.append(f"samples repeat: their diversity is {diversity:.2g}, below {CLOSEST:g}")
