@@ -28,6 +28,7 @@ import numpy as np
 import optax
 
 from adv_jax.random import row_keys
+from adv_jax.ranges import Range
 from adv_jax.types import UserError, described, dtype_of, working_dtype
 
 Scale = jax.Array | None
@@ -265,7 +266,7 @@ def is_real(value: Any) -> bool:
 
 def check_sizes(name: str, value: Any, dtype: jnp.dtype) -> None:
     """Raises UserError for known numbers that are negative, NaN, or infinite in a dtype."""
-    check_known(name, value, lambda number: number >= 0, "a number of at least 0")
+    check_known(name, value, lambda number: number >= 0, str(Range.of("[0, inf)")))
     check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
 
 

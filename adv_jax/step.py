@@ -136,7 +136,9 @@ def make_step(
             key = jax.random.fold_in(key, shard_index(shards))
 
         def loss(params, batch, key):
-            return objective({"params": params, **state.model_state}, batch, key=key)
+            variables = {"params": params, **state.model_state}
+            value, (model_state, metrics) = objective(variables, batch, key=key)
+            return value, (model_state, jax.tree.map(_as_float, metrics))
 
         gradient = partial(jax.value_and_grad(loss, has_aux=True), state.params)
         if microbatches > 1:
@@ -174,12 +176,22 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 
     def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, fn(*part)), None
+        return jax.tree.map(lambda a, b: a + b if _is_float(a) else b, total, fn(*part)), None
 
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
     total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
-    # A state may have integers, such as a count of steps.
-    return jax.tree.map(lambda leaf: (leaf / count).astype(leaf.dtype), total)
+    return jax.tree.map(lambda leaf: leaf / count if _is_float(leaf) else leaf, total)
+
+
+def _as_float(metric: Any) -> Array:
+    """Returns a metric as an array that parts of a batch average."""
+    metric = jnp.asarray(metric)
+    return metric if _is_float(metric) else metric.astype(jnp.float32)
+
+
+def _is_float(leaf: Array) -> bool:
+    """Returns whether parts average an array; integers, as a count of steps, they share."""
+    return jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def _length(name: str, tree: Any, *, of: str) -> int:
@@ -387,10 +399,14 @@ def shard_index(shards: int) -> Array:
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """Returns the mean over the devices that share a replica, in the dtypes of the arrays."""
+    """Returns the mean over the devices that share a replica; of integers, the largest."""
     groups = [list(range(i, i + shards)) for i in range(0, _devices_of(shards), shards)]
-    means = jax.lax.pmean(tree, DEVICES, axis_index_groups=groups)
-    return jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), means, tree)
+    leaves, structure = jax.tree.flatten(tree)
+    floats = [leaf for leaf in leaves if _is_float(leaf)]
+    means = iter(jax.lax.pmean(floats, DEVICES, axis_index_groups=groups))
+    largest = partial(jax.lax.pmax, axis_name=DEVICES, axis_index_groups=groups)
+    found = [next(means) if _is_float(leaf) else largest(leaf) for leaf in leaves]
+    return jax.tree.unflatten(structure, found)
 
 
 def _devices_of(shards: int) -> int:

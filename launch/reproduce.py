@@ -39,6 +39,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from adv_jax.data.files import folder_of
 from adv_jax.runner.config.command_line import read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
@@ -98,7 +99,7 @@ def main(argv: list[str]) -> None:
         if _MISSING in names and len(names) > 1:
             raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
         _refuse_unread(names)
-        if _DIR.value is not None and not Path(_DIR.value).is_dir():
+        if _SOURCE.value == "files" and _DIR.value and not folder_of(_DIR.value).is_dir():
             raise UserError(f"--data_dir must be a folder, got {_DIR.value}")
         messages = _spend(data) if names == [_MISSING] else _reproduce(names, data)
     except UserError as error:

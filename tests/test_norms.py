@@ -285,12 +285,12 @@ def test_bfloat16_rows_are_computed_in_float32_and_float64_rows_in_float64(kind)
 def test_bad_scales_and_keys_are_refused_in_words():
     r = jnp.zeros((3, 2))
     for eps, words in [
-        (-0.1, "eps must be a number of at least 0, got -0.1"),
-        (np.nan, "eps must be a number of at least 0, got nan"),
-        (np.array([0.1, -1, 0.1]), "eps must be a number of at least 0, got -1.0$"),
+        (-0.1, "eps must be a finite number of at least 0, got -0.1"),
+        (np.nan, "eps must be a finite number of at least 0, got nan"),
+        (np.array([0.1, -1, 0.1]), "eps must be a finite number of at least 0, got -1.0$"),
         ("1", "eps must be one real number or f32.B., B = 3, got '1'"),
         ([0.1, 0.2], r"B = 3, got the shape \(2,\)"),
-        (jnp.array([0.1, -1, 0.1]), "eps must be a number of at least 0"),
+        (jnp.array([0.1, -1, 0.1]), "eps must be a finite number of at least 0"),
         (jnp.zeros((3, 2)), r"B = 3, got the shape \(3, 2\)"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -385,23 +385,31 @@ def test_bad_arguments_of_a_step_are_refused_in_one_line(call, message):
 def counting(variables, batch, *, key):
     del key
     state = {"steps": {"n": variables["steps"]["n"] + 1}}
-    return jnp.mean(batch["x"] @ variables["params"]["w"]), (state, {})
+    metrics = {"weight": 0.5, "rows": len(batch["x"])}
+    return jnp.mean(batch["x"] @ variables["params"]["w"]), (state, metrics)
 
 
 def test_microbatches_keep_the_dtype_of_a_state():
-    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.int32(0)}}
+    # Neither twice the number nor its float32 would give it back.
+    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.uint32(2**31 + 5)}}
     step = over_steps(make_step(counting, MOMENTUM, microbatches=2))
-    state, _ = step(init_state(variables, MOMENTUM, seed=0), {"x": jnp.ones((3, 4, 2))})
-    assert (state.model_state["steps"]["n"], state.model_state["steps"]["n"].dtype) == (3, "int32")
+    state, metrics = step(init_state(variables, MOMENTUM, seed=0), {"x": jnp.ones((3, 4, 2))})
+    count = state.model_state["steps"]["n"]
+    assert (int(count), count.dtype) == (2**31 + 8, "uint32") and metrics["weight"].tolist() == [
+        0.5
+    ] * 3
+    assert metrics["rows"].tolist() == [2.0] * 3
 
 
 def test_shards_keep_the_dtype_of_a_state_and_must_divide_the_devices(devices):
-    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.int32(0)}}
+    variables = {"params": {"w": jnp.ones(2)}, "steps": {"n": jnp.uint32(2**31 + 5)}}
     states = stack([init_state(variables, MOMENTUM, seed=0)] * 4)
     batches = {"x": jnp.ones((4, 1, 2))}
     run = lambda shards: over_devices(make_step(counting, MOMENTUM, shards=shards), devices[:4])
-    counts = run(2)(states, batches)[0].model_state["steps"]["n"]
-    assert counts.dtype == "int32" and counts.tolist() == [1, 1, 1, 1]
+    state, metrics = run(2)(states, batches)
+    counts = state.model_state["steps"]["n"]
+    assert counts.dtype == "uint32" and counts.tolist() == [2**31 + 6] * 4
+    assert metrics["weight"].tolist() == [0.5] * 4
     with pytest.raises(UserError, match="^shards must divide the 4 devices of over_devices, got 3"):
         run(3)(states, batches)
 

@@ -14,6 +14,9 @@ def max_pool_2x2(x: Array) -> Array:
     An odd last row or column is dropped. The gradient goes to one pixel of the four, the first of
     equals in row-major order, as in PyTorch. NaN propagates.
 
+    Raises:
+      UserError: x is no array f[B, H, W, C].
+
     >>> x = jnp.array([[1., 2.], [3., 3.]]).reshape(1, 2, 2, 1)
     >>> max_pool_2x2(x).item(), jax.grad(lambda x: max_pool_2x2(x).sum())(x).ravel()
     (3.0, Array([0., 0., 1., 0.], dtype=float32))

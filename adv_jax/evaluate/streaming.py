@@ -7,10 +7,11 @@ from operator import itemgetter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import __version__
-from adv_jax.checks import check_range, checked_count, checked_labels, own_keywords
+from adv_jax.checks import checked_count, checked_labels, checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
@@ -71,7 +72,7 @@ def evaluate_batches(
     >>> found.attacks["fgsm"].accuracy
     array([1. , 0.5, 0. ])
     """
-    bits = check_range("bits", bits, COUNT, optional=True)
+    bits = checked_number("bits", bits, COUNT, optional=True)
     options = {"bounds": bounds, "bits": bits, "examples": examples}
     with shown(progress) as steps:
         found = streamed(
@@ -194,14 +195,15 @@ def _array(name: str, value: Any) -> np.ndarray:
     except ValueError:  # a ragged list
         array = value
     if dtype_of(array).kind == "O":
-        raise UserError(f"{name} must be an array of numbers in each batch, got {described(array)}")
+        raise UserError(f"{name} must be an array of numbers in each batch, got {described(value)}")
     return np.asarray(array)
 
 
 def _form(tree: Any) -> tuple[Any, ...]:
-    """Returns the structure of a tree of rows, and the shape and the kind of dtype of a row."""
+    """Returns the structure of a tree of rows, the shape of a row, and whether it has floats."""
     leaves, structure = jax.tree.flatten(tree)
-    return structure, [(leaf.shape[1:], leaf.dtype.kind) for leaf in leaves]
+    floats = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # Also bfloat16.
+    return structure, [(leaf.shape[1:], floats(leaf)) for leaf in leaves]
 
 
 def _joined(parts: list[Any]) -> Any:

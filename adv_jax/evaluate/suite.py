@@ -129,8 +129,9 @@ class Suite:
         for name, program in self._attacked.items():
             try:
                 program.trace(*batch, np.float32(0))
-            except ValueError as error:
-                named = str(error).startswith((name, function_name(self.attacks[name])))
+            except UserError as error:
+                names = f"{name} ", f"{function_name(self.attacks[name])} "
+                named = str(error).startswith(names)
                 raise UserError(f"{error}" if named else f"{name}: {error}") from error
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:

@@ -176,7 +176,7 @@ def test_radii_of_features_and_masks_are_refused_in_words():
     key = jax.random.key(0)
     for eps, said in [
         (np.ones((1, 3)), "eps must broadcast to x, float32[2, 2], got the shape (1, 3)"),
-        (np.array([[0.1, -1]]), "eps must be a number of at least 0, got -1.0"),
+        (np.array([[0.1, -1]]), "eps must be a finite number of at least 0, got -1.0"),
         (np.array([[0.1, np.inf]]), "eps must be a finite float32, got inf"),
     ]:
         for attack in (attacks.fgsm, attacks.deepfool, attacks.sign_noise):

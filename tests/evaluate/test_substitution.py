@@ -121,7 +121,7 @@ def test_a_substitute_that_diverges_is_told_by_its_round():
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"key": None}, "key must be one key of jax.random, got None"),
         ({"state": {"params": {}}}, "state must be made by step.init_state, got a dict"),
-        ({"eps": -1.0}, "eps must be a number of at least 0, got -1"),
+        ({"eps": -1.0}, "eps must be a finite number of at least 0, got -1"),
         ({"x": np.zeros((2, 3), np.int32)}, r"x must be a batch f32\[B, \*D\] of floats, got"),
         (
             {"n_epochs": 3},

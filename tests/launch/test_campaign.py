@@ -353,7 +353,10 @@ def test_flags_of_the_other_use_are_refused(commands):
             "folder with results of the targets, got /nothing",
         ),
         (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
-        (["huang2015", "--data_dir=/nothing"], "--data_dir must be a folder, got /nothing"),
+        (
+            ["huang2015", "--data_source=files", "--data_dir=/nothing"],
+            "--data_dir must be a folder, got /nothing",
+        ),
     ):
         done = commands.run(*argv, module="launch.reproduce")
         assert done.status == 1 and done.err.startswith("error: "), argv

@@ -55,7 +55,7 @@ def test_a_grid_without_fields_has_one_point():
         ),
         ("{'batch_size': (50, 50)}", "must have each value once, got 50 twice"),
         ("{'batch_size': (50, 0)}", "batch_size must be a whole number of at least 1, got 0"),
-        ("{'objective.attack.eps': (.1, -.1)}", "objective.attack.eps must be a number of"),
+        ("{'objective.attack.eps': (.1, -.1)}", "objective.attack.eps must be a finite number of"),
         ("{'replicas.seeds': (0,)}", "replicas.seeds must be a whole number from 1"),
     ],
 )

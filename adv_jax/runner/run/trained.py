@@ -203,9 +203,10 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     for path, workdir in leaves(config):
         if not path.endswith("_fn"):
             continue
+        folder = finished(path, workdir)
         if workdir in found:
             continue
-        source = load(finished(path, workdir))
+        source = load(folder)
         its = inputs_of(source.dataset, source.about["preprocess"])
         if its != needed:
             raise ConfigError(
