@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import Array, Bounds
+from adv_jax.types import Array, Bounds, working_dtype
 
 Tree = TypeVar("Tree")
 
@@ -48,8 +48,12 @@ def of_units(u: Array, scale: Array | None) -> Array:
 
 
 def spread(rows: Array, like: Array) -> Array:
-    """Returns f[B] as f[B, 1, ..., 1], in the rank of `like`, to multiply its rows."""
-    return rows.reshape(-1, *(1,) * (like.ndim - 1))
+    """Returns f[B] as f32[B, 1, ..., 1], in the rank of `like`, to multiply its rows; also bool[B].
+
+    Floats are f64 for a `like` of f64 only, whatever a model returns.
+    """
+    rows = rows.reshape(-1, *(1,) * (like.ndim - 1))
+    return rows if rows.dtype == bool else rows.astype(working_dtype(like.dtype))
 
 
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:
