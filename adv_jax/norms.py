@@ -51,7 +51,7 @@ def canonical(norm: str | float) -> str:
     except KeyError:
         raise ValueError(
             'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", '
-            f"got {norm!r}"
+            f"got {described(norm)}"
         ) from None
 
 

@@ -24,6 +24,7 @@ from adv_jax.checks import (
     checked_count,
     checked_labels,
     checked_number,
+    is_known,
     traceable,
     with_aux,
 )
@@ -120,7 +121,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
         if settings["loss"] is None:
             settings |= {"fooled": None} if "fooled" in settings else {}
             note_loss(with_aux(fn, aux), x)
-    static = {name: settings.pop(name) for name in [*settings] if _is_static(body, name, settings)}
+    static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
         return compiled(
             _attacked,
@@ -194,6 +195,11 @@ def _as_array(value: Any, *, static: bool) -> Any:
     return jnp.asarray(value) if sequence and dtype_of(value).kind in "biuf" else value
 
 
+def _as_plain(value: Any) -> Any:
+    """Returns an array without axes as a number, by which programs are told apart."""
+    return value.item() if isinstance(value, np.ndarray | jax.Array) else value
+
+
 def _is_only(parameter: inspect.Parameter, kind: type) -> bool:
     return _members(parameter.annotation) - {type(None)} == {kind}
 
@@ -223,11 +229,12 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
     """Returns whether a program is compiled for the value of a setting; else it is an argument."""
     value, parameter = settings[name], parameters_of(body.fn).get(name)
     kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
-    if isinstance(value, np.ndarray | jax.Array):
+    is_array = isinstance(value, np.ndarray | jax.Array)
+    if is_array and (np.ndim(value) or not is_known(value)):
         return False
     unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
     if unknown:  # A text names what only type checkers import.
-        return not isinstance(value, float)
+        return not isinstance(value, float) and not is_array
     return jax.Array not in kinds and kinds - {type(None)} != {float}
 
 

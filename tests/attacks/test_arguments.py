@@ -355,6 +355,14 @@ def test_a_flag_of_numpy_is_that_flag():
     np.testing.assert_array_equal(targeted(targeted=np.True_), targeted(targeted=True))
 
 
+def test_a_norm_in_an_array_without_axes_is_that_norm():
+    for attack, options in ((attacks.fgsm, {"eps": 0.1}), (attacks.fmn, {})):
+        named = attack(model, X, Y, norm="l2", **options)
+        for norm in (jnp.float32(2), jnp.int32(2), np.array(2)):
+            np.testing.assert_array_equal(attack(model, X, Y, norm=norm, **options), named)
+        assert refused(attack, model, X, Y, norm=jnp.ones(2), **options).endswith("got float32[2]")
+
+
 def test_settings_in_tuples_and_lists_are_arrays():
     gradient_sign = np.float32([[-1, -1], [1, 1]])  # d(loss)/dx = w (p - one_hot(y)), by hand.
     x_adv = attacks.fgsm(model, X, Y, eps=(0.1, 0.2), mask=[True, False])

@@ -70,8 +70,8 @@ def run(
       seed: seed of the attacks.
       out: output folder, with a subfolder per run if there are several; None for
         WORKDIR/evaluation, with the transfer matrices in that of the first run.
-      report: file of the page of `evaluate.Evaluation.report`, of one run; None for no page. All
-        adversarial examples are kept in memory for it.
+      report: file of the page of `evaluate.Evaluation.report`, of one run, "*.html"; None for no
+        page. All adversarial examples are kept in memory for it.
       command: the command line that repeats the evaluation, for the page.
 
     Raises:
@@ -145,11 +145,15 @@ def _folders(workdirs: Sequence[str], names: Sequence[str], out: str | None) -> 
 
 
 def _check_report(report: str | None, names: Sequence[str]) -> None:
-    """Raises UserError if there are several runs for a page, or its file is a folder."""
-    if report is not None and len(names) > 1:
+    """Raises UserError unless the page is of one run, in a file that no other output has."""
+    if report is None:
+        return
+    if len(names) > 1:
         raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
-    if report is not None and Path(report).is_dir():
+    if Path(report).is_dir():
         raise UserError(f"report must be a file, got the folder {report}")
+    if Path(report).suffix != ".html":
+        raise UserError(f"report must end in .html, got {report}")
 
 
 def _evaluation_files(

@@ -186,6 +186,9 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
         evaluation.run([str(runs / "a"), str(runs / "b")], **arguments)
     with pytest.raises(UserError, match=f"^report must be a file, got the folder {tmp_path}$"):
         evaluation.run([str(runs / "a")], **arguments | {"report": str(tmp_path)})
+    other = str(tmp_path / "evaluation" / "evaluation.csv")
+    with pytest.raises(UserError, match=f"^report must end in .html, got {other}$"):
+        evaluation.run([str(runs / "a")], **arguments | {"report": other})
 
 
 @pytest.mark.slow
