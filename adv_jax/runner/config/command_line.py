@@ -147,10 +147,7 @@ def check_overrides(argv: list[str], config: ConfigDict) -> None:
     legal = _legal(document, strict=bool(overridden))
     for field in overridden:
         if not _is_legal(field, legal):
-            group, names = field.rpartition(".")[0], {*legal, *FIELDS}
-            beside = {name for name in names if name.rpartition(".")[0] == group}
-            elsewhere = sorted(names - beside - {group})
-            raise UserError(unknown("a field of --config", field, beside, elsewhere))
+            raise UserError(_unknown_field(field, {*legal, *FIELDS}))
         if field in values and (parameter := legal.get(field) or _NO_TEXTS.get(field)):
             with config.ignore_type():
                 config.update_from_flattened_dict({field: typed(values[field], parameter)})
@@ -257,8 +254,22 @@ def _explain_field(
                 f'{text!r}; did you mean --config.{group}="{_group_of(group, overridden)}"?'
             )
         if not (_is_legal(field, legal) or _is_group(field, legal, overridden)):
-            return unknown("a field of --config", field, values)
+            return _unknown_field(field, values)
     return message
+
+
+def _unknown_field(field: str, names: Iterable[str]) -> str:
+    """Returns the message for an unknown field, with the names in the deepest group around it.
+
+    names: of all legal fields.
+    """
+    names, group = sorted(names), field
+    while group and not any(name.startswith(f"{group}.") for name in names):
+        group = group.rpartition(".")[0]
+    start = f"{group}." if group else ""
+    inside = [name.removeprefix(start) for name in names if name.startswith(start)]
+    legal = {start + name.partition(".")[0] for name in inside}
+    return unknown("a field of --config", field, legal, names)
 
 
 def _absent_group(field: str, document: Mapping[str, Any]) -> str:

@@ -117,22 +117,27 @@ def test_a_file_without_its_suffix_is_refused_with_it(folder, monkeypatch, given
 
 
 @pytest.mark.parametrize(
-    ("override", "field", "meant"),
+    ("override", "legal", "field", "meant"),
     [
-        ("--config.epoch=3", "epoch", "epochs"),
-        ("--config.model.featurs=(1,)", "model.featurs", "model.features"),
-        ("--config.modle.features=(1,)", "modle.features", "model.features"),
+        ("epoch=3", "epochs, model, rate, replicas", "epoch", "epochs"),
+        (
+            "modle.features=(1,)",
+            "epochs, model, rate, replicas",
+            "modle.features",
+            "model.features",
+        ),
+        ("model.featurs=(1,)", "model.features", "model.featurs", "model.features"),
+        ("replicas.sed=(1,)", "replicas.seeds", "replicas.sed", "replicas.seeds"),
     ],
 )
-def test_an_unknown_field_is_refused_with_the_nearest_one(
-    folder, monkeypatch, override, field, meant
+def test_an_unknown_field_is_refused_with_its_group_and_the_nearest_one(
+    folder, monkeypatch, override, legal, field, meant
 ):
     message = explained(
-        monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", override
+        monkeypatch, "--config=configs/ladder_mnist.py", "--config.rate=.2", f"--config.{override}"
     )
     assert message == (
-        "a field of --config must be one of epochs, model.features, rate, replicas.seeds, got "
-        f"{field!r}; did you mean {meant!r}?"
+        f"a field of --config must be one of {legal}, got {field!r}; did you mean {meant!r}?"
     )
 
 
