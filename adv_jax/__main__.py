@@ -4,7 +4,7 @@ import sys
 
 from adv_jax import __version__
 from adv_jax.runner.config import catalogue
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 
 _HELP = """\
 adv_jax {version}: adversarial perturbations and adversarial training as pure JAX functions
@@ -34,5 +34,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         main(sys.argv[1:])

@@ -29,8 +29,8 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.host.signals import Interrupted
-from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.run.training import run_checked
 from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
@@ -97,5 +97,5 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=parse_flags)

@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.store.writing import write_file
+from adv_jax.runner.store.writing import write_files
 from benchmarks.tables import console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
@@ -181,5 +181,5 @@ def versions(*packages: str, optional: Sequence[str] = ()) -> dict[str, str]:
 def write(path: Path, report: Mapping[str, Any]) -> None:
     """Writes the report with today's date, atomically."""
     dated = {**report, "date": datetime.date.today().isoformat()}
-    write_file(path, (json.dumps(dated, indent=1) + "\n").encode())
+    write_files({path: (json.dumps(dated, indent=1) + "\n").encode()})
     console.print(f"written to {path}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adv_jax.runner.store.workdir import InUse, Workdir, read_config
-from adv_jax.runner.store.writing import check_writable, locked, writing
+from adv_jax.runner.store.writing import check_writable, locked, write_files, writing
 from adv_jax.types import UserError
 from papers.running.reproduction import size_of
 from papers.running.trainings import saved_epochs
@@ -151,7 +151,8 @@ def unpack(carry: Path, runs: Path, results: Path) -> list[str]:
             here = results / there.relative_to(folder / "results")
             if _size(there, carry) > (size_of(here) or ()):
                 files = _with_its_name(there)
-                _copy((path, here.parent / path.relative_to(there.parent)) for path in files)
+                places = [here.parent / path.relative_to(there.parent) for path in files]
+                write_files(dict(zip(places, [path.read_bytes() for path in files], strict=True)))
     return copied
 
 

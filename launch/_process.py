@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import flags
 
 from adv_jax.main import execute
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.store.workdir import read_config
 
 
@@ -18,7 +18,7 @@ def main(path: Path) -> None:
     """Runs the config in a directory, after the process of a killed sweep has saved its epoch."""
     flags.FLAGS.mark_as_parsed()  # The command line has none.
     end_with_parent()
-    with (path / "trial.lock").open("a") as lock, standard_output():
+    with (path / "trial.lock").open("a") as lock, without_traceback():
         fcntl.flock(lock, fcntl.LOCK_EX)
         execute(read_config(path), path)
 

@@ -4,7 +4,6 @@ A trial is an ordinary run. Its directory has two more files: trial.log, the out
 and stopped.json if the search stopped it early.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -91,17 +90,16 @@ def progress(path: Path, metric: str) -> tuple[int, np.ndarray]:
     P counts the points of the trial's own grid. The value of a point is the mean over seeds of the
     lowest metric, inf before it is measured.
     """
-    config, log = read_config(path), path / "metrics.jsonl"
+    config = read_config(path)
     epoch, lowest = 0, np.full(len(replicas(config)), np.inf)
-    text = log.read_bytes() if log.exists() else b""
-    for line in text.splitlines(keepends=True):
-        try:
-            values = json.loads(line) if line.endswith(b"\n") else {}
-        except ValueError as error:
-            raise UserError(f"{log} must have lines of JSON, got {error}") from error
-        if metric in values:
-            epoch = max(epoch, values["epoch"])
-            lowest[values["replica"]] = min(lowest[values["replica"]], values[metric])
+    for line in workdir.read_metrics(path, running=True):
+        if metric not in line:
+            continue
+        epoch, replica = max(epoch, line["epoch"]), line["replica"]
+        if replica >= len(lowest):
+            allowed = f"lines of {len(lowest)} replicas"
+            raise UserError(f"{path / 'metrics.jsonl'} must have {allowed}, got index {replica}")
+        lowest[replica] = min(lowest[replica], line[metric])
     return epoch, lowest.reshape(-1, config["replicas"]["seeds"]).mean(1)
 
 

@@ -36,7 +36,7 @@ from absl import app, flags, logging
 
 from adv_jax.main import CONFIG, parse_flags
 from adv_jax.runner.config.fields import check
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.workdir import json_bytes
 from adv_jax.runner.store.writing import replace, writing
@@ -134,5 +134,5 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=parse_flags)

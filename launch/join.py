@@ -25,7 +25,7 @@ from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import check_devices
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run import figures, inputs, trained
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.checkpoint import Checkpoints
@@ -226,5 +226,5 @@ def _in_words(values: Any) -> Any:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags)

@@ -43,8 +43,8 @@ from adv_jax.data.files import folder_of
 from adv_jax.runner.config.command_line import read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.host.signals import Interrupted
-from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
 from launch._carry import further
@@ -107,8 +107,6 @@ def main(argv: list[str]) -> None:
     except Interrupted as stop:
         print(stop)
         sys.exit(128 + stop.signum)
-    except KeyboardInterrupt:
-        sys.exit("stopped; run the same command to resume")
     if messages:
         sys.exit("\n".join(messages))
 
@@ -195,5 +193,5 @@ def _take_one_core() -> None:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags)

@@ -25,9 +25,9 @@ from adv_jax.runner.config.command_line import Reals, refuse_flags
 from adv_jax.runner.config.document import ConfigError, unknown
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.host.processes import host_and_port
 from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, stop_at_once
-from adv_jax.runner.host.standard_output import standard_output
 from adv_jax.runner.run import inputs, pretrained, trackers, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preflight import check_parts
@@ -211,5 +211,5 @@ def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=parse_flags)

@@ -25,7 +25,7 @@ import jax
 from absl import app, logging
 
 from adv_jax.runner.config.command_line import read_flags
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
@@ -133,5 +133,5 @@ def _stored() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags)

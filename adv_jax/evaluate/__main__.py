@@ -16,7 +16,7 @@ from adv_jax.runner.config.schema import number
 from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run import evaluation
 from adv_jax.types import Bounds, UserError
 
@@ -70,8 +70,6 @@ def main(_: list[str]) -> None:
         processes.end(error)
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing is written")
 
 
 def _listed(attacks: str) -> list[str]:
@@ -98,5 +96,5 @@ def _bounds(value: str) -> Bounds | str | None:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags_alone)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,10 @@ class Folder:
         if not file.exists():
             write_whole(file, json.dumps(wanted, indent=1).encode())
             return
-        found = json.loads(file.read_text())
+        try:
+            found = dict(json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{file} must be a JSON object, got a damaged file") from error
         other = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
         if other:
             raise UserError(
@@ -58,19 +60,14 @@ class Folder:
         try:
             with np.load(file, allow_pickle=False) as stored:
                 flat = {name: stored[name] for name in stored if not name.startswith("examples/")}
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            digest, found = str(flat.pop("rows")), _measured(flat)
+        except Exception as error:  # NumPy and zipfile raise many types for a damaged file.
             raise UserError(f"{file} must be a whole npz file, got a damaged one") from error
-        if str(flat.pop("rows")) != _digest(rows):
+        if digest != _digest(rows):
             raise UserError(
                 f"batches must have the rows of {file} in block {index}, got others: order them as "
                 "before, or take a new folder"
             )
-        found = Measured(flat.pop("y"), {}, {}, {}, {})
-        for name, array in flat.items():
-            part, _, rest = name.partition("/")
-            attack, _, field = rest.rpartition("/")
-            group = getattr(found, part)
-            (group.setdefault(attack, {}) if attack else group)[field] = array
         return found
 
     def save(self, index: int, rows: Any, measured: Measured) -> None:
@@ -95,6 +92,17 @@ def write_whole(path: Path, content: bytes) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _measured(flat: dict[str, np.ndarray]) -> Measured:
+    """Returns what was measured from the arrays of a file, by name."""
+    found = Measured(flat.pop("y"), {}, {}, {}, {})
+    for name, array in flat.items():
+        part, _, rest = name.partition("/")
+        attack, _, field = rest.rpartition("/")
+        group = getattr(found, part)
+        (group.setdefault(attack, {}) if attack else group)[field] = array
+    return found
 
 
 def _name(index: int) -> str:

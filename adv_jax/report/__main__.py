@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from adv_jax.runner.config.command_line import read_flags, workdirs
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from papers.running import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -37,10 +37,8 @@ def main(argv: list[str]) -> None:
         figures.run(names, workdirs=runs, out=_OUT.value)
     except ValueError as error:
         sys.exit(f"error: {str(error).partition(chr(10))[0]}")
-    except KeyboardInterrupt:
-        sys.exit("stopped; nothing is written")
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags)

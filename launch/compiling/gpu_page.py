@@ -8,7 +8,7 @@ from typing import Any
 from absl import app
 
 from adv_jax.runner.config.command_line import read_flags_alone
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.store.writing import replace
 from launch.compiling.gpu_cases import ATTACKS, TRAININGS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
@@ -249,5 +249,5 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(main, flags_parser=read_flags_alone)

@@ -3,9 +3,9 @@
 from absl import app
 
 from adv_jax.runner.config.command_line import read_flags_alone
-from adv_jax.runner.host.standard_output import standard_output
+from adv_jax.runner.host.ending import without_traceback
 from papers.pages.generated import main
 
 if __name__ == "__main__":
-    with standard_output():
+    with without_traceback():
         app.run(lambda _: main(), flags_parser=read_flags_alone)

@@ -15,7 +15,7 @@ from adv_jax.runner.run import trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.result import provenance
 from adv_jax.runner.store.workdir import json_bytes
-from adv_jax.runner.store.writing import check_writable, write_file
+from adv_jax.runner.store.writing import check_writable, write_files
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing
 from papers.running.lengths import with_length
@@ -78,9 +78,9 @@ def write(name: str, drawing: Drawing, out: str | Path) -> None:
     paper, _, figure = name.partition(".")
     document = with_length({"paper": paper, "figure": figure, **drawing.document})
     print(f"{name}: {document['caption']}")
-    for path, content in _files(drawing._replace(document=document), Path(out)).items():
-        write_file(path, content)
-        print(f"  {path}")
+    files = _files(drawing._replace(document=document), Path(out))
+    write_files(files)
+    print(*(f"  {path}" for path in files), sep="\n")
 
 
 def lines() -> Iterator[str]:

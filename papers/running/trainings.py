@@ -106,7 +106,9 @@ def state(training: Training) -> float:
 
 def saved_epochs(workdir: Path) -> int:
     """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
-    return max((int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdigit()), default=0)
+    return max(
+        (int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdecimal()), default=0
+    )
 
 
 def cost(training: Training) -> int:

@@ -165,6 +165,9 @@ def test_a_damaged_file_of_the_folder_is_refused_in_one_line(problem, tmp_path):
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(UserError, match="00000.npz must be a whole npz file, got a damaged one"):
         run(batches=[(x, y)], folder=tmp_path)
+    (tmp_path / "settings.json").write_text("[]5")
+    with pytest.raises(UserError, match="settings.json must be a JSON object, got a damaged file"):
+        run(batches=[(x, y)], folder=tmp_path)
 
 
 @pytest.mark.slow

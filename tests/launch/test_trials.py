@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from adv_jax.types import UserError
 from launch import _trials as trials
 
 CONFIG = {
@@ -45,6 +46,22 @@ def test_the_value_of_a_point_is_the_mean_over_seeds_of_the_lowest_error(path):
     # Replicas 0 and 1 are eps .1: (.5 + .1) / 2 = .3; 2 and 3 are eps .2: (.3 + .4) / 2 = .35.
     assert last == 2
     np.testing.assert_allclose(best, [0.3, 0.35])
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("5", "must have an epoch and a replica in each line, got 5"),
+        ('{"valid_error": 0.1, "replica": 0}', "must have an epoch and a replica in each line"),
+        ('{"epoch": 1, "replica": 9, "valid_error": 0.1}', "must have lines of 4 replicas, got in"),
+        ('{"epoch": 1, "replica": 0, "valid_error": "x"}', "must have numbers alone, got valid_er"),
+    ],
+)
+def test_a_damaged_line_of_a_trial_is_refused_in_one_line(path, line, says):
+    (path / "metrics.jsonl").write_text(f"{line}\n")
+    with pytest.raises(UserError, match=says) as refused:
+        trials.progress(path, "valid_error")
+    assert "metrics.jsonl" in str(refused.value) and "\n" not in str(refused.value)
 
 
 def test_the_value_of_a_point_is_infinite_before_the_metric_is_measured(path):

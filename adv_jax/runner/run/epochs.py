@@ -75,7 +75,8 @@ def train(
         ):
             for line in _resume_messages(restored, surroundings):
                 log.say(line)
-            while epoch < epochs and running.any():
+            signum = 0
+            while epoch < epochs and running.any() and not signum:
                 epoch, started = epoch + 1, time.monotonic()
                 is_monitored = epoch % config["monitor_every"] == 0 or epoch == epochs
                 state, metrics = _trained(program, state, epoch, is_monitored=is_monitored)
@@ -100,11 +101,11 @@ def train(
                     with raise_on_all():
                         files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
                     checkpoints.save(epoch, program.layout.fetch_saved(state), notes)
-                if signum:
-                    checkpoints.finish()
-                    saved = f"stopped after epoch {epoch} of {epochs}, saved in {files.path}"
-                    raise Interrupted(signum, f"{saved}; run the same command to resume")
-        checkpoints.finish()
+            checkpoints.finish()
+            # A signal may also arrive while the last epoch is saved.
+            if signum := signum or _stop_signal(signals, is_late=False):
+                saved = f"stopped after epoch {epoch} of {epochs}, saved in {files.path}"
+                raise Interrupted(signum, f"{saved}; run the same command to resume")
     return state, time.monotonic() - began
 
 

@@ -24,7 +24,7 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.workdir import is_finished, json_bytes, read_config
-from adv_jax.runner.store.writing import check_writable, write_file
+from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
@@ -115,8 +115,10 @@ def run(
     if len(models) > 1:
         files |= _transfer_files(Path(out or folders[names[0]]), models, task)
     with own_computation():
-        for path, content in files.items() if is_first() else ():
-            write_file(path, content)
+        if removed := [workdir for workdir in workdirs if not Path(workdir).is_dir()]:
+            raise WorkdirError(f"workdir {removed[0]} was deleted during the evaluation")
+        if is_first():
+            write_files(files)
     print(f"{len(task.labels)} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in files), sep="\n")
 

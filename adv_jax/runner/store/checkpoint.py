@@ -246,7 +246,7 @@ class Checkpoints:
         try:
             if self._own:
                 path.parent.mkdir(exist_ok=True)
-            verified.write(self._orbax, path, tree, notes)
+            verified.write(self._orbax, path, tree, {**notes, "epoch": epoch})
         except MemoryError:
             raise
         except Exception as error:
@@ -304,10 +304,10 @@ class Checkpoints:
         checkpoint = self._literal / str(epoch)
         parts = _parts(checkpoint)
         if not parts and replicas is None:
-            return verified.read(self._orbax, checkpoint, like)
+            return self._read_part(epoch, checkpoint, like)
         count = jax.tree.leaves(like)[0].shape[0]
         if not parts and replicas == range(count):
-            return verified.read(self._orbax, checkpoint, like)
+            return self._read_part(epoch, checkpoint, like)
         wanted, parts = replicas or range(count), parts or {range(count): checkpoint}
         _check_complete(parts, count)
         found = _resized(like, len(wanted))
@@ -316,13 +316,20 @@ class Checkpoints:
             first, stop = max(part.start, wanted.start), min(part.stop, wanted.stop)
             if first >= stop and not others:
                 continue
-            tree, notes = verified.read(self._orbax, path, _resized(like, len(part)))
+            tree, notes = self._read_part(epoch, path, _resized(like, len(part)))
             if first < stop:
                 pairs = zip(jax.tree.leaves(found), jax.tree.leaves(tree), strict=True)
                 for whole, its in pairs:
                     into = slice(first - wanted.start, stop - wanted.start)
                     whole[into] = its[first - part.start : stop - part.start]
         return found, notes
+
+    def _read_part(self, epoch: int, path: Path, like: Tree) -> tuple[Tree, dict[str, Any]]:
+        tree, notes = verified.read(self._orbax, path, like)
+        saved = notes.pop("epoch", epoch)  # Older checkpoints lack it.
+        if saved != epoch:
+            raise ValueError(f"its folder was renamed, it is of epoch {saved}")
+        return tree, notes
 
     def _unreadable(self, epoch: int, error: Exception) -> UserError:
         return UserError(

@@ -43,7 +43,8 @@ class Workdir:
         self.figures = self.path / "figures"
         self._metrics = self.path / _METRICS
         self._result = self.path / _RESULT
-        check_writable(self.path)
+        for folder in (self.path, self.figures):
+            check_writable(folder)
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             # The kernel releases the lock when the process ends; the file stays.
@@ -82,7 +83,7 @@ class Workdir:
 
     def result(self) -> dict[str, Any] | None:
         """Returns the contents of result.json; None if the run is not finished."""
-        return _read_object(self._result) if is_finished(self.path) else None
+        return read_result(self.path) if is_finished(self.path) else None
 
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json atomically, which marks the run as finished."""
@@ -103,12 +104,15 @@ class Workdir:
           fitted: the arrays of the preprocessing, written to preprocess.npz; None if it has none.
 
         Raises:
-          WorkdirError: the run was started on other data.
+          WorkdirError: the run was started on other data, or data.json is missing.
         """
         file = self.path / "rows.npz"
         if check_same_data(self.path, document):
             _check_rows(file, rows)
             return
+        if self.checkpoints.exists():
+            alone = "a run with checkpoints must have its data.json, got none"
+            raise WorkdirError(f"workdir {self.path}: {alone}; choose another one")
         _write_arrays(file, rows)
         if fitted is not None:
             _write_arrays(self.path / _FITTED, fitted)
@@ -198,17 +202,26 @@ def read_result(path: Path) -> dict[str, Any]:
     if not all(isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found):
         allowed = "a list of dicts with a test_error or test_loss each"
         raise WorkdirError(f"{file}: replicas must be {allowed}, got {_shortened(replicas)}")
+    warnings = result.get("warnings", [])
+    if not isinstance(warnings, list) or not all(isinstance(line, str) for line in warnings):
+        raise WorkdirError(f"{file}: warnings must be a list of texts, got {_shortened(warnings)}")
     return result
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: Path, *, running: bool = False) -> list[dict[str, Any]]:
     """Returns the lines of a run's metrics.jsonl. Needs no lock.
+
+    running: whether a process may be writing the file or its last line, which may be missing then.
 
     Raises:
       WorkdirError: the file is missing, or a line is damaged.
     """
     file = path / _METRICS
-    return [_parse_line(file, line) for line in _content(file).splitlines()]
+    if running and not file.exists():
+        return []
+    lines = _content(file).splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n") or not running]
+    return [_parse_line(file, line) for line in whole]
 
 
 def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
@@ -366,13 +379,17 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _parse_line(path: Path, line: bytes) -> dict[str, Any]:
-    """Parses a line of metrics.jsonl, which must have an epoch and a replica."""
+    """Parses a line of metrics.jsonl: numbers by name, among them an epoch and a replica."""
     metrics = _parsed(path, line)
-    known = isinstance(metrics, dict)
-    if not known or not all(isinstance(metrics.get(name), int) for name in ("epoch", "replica")):
+    values = metrics if isinstance(metrics, dict) else {}
+    whole = [values.get(name) for name in ("epoch", "replica")]
+    if not all(type(value) is int and value >= 0 for value in whole):
         found = _shortened(metrics)
         raise WorkdirError(f"{path} must have an epoch and a replica in each line, got {found}")
-    return metrics
+    if texts := [name for name, value in values.items() if type(value) not in (int, float)]:
+        found = _shortened(values[texts[0]])
+        raise WorkdirError(f"{path} must have numbers alone, got {texts[0]} {found}")
+    return values
 
 
 def _shortened(value: Any) -> str:

@@ -3,9 +3,10 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from adv_jax.types import UserError
 
@@ -45,30 +46,68 @@ def check_writable(folder: Path) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file atomically, as `replace`, and its folder if there is none."""
-    with writing(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, content)
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Writes files that belong together, in order, and their folders.
+
+    Each file changes at once, and none before all are on the disk.
+
+    Raises:
+      WorkdirError: a file cannot be written.
+    """
+    for path in contents:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as parts:
+        for path, content in contents.items():
+            with writing(path):
+                parts.enter_context(_part_of(path, content))
+        for path in contents:
+            with writing(path):
+                _part(path).replace(path)
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Writes a file atomically.
+    """Writes a file in a folder that exists, as `write_files`."""
+    with writing(path), _part_of(path, content):
+        _part(path).replace(path)
 
-    Raises:
-      WorkdirError: the file cannot be written.
-    """
-    part = path.with_name(path.name + ".part")
-    with writing(path):
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+@contextmanager
+def _part_of(path: Path, content: bytes) -> Iterator[None]:
+    """Writes a file under a temporary name, and deletes it if it still has that name at the end."""
+    part = _part(path)
+    with _opened_alone(part) as file:
         try:
-            with part.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except OSError:
-            part.unlink(missing_ok=True)
-            raise
+            file.truncate(0)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            yield
+        finally:
+            if _is_of(part, file):
+                part.unlink()
+
+
+def _opened_alone(path: Path) -> BinaryIO:
+    """Opens a file to write; waits while another process has it, which may rename it meanwhile."""
+    while True:
+        file = path.open("ab")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if _is_of(path, file):
+            return file
+        file.close()
+
+
+def _is_of(path: Path, file: BinaryIO) -> bool:
+    """Returns whether a path is that of an open file."""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -176,6 +176,21 @@ def test_the_command_applies_out_examples_norm_and_bounds(runs, tmp_path, capsys
 
 
 @pytest.mark.slow
+def test_a_run_that_is_deleted_meanwhile_is_not_made_again(runs, tmp_path, monkeypatch):
+    workdir, draw = tmp_path / "run", evaluation._evaluation_png
+    shutil.copytree(runs / "a", workdir)
+
+    def deleting(*args):
+        shutil.rmtree(workdir)
+        return draw(*args)
+
+    monkeypatch.setattr(evaluation, "_evaluation_png", deleting)
+    with pytest.raises(UserError, match=f"^workdir {workdir} was deleted during the evaluation$"):
+        evaluation.run([str(workdir)], attack_names=["fgsm"], eps=[0.1], num_examples=50)
+    assert not workdir.exists()
+
+
+@pytest.mark.slow
 def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, tmp_path):
     page, options = tmp_path / "page" / "report.html", {"num_examples": 50}
     arguments = {"attack_names": ["fgsm"], "eps": [0.1], "report": str(page)} | options

@@ -17,6 +17,7 @@ from short_run import few_digits
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.host.compiler_options import compiled
+from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.run import program, trained, training
 from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.checkpoint import Checkpoints
@@ -249,6 +250,23 @@ def test_a_run_restores_the_signal_handlers(tmp_path, capsys):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     training.run(document(epochs=1), tmp_path / "run")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_a_signal_while_the_last_epoch_is_saved_stops_the_run(tmp_path, capsys, monkeypatch):
+    config, finish = document(epochs=2), Checkpoints.finish
+
+    def interrupted(checkpoints):
+        os.kill(os.getpid(), signal.SIGTERM)
+        finish(checkpoints)
+
+    monkeypatch.setattr(Checkpoints, "finish", interrupted)
+    with pytest.raises(Interrupted, match="^stopped after epoch 2 of 2, saved in") as stopped:
+        training.run(config, tmp_path / "run")
+    assert stopped.value.signum == signal.SIGTERM
+    assert not (tmp_path / "run" / "result.json").exists()
+    monkeypatch.setattr(Checkpoints, "finish", finish)
+    assert training.run(config, tmp_path / "run")["replicas"][0]["epochs"] == 2
+    assert "resumed after epoch 2" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -55,6 +55,17 @@ def test_the_newest_checkpoint_is_restored_bit_for_bit(tmp_path):
     assert found.tree["odd"].tobytes() == tree(2)["odd"].tobytes()
 
 
+def test_a_checkpoint_under_the_name_of_another_epoch_is_set_aside(tmp_path):
+    saved(tmp_path, 1, 2, 3)
+    shutil.rmtree(tmp_path / "3")
+    (tmp_path / "2").rename(tmp_path / "3")
+    found = restored(tmp_path)
+    assert (found.epoch, digest(found.tree)) == (1, digest(tree(1)))
+    assert found.warnings == [
+        "checkpoint of epoch 3 is damaged and set aside: its folder was renamed, it is of epoch 2"
+    ]
+
+
 def test_an_empty_folder_restores_no_tree(tmp_path):
     assert restored(tmp_path / "new") == (0, None, {}, [])
 

@@ -132,6 +132,21 @@ def test_a_damaged_file_of_a_workdir_is_named(tmp_path, name, read):
             "got [{'seed': 1}]",
         ),
         (
+            "result.json",
+            '{"data": {}, "replicas": [], "warnings": 5}',
+            "result.json: warnings must be a list of texts, got 5",
+        ),
+        (
+            "metrics.jsonl",
+            '{"epoch": 1, "replica": 0, "loss": "x2"}\n',
+            "metrics.jsonl must have numbers alone, got loss 'x2'",
+        ),
+        (
+            "metrics.jsonl",
+            '{"epoch": 1, "replica": -1}\n',
+            "must have an epoch and a replica in each line, got {'epoch': 1, 'replica': -1}",
+        ),
+        (
             "metrics.jsonl",
             '{"epoch": 1, "loss": "%s"}\n' % ("x" * 99),
             "must have an epoch and a replica in each line, got {'epoch': 1, 'loss': 'xxx",
@@ -245,17 +260,34 @@ def test_other_data_are_refused_with_the_fields_that_differ(tmp_path):
     assert json.loads((tmp_path / "data.json").read_text()) == DATA
 
 
+def test_a_run_whose_data_document_is_lost_is_not_resumed(tmp_path):
+    with Workdir(tmp_path, CONFIG) as files:
+        files.record_data(DATA, {})
+        files.checkpoints.mkdir()
+        (tmp_path / "data.json").unlink()
+        with pytest.raises(WorkdirError, match="with checkpoints must have its data.json, got non"):
+            files.record_data(DATA | {"sha256": "another"}, {})
+    assert not (tmp_path / "data.json").exists()
+
+
+def test_a_file_in_place_of_the_figures_is_refused_at_the_start(tmp_path):
+    (tmp_path / "figures").touch()
+    with pytest.raises(WorkdirError, match="figures cannot be written: File exists$"):
+        Workdir(tmp_path, CONFIG)
+
+
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     with Workdir(tmp_path, CONFIG) as files:
-        files.write_result({"seconds": 1})
+        first = {"data": {}, "replicas": [], "seconds": 1}
+        files.write_result(first)
 
         def full(_):
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(WorkdirError, match="cannot be written: No space left on device"):
-            files.write_result({"seconds": 2})
-        assert files.result() == {"seconds": 1}
+            files.write_result(first | {"seconds": 2})
+        assert files.result() == first
     assert not list(tmp_path.glob("*.part"))
 
 

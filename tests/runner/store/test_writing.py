@@ -1,16 +1,18 @@
 """Folders are checked before the work whose results they take."""
 
+import fcntl
 import os
+import threading
 
 import pytest
 
-from adv_jax.runner.store.writing import WorkdirError, check_writable, write_file
+from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, write_files
 
 
 def test_a_folder_that_does_not_exist_yet_is_writable_and_is_not_made(tmp_path):
     check_writable(tmp_path / "new" / "[folder]")
     assert list(tmp_path.iterdir()) == []
-    write_file(tmp_path / "new" / "[folder]" / "file", b"content")
+    write_files({tmp_path / "new" / "[folder]" / "file": b"content"})
     assert (tmp_path / "new" / "[folder]" / "file").read_bytes() == b"content"
 
 
@@ -32,3 +34,38 @@ def test_a_read_only_folder_is_refused_with_the_reason_of_the_system(tmp_path, m
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # Root may write everywhere.
     with pytest.raises(WorkdirError, match="cannot be written: Permission denied$"):
         check_writable(tmp_path)
+
+
+def test_files_that_belong_together_change_together_or_not_at_all(tmp_path):
+    first, second = tmp_path / "a.csv", tmp_path / "b.json"
+    write_files({first: b"old a", second: b"old b"})
+    (tmp_path / "b.json.part").mkdir()  # The second file cannot be written.
+    with pytest.raises(WorkdirError, match="b.json cannot be written: Is a directory$"):
+        write_files({first: b"new a", second: b"new b"})
+    assert (first.read_bytes(), second.read_bytes()) == (b"old a", b"old b")
+    assert not (tmp_path / "a.csv.part").exists()
+
+
+def test_a_file_that_another_process_is_writing_is_not_mixed_with_ours(tmp_path):
+    path, part = tmp_path / "file", tmp_path / "file.part"
+    with part.open("ab") as theirs:
+        fcntl.flock(theirs, fcntl.LOCK_EX)
+        theirs.write(b"the half of theirs, ")
+        theirs.flush()
+        ours = threading.Thread(target=replace, args=(path, b"ours"))
+        ours.start()
+        ours.join(timeout=0.3)
+        assert ours.is_alive()  # It waits.
+        theirs.write(b"and the rest")
+        theirs.flush()
+        part.replace(path)
+        assert path.read_bytes() == b"the half of theirs, and the rest"
+    ours.join()
+    assert path.read_bytes() == b"ours"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_a_killed_process_left_is_overwritten(tmp_path):
+    (tmp_path / "file.part").write_bytes(b"a longer content than ours")
+    replace(tmp_path / "file", b"ours")
+    assert (tmp_path / "file").read_bytes() == b"ours"

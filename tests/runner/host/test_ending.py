@@ -1,4 +1,4 @@
-"""Standard output that cannot be written: no traceback, and no saved epoch is lost."""
+"""Ctrl-C, and standard output that cannot be written: no traceback, no saved epoch is lost."""
 
 import contextlib
 import os
@@ -8,6 +8,8 @@ import signal
 import pytest
 from marks import slow_after
 from short_run import TINY, assert_same_run
+
+from adv_jax.runner.host.ending import without_traceback
 
 FULL = "error: standard output cannot be written: No space left on device\n"
 COMMANDS = {
@@ -52,6 +54,18 @@ def test_an_error_is_reported_although_the_output_is_a_closed_pipe(commands, tmp
         done = commands.run("--workdir=" + str(tmp_path), module="adv_jax.evaluate", tty=path)
     assert done.status == 1
     assert re.fullmatch(r"error: workdir must be [^\n]+: no config.json\n", done.err)
+
+
+def test_ctrl_c_ends_a_command_in_one_line_with_the_status_of_sigint(capfd):
+    def interrupted():
+        with without_traceback():
+            print("half of the work")
+            raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        interrupted()
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capfd.readouterr() == ("half of the work\n", "stopped\n")
 
 
 @pytest.mark.slow

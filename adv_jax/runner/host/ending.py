@@ -1,4 +1,4 @@
-"""Handles standard output that cannot be written."""
+"""Ends a command in one line where Python would print a traceback."""
 
 import contextlib
 import errno
@@ -12,8 +12,8 @@ from adv_jax.runner.store.stragglers import without_stragglers
 
 
 @contextlib.contextmanager
-def standard_output() -> Iterator[None]:
-    """Ends a command without a traceback if its standard output cannot be written.
+def without_traceback() -> Iterator[None]:
+    """Ends a command on Ctrl-C with 128 + SIGINT, and if its standard output cannot be written.
 
     A closed pipe ends it silently with 128 + SIGPIPE, other errors with 1 and one line. Training
     stops as after SIGTERM: it first saves the current epoch.
@@ -21,7 +21,8 @@ def standard_output() -> Iterator[None]:
     sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process ends.
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):  # None: closed by the shell, `>&-`.
-        yield
+        with _interrupted_in_a_line():
+            yield
         return
     raw = _Output(before.fileno(), "w", closefd=False)
     # A path may hold what the encoding of the output does not.
@@ -33,7 +34,8 @@ def standard_output() -> Iterator[None]:
     )
     sys.stdout, ended = ours, None
     try:
-        yield
+        with _interrupted_in_a_line():
+            yield
     except SystemExit as error:
         ended = error
     finally:
@@ -47,6 +49,15 @@ def standard_output() -> Iterator[None]:
         sys.exit(f"error: standard output cannot be written: {failure.strerror}")
     if ended:
         raise ended
+
+
+@contextlib.contextmanager
+def _interrupted_in_a_line() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
 
 
 class _Output(io.FileIO):
