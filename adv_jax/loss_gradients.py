@@ -218,15 +218,11 @@ def loss_gradient(
     Raises:
       ValueError: logits or labels of a wrong shape; unknown loss; targeted without y.
     """
-    if targeted and y is None:
-        raise ValueError("y must be the class to reach if targeted=True, got None")
-    sign, row_loss = -1 if targeted else 1, losses.loss_fn(loss)
+    row_loss = losses.loss_fn(loss)
 
     def rate(point: Array) -> Rated:
-        logits = checked_logits(logits_fn(point), batch=x.shape[0])
-        labels = jnp.argmax(logits, axis=1) if y is None else checked_labels(y, logits)
-        nobody = jnp.zeros_like(logits, bool, shape=x.shape[:1])
-        return rated(lambda logits: sign * row_loss(logits, labels), logits, nobody)
+        logits = logits_fn(point)  # One forward pass, also for the prediction.
+        return rate_fn(row_loss, lambda _: logits, point, y, targeted=targeted)(point)
 
     return with_gradient(rate, x)[1]
 

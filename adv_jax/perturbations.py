@@ -39,7 +39,7 @@ def in_units(r: Array, scale: Array | None) -> Array:
     """Returns r / scale, the units of each feature, and 0 where the scale is; None: r."""
     if scale is None:
         return r
-    return jnp.where(scale == 0, 0, r / jnp.where(scale == 0, 1, scale))
+    return jnp.where(scale == 0, 0, r / or_one(scale))
 
 
 def of_units(u: Array, scale: Array | None) -> Array:
@@ -54,6 +54,16 @@ def spread(rows: Array, like: Array) -> Array:
     """
     rows = rows.reshape(-1, *(1,) * (like.ndim - 1))
     return rows if rows.dtype == bool else rows.astype(working_dtype(like.dtype))
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Returns <a, b> of each row: f[B, *D], f[B, *D] -> f[B]."""
+    return (a * b).reshape(len(a), -1).sum(axis=1)
+
+
+def or_one(a: Array) -> Array:
+    """Returns a with 1 for 0, to divide by."""
+    return jnp.where(a == 0, 1, a)
 
 
 def choose(rows: Array, on_true: Tree, on_false: Tree) -> Tree:

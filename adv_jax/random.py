@@ -60,6 +60,16 @@ def key_of_rows(key: Key | None, batch: int) -> Key:
     return found
 
 
+def fold_in_rows(keys: Key, data: Array | int) -> Key:
+    """Returns new keys of the rows for a step: key[B] and i32[] -> key[B]."""
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, data)
+
+
+def split_rows(keys: Key, num: int = 2) -> Key:
+    """Splits the key of each row: key[B] -> key[num, B]."""
+    return jax.vmap(jax.random.split, (0, None), 1)(keys, num)
+
+
 def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: int = 0) -> Array:
     """Returns standard normal f32[shape], by default bit for bit those of jax.random.normal.
 

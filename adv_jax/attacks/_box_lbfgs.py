@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.perturbations import choose
+from adv_jax.perturbations import choose, dot
 from adv_jax.types import Array
 
 MEMORY = 5  # curvature pairs kept; 10 were no better on images and twice the work
@@ -85,12 +85,12 @@ def box_lbfgs(
         direction = jnp.where(free, _direction(state, jnp.where(free, state.gradient, 0)), 0)
         trial = jnp.clip(state.point + state.step[:, None] * direction, lo, hi)
         value, gradient = evaluate(trial)
-        predicted = _dot(state.gradient, trial - state.point)
+        predicted = dot(state.gradient, trial - state.point)
         accepted = value <= state.value + SUFFICIENT * predicted
         pair = _pair(trial - state.point, gradient - state.gradient, accepted)
         # A rejected step also drops the oldest pair, so that misleading pairs disappear.
         curved = pair.weight > 0
-        scale = 1 / jnp.where(curved, pair.weight * _dot(pair.change, pair.change), 1)
+        scale = 1 / jnp.where(curved, pair.weight * dot(pair.change, pair.change), 1)
         kept = choose(accepted, (trial, value, gradient), state[:3])
         return State(
             *kept,
@@ -117,12 +117,12 @@ def _direction(state: State, gradient: Array) -> Array:
     """Returns -H g by the two-loop recursion."""
     shares = []
     for move, change, weight in state.memory:
-        share = weight * _dot(move, gradient)
+        share = weight * dot(move, gradient)
         gradient = gradient - share[:, None] * change
         shares.append(share)
     product = state.scale[:, None] * gradient
     for (move, change, weight), share in zip(reversed(state.memory), reversed(shares), strict=True):
-        product = product + (share - weight * _dot(change, product))[:, None] * move
+        product = product + (share - weight * dot(change, product))[:, None] * move
     return -product
 
 
@@ -133,7 +133,7 @@ def _pair(move: Array, change: Array, accepted: Array) -> Pair:
     would distort the others.
     """
     change = jnp.where(move == 0, 0, change)
-    curvature = _dot(move, change)
+    curvature = dot(move, change)
     # Relative to both lengths, as they have units.
     lengths = norms.norm(move, "l2") * norms.norm(change, "l2")
     curved = accepted & (curvature > jnp.finfo(move.dtype).eps * lengths)
@@ -145,8 +145,3 @@ def _pair(move: Array, change: Array, accepted: Array) -> Pair:
 def _may_move(point: Array, gradient: Array, lo: Array, hi: Array) -> Array:
     """Returns the free entries, bool[B, n]: not at a bound that descent would cross."""
     return ~((point <= lo) & (gradient > 0) | (point >= hi) & (gradient < 0))
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """f32[B, n], f32[B, n] -> f32[B]."""
-    return jnp.sum(a * b, axis=1)

@@ -14,6 +14,7 @@ from adv_jax.checks import checked_labels, checked_logits, checked_number
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
+from adv_jax.random import fold_in_rows, split_rows
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 FoolsFn = Callable[[Array], Array]  # r f32[B, *D] -> bool[B], whether x + r fools the model
@@ -126,16 +127,11 @@ def check_box(settings: Mapping[str, Any]) -> None:
         checked_number("bounds", bound, "(-inf, inf)", per_row=True)
 
 
-def keys_at(keys: Key, count: Array | int) -> Key:
-    """Returns key[B] for a step: key[B] and i32[] -> key[B]."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-
-
 def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[Array, Array]:
     """Returns each row's first random perturbation that fools, and whether there is one."""
 
     def draw(count: Array) -> Array:
-        key_noise, key_shade = jax.vmap(jax.random.split, out_axes=1)(keys_at(keys, count))
+        key_noise, key_shade = split_rows(fold_in_rows(keys, count))
         step = count.astype(unmoved.dtype)
         if at.bounds is None:
             return at.of_units(at.length * 0.01 * 1.1**step * at.normal(key_noise))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 
 from adv_jax.loss_gradients import margin
 from adv_jax.losses import classes
+from adv_jax.perturbations import or_one
 from adv_jax.types import Array, RowFn
 
 
@@ -24,7 +25,7 @@ def dlr(logits: Array, y: Array) -> Array:
     Array([-0.5], dtype=float32)
     """
     top = _largest(logits, 3)
-    return margin(logits, y) / _or_one(top[:, 0] - top[:, 2])
+    return margin(logits, y) / or_one(top[:, 0] - top[:, 2])
 
 
 def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
@@ -41,7 +42,7 @@ def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
     Array([-0.6666667], dtype=float32)
     """
     top = _largest(logits, 4)
-    return difference(logits, y, target) / _or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
+    return difference(logits, y, target) / or_one(top[:, 0] - (top[:, 2] + top[:, 3]) / 2)
 
 
 def difference(logits: Array, y: Array, target: Array) -> Array:
@@ -69,7 +70,3 @@ def _largest(logits: Array, count: int) -> Array:
             f'logits must have at least {count} classes for loss="dlr", got {logits.shape[1]}'
         )
     return jax.lax.top_k(logits, count)[0]
-
-
-def _or_one(scale: Array) -> Array:
-    return jnp.where(scale == 0, 1, scale)

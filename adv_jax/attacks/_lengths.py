@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
-from adv_jax.perturbations import in_units, limits, spread
+from adv_jax.perturbations import dot, in_units, limits, spread
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 
@@ -85,7 +85,7 @@ def search_length(
 
 def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) -> Array:
     """Returns the distance |gap| / ||slope||_* at which a linear function is 0, f32[B]; flat: 0."""
-    steepness = (slope * norms.dual(slope, norm, scale)).reshape(len(gap), -1).sum(axis=1)
+    steepness = dot(slope, norms.dual(slope, norm, scale))
     return jnp.where(steepness > 0, jnp.abs(gap) / jnp.where(steepness > 0, steepness, 1), 0)
 
 

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
+from adv_jax.perturbations import dot
 from adv_jax.types import Array
 
 Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, least that fooled, best
@@ -18,7 +19,7 @@ Bracket = tuple[Array, Array, Array, Shortest]  # c, largest c that failed, leas
 
 def squared(r: Array) -> Array:
     """Returns |r|_2^2 of each row: f32[B, *D] -> f32[B]."""
-    return jnp.sum(r**2, axis=tuple(range(1, r.ndim)))
+    return dot(r, r)
 
 
 def among(r: Array, fools: Array, scale: Array | None = None) -> Shortest:

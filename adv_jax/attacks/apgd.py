@@ -20,7 +20,7 @@ from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import RateFn, labels_at, rate_fn, with_gradient
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import choose, perturbed
-from adv_jax.random import row_keys
+from adv_jax.random import row_keys, split_rows
 from adv_jax.types import (
     Array,
     Bounds,
@@ -157,8 +157,7 @@ def apgd(
     region = Region.of(x, eps, norm, bounds, mask)
     keys = None
     if key is not None and start is None:
-        keys_of_rows = row_keys(key, x.shape[0])
-        keys = jax.vmap(jax.random.split, (0, None), 1)(keys_of_rows, restarts * aims)
+        keys = split_rows(row_keys(key, x.shape[0]), restarts * aims)
     climbed, targets = row_loss(loss, _LOSSES), None
     if loss == "dlr" and targeted:
         climbed = toward(labels_at(logits_fn, x, None))

@@ -22,7 +22,7 @@ from adv_jax.checks import checked_logits, linf_or_l2
 from adv_jax.loss_gradients import labels_at, margin, rate_fn
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import choose
-from adv_jax.random import row_keys
+from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -146,7 +146,7 @@ def auto_attack(
     for number, name in enumerate(VERSIONS[version]):
         if name in names:
             member, runs = runs_of[name]
-            keyed = rows._replace(keys=_folded(keys, number))
+            keyed = rows._replace(keys=fold_in_rows(keys, number))
             state = _run(member, keyed, targets, state, runs, size)
     return region.moved(state.r)
 
@@ -168,7 +168,7 @@ def _run(
     def run(number: Array, state: Fooling) -> Fooling:
         def attack(given: tuple[Rows, Array], before: Fooling) -> Fooling:
             rows, rivals = given
-            keyed = rows._replace(keys=_folded(rows.keys, number))
+            keyed = rows._replace(keys=fold_in_rows(rows.keys, number))
             after = member(keyed, rivals, number, before.fools)
             fresh = after.fools & ~before.fools
             return Fooling(choose(fresh, after.r, before.r), before.fools | fresh)
@@ -248,8 +248,3 @@ def _ratio(logits: Array, y: Array) -> Array:
     """Returns the difference of logits ratio f32[B]; with 2 classes its numerator."""
     score = dlr if logits.shape[1] >= 3 else margin
     return score(logits, y)
-
-
-def _folded(keys: Key, number: Array | int) -> Key:
-    """key[B] -> key[B]."""
-    return jax.vmap(jax.random.fold_in, (0, None))(keys, number)

@@ -8,12 +8,12 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started
+from adv_jax.attacks._decisions import Space, check_box, space, started
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature
 from adv_jax.perturbations import choose
-from adv_jax.random import row_keys
+from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
 FIRST_STEP = 0.01  # of both kinds, as a share of the distance, as in foolbox
@@ -97,14 +97,14 @@ def boundary(
     keys = row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = started(at, keys_at(keys, 0), start, "l2")
+    first = started(at, fold_in_rows(keys, 0), start, "l2")
 
     def walking(walk: Walk) -> Array:
         return (first.length > 0) & (walk.toward > CONVERGED)
 
     def advance(walk: Walk) -> Walk:
         distance = norms.norm(walk.u, "l2")
-        sphere = _on_sphere(at, walk, keys_at(keys, walk.step + 1))
+        sphere = _on_sphere(at, walk, fold_in_rows(keys, walk.step + 1))
         ahead = norms.project(sphere, (1 - walk.toward) * distance, "l2")
         closer = at.fools(at.of_scale(ahead))
         looks = walk.step % LOOK_EVERY == 0

@@ -23,8 +23,8 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
-from adv_jax.perturbations import choose, in_units, limits, perturbed, spread
-from adv_jax.random import row_keys
+from adv_jax.perturbations import choose, dot, in_units, limits, or_one, perturbed, spread
+from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -152,7 +152,7 @@ def fab(
     def run(found: Shortest, number: Array) -> tuple[Shortest, None]:
         start = jnp.zeros_like(found.r)
         if keys is not None:
-            drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            drawn = fold_in_rows(keys, number)
             start = jnp.where(number % restarts == 0, start, away(drawn, region, found))
         opponents = jax.lax.dynamic_index_in_dim(runs, number // restarts, axis=1, keepdims=False)
         return walk(opponents, found, start), None
@@ -195,11 +195,11 @@ def approach(
         count, r, point, found = turn
         plane = _nearest_plane(logits_fn, point, y, rivals, norm, scale, targeted)
         gap = plane.gap if lead is None else plane.gap - lead
-        back = _dot(plane.slope, r) - gap
+        back = dot(plane.slope, r) - gap
         here = onto_plane(origin + r, plane.slope, -gap, norm, bounds, scale)
         home = onto_plane(origin, plane.slope, back, norm, bounds, scale)
         to_here, to_home = region.length(here), region.length(home)
-        alpha = jnp.minimum(to_here / _or_one(to_here + to_home), alpha_max)
+        alpha = jnp.minimum(to_here / or_one(to_here + to_home), alpha_max)
         if targeted:  # The way back leads out of where several planes meet: first reach the class.
             alpha = jnp.where(jnp.isinf(found.length), 0, alpha)
         alpha = spread(alpha, r)
@@ -244,7 +244,7 @@ def onto_plane(
         below, above = (in_units(a, scale) for a in (below, above))
     below, above, w = (a.reshape(a.shape[0], -1) for a in (below, above, slope))
     # Only the ratio gap / slope matters; in units of the largest slope squares do not underflow.
-    unit = _or_one(jnp.abs(w).max(axis=1, keepdims=True))
+    unit = or_one(jnp.abs(w).max(axis=1, keepdims=True))
     w, gap = w / unit, gap[:, None] / unit
     toward, size = jnp.sign(w) * jnp.sign(gap), jnp.abs(w)
     room = jnp.where(toward == 0, 0, jnp.where(toward > 0, above, below))
@@ -253,7 +253,7 @@ def onto_plane(
     def level(stopped: Array) -> Array:
         rest = jnp.abs(gap) - jnp.where(stopped, size * room, 0).sum(axis=1, keepdims=True)
         rate = jnp.where(stopped, 0, size * reach).sum(axis=1, keepdims=True)
-        return jnp.where(rate > 0, jnp.maximum(rest, 0) / _or_one(rate), jnp.inf)
+        return jnp.where(rate > 0, jnp.maximum(rest, 0) / or_one(rate), jnp.inf)
 
     def fix(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         stopped, _ = carry
@@ -291,7 +291,7 @@ def _nearest_plane(
         slope = pull(ahead)[0].astype(dtype)
         along = slope if scale is None else scale * slope
         steepness = norms.norm(along, "l1" if norm == "linf" else "l2")
-        distance = jnp.where(steepness > 0, jnp.abs(gap) / _or_one(steepness), jnp.inf)
+        distance = jnp.where(steepness > 0, jnp.abs(gap) / or_one(steepness), jnp.inf)
         return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
 
     none = Plane(
@@ -310,7 +310,7 @@ def away(keys: Key, region: Region, found: Shortest) -> Array:
     x, limit = region.x, jnp.inf if region.radius is None else region.radius
     half = jnp.minimum(spread(found.length, x), limit) / 2
     direction = norms.sample(keys, x, 1.0, region.norm, region.scale)
-    sphere = direction / spread(_or_one(region.length(direction)), x)
+    sphere = direction / spread(or_one(region.length(direction)), x)
     return region.clipped(jnp.where(jnp.isfinite(half), half, 0) * sphere)
 
 
@@ -335,7 +335,7 @@ def _closer(
     def secant(_: Array, carry: tuple) -> tuple:
         (near, below), (far, above) = carry
         # Overshoot by 1e-3: on a linear margin rounding would decide otherwise.
-        share = spread(jnp.clip(below / _or_one(below - above) + 1e-3, 0, 1), x)
+        share = spread(jnp.clip(below / or_one(below - above) + 1e-3, 0, 1), x)
         between = near + share * (far - near)
         value = margin_at(between)
         tried, fools = (between, value), value > 0
@@ -343,12 +343,3 @@ def _closer(
 
     _, (r, _) = jax.lax.fori_loop(0, 3, secant, ((jnp.zeros_like(r), at_x), (r, margin_at(r))))
     return r
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Returns <a, b> of each row: f32[B]."""
-    return (a * b).reshape(a.shape[0], -1).sum(axis=1)
-
-
-def _or_one(scale: Array) -> Array:
-    return jnp.where(scale == 0, 1, scale)

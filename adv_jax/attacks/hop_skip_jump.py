@@ -9,12 +9,12 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._decisions import Space, check_box, keys_at, space, started, to_boundary
+from adv_jax.attacks._decisions import Space, check_box, space, started, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature, linf_or_l2
 from adv_jax.perturbations import choose, inside, spread
-from adv_jax.random import row_keys
+from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
 Walk = tuple[Array, Shortest, Shortest]  # steps done, the point on the boundary, the shortest
@@ -98,13 +98,13 @@ def hop_skip_jump(
     norm, keys = region.norm, row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = started(at, keys_at(keys, 0), start, norm)
+    first = started(at, fold_in_rows(keys, 0), start, norm)
 
     def advance(walk: Walk) -> Walk:
         step, here, best = walk
         root = jnp.sqrt(step.astype(here.length.dtype))
         count = jnp.minimum((initial_evals * root).astype(jnp.int32), max_evals)
-        toward = _direction(at, here, keys_at(keys, step), count, initial_evals)
+        toward = _direction(at, here, fold_in_rows(keys, step), count, initial_evals)
         unit = at.of_scale(norms.dual(at.in_units(toward), norm))
         here = to_boundary(at, _jump(at, here, unit, here.length / root), norm)
         return step + 1, here, best.or_shorter(here)
@@ -126,7 +126,7 @@ def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) 
     delta = spread(here.length / d, here.r)
 
     def vote(index: Array) -> Votes:
-        unit = norms.dual(at.normal(keys_at(keys, index)), "l2")
+        unit = norms.dual(at.normal(fold_in_rows(keys, index)), "l2")
         probe = at.of_units(at.in_units(here.r) + delta * unit)
         move = jnp.where(index < count, probe - here.r, 0)
         yes = jnp.where(at.fools(probe), 1, -1).astype(move.dtype)

@@ -16,7 +16,7 @@ from adv_jax.checks import radius
 from adv_jax.loss_gradients import RateFn, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import moved, of_units
-from adv_jax.random import row_keys
+from adv_jax.random import row_keys, split_rows
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Carry = tuple[Array, Array, Array | None, Array]  # r, the momentum, the variance, x + r
@@ -142,7 +142,7 @@ def vmi_fgsm(
     >>> vmi_fgsm(lambda x: x @ w, x, y, eps=.1, key=jax.random.key(0))
     Array([[0.4, 0.4]], dtype=float32)
     """
-    keys = jax.vmap(jax.random.split, (0, None), 1)(row_keys(key, x.shape[0]), num_steps)
+    keys = split_rows(row_keys(key, x.shape[0]), num_steps)
     region = Region.of(x, eps, norm, bounds, mask)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     step = _step(step_size, num_steps, region)
@@ -158,7 +158,7 @@ def vmi_fgsm(
             near = jnp.where(jnp.isfinite(near), near, gradient)
             return mean + (near - gradient) / num_neighbors, None
 
-        keys = jax.vmap(jax.random.split, (0, None), 1)(keys, num_neighbors)
+        keys = split_rows(keys, num_neighbors)
         return jax.lax.scan(add, jnp.zeros_like(gradient), keys)[0]
 
     return _ascent(rate, region, step, decay, num_steps, variance, keys)

@@ -25,7 +25,7 @@ from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits
 from adv_jax.programs import run_compiled
-from adv_jax.random import key_of_rows, row_keys
+from adv_jax.random import fold_in_rows, key_of_rows, row_keys
 from adv_jax.types import (
     Array,
     Bounds,
@@ -120,7 +120,7 @@ def adversarial_patch(
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:
         share, state = carry
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
+        now = fold_in_rows(keys, count)
         place = lambda share: _placed(near, lo + width * share, now, sizes, angle)
         placed, pull = jax.vjp(place, share)
         (gradient,) = pull(-with_gradient(rate, placed.astype(x.dtype))[1] / len(x))

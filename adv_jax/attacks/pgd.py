@@ -17,7 +17,7 @@ from adv_jax.checks import radius
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import choose, limits, moved, spread
-from adv_jax.random import row_keys
+from adv_jax.random import row_keys, split_rows
 from adv_jax.types import (
     Array,
     Bounds,
@@ -125,7 +125,7 @@ def pgd(
     step = _step(step_size, num_steps, region)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
-    keys = _restart_keys(key, x.shape[0], restarts) if random_start else None
+    keys = split_rows(row_keys(key, x.shape[0]), restarts) if random_start else None
 
     def begun(key: Key | None) -> tuple[Array, Array]:
         if key is not None:
@@ -246,9 +246,3 @@ def _step(step_size: ArrayLike | None, num_steps: int, region: Region) -> Array:
         lo, hi = limits(x, region.bounds)
         reach = spread(norms.norm(jnp.broadcast_to(hi - lo, x.shape), "l1"), x)
     return 2.5 * reach / jnp.asarray(num_steps, reach.dtype)
-
-
-def _restart_keys(key: Key | None, batch: int, restarts: int) -> Key:
-    """key[restarts, B]."""
-    keys = row_keys(key, batch)
-    return jax.vmap(jax.random.split, (0, None), 1)(keys, restarts)

@@ -17,7 +17,7 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import linf_or_l2
 from adv_jax.loss_gradients import RateFn, labels_at, margin, rate_fn
 from adv_jax.perturbations import choose, in_units, of_units, perturbed
-from adv_jax.random import row_keys
+from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
 Turn = tuple[Array, Best, tuple[Array, Array]]  # number of the query, the best, (r, x + r) to try
@@ -143,9 +143,6 @@ def random_search(
     start, change, least = (_stripes, _recolor, 1) if norm == "linf" else (_tiles, _regroup, 3)
     radii = jnp.broadcast_to(eps, (x.shape[0], *eps.shape[1:])).reshape(-1)
 
-    def keys_of(query: Array | int) -> Key:
-        return jax.vmap(jax.random.fold_in, (0, None))(keys, query)
-
     # Windows have the same size in each feature in coordinates r / scale.
     def shown(images: Array) -> tuple[Array, Array]:
         r = region.nearest(of_units(images.reshape(x.shape), scale))
@@ -159,7 +156,7 @@ def random_search(
         share = jnp.asarray(p_init) * jnp.where(passed, 0.5, 1.0).prod()
         window = _window(share, shape, least)
         images = jax.vmap(change, (0, 0, 0, None))
-        return shown(images(keys_of(number), drawn(best.r), radii, window))
+        return shown(images(fold_in_rows(keys, number), drawn(best.r), radii, window))
 
     # Carry the point: computed in the same iteration, XLA would fuse it into the model's first
     # layer and recompute it for each use of a pixel.
@@ -174,7 +171,7 @@ def random_search(
         number, best, _ = carry
         return (number < end) & ~best.fools.all()
 
-    begun = lambda: shown(jax.vmap(start, (0, 0, None))(keys_of(0), radii, shape))
+    begun = lambda: shown(jax.vmap(start, (0, 0, None))(fold_in_rows(keys, 0), radii, shape))
     point = jax.lax.cond(first == 0, begun, lambda: changed(first, best))
     return jax.lax.while_loop(unfinished, query, (jnp.int32(first), best, point))[1]
 

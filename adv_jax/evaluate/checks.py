@@ -37,9 +37,6 @@ from adv_jax.evaluate.programs import Program
 from adv_jax.programs import is_tracing
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
-# The sizes that are distances, which bounds limit.
-DISTANCES = ("eps", "std")
-
 
 def checked_data(
     x: Any, y: Any, aux: Any = None, *, bounds: Bounds | None
@@ -196,7 +193,7 @@ def check_model(logits_fn: LogitsFn, x: Any, aux: Any, *, y: Array) -> Any:
         floats; y has a class outside them.
     """
     check_function(logits_fn)
-    logits = traced(_of_aux(logits_fn, aux), x)
+    logits = traced(logits_fn, *((x,) if aux is None else (x, aux)))
     check_logits(logits, batch=x.shape[0])
     checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
     return logits
@@ -211,10 +208,3 @@ def like_batch(x: Array, aux: Any, batch_size: int) -> tuple[Any, Any]:
         return jax.ShapeDtypeStruct((rows, *leaf.shape[1:]), leaf.dtype, sharding=sharding)
 
     return like(x, placed), jax.tree.map(like, aux)
-
-
-def _of_aux(logits_fn: LogitsFn, aux: Any) -> LogitsFn:
-    """Returns x -> logits_fn(x, aux) for the shapes of aux, to be traced only."""
-    if aux is None:
-        return logits_fn
-    return lambda x: logits_fn(x, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), aux))

@@ -11,7 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks.defenses import declared, fixed_draws
 from adv_jax.loss_gradients import without_nan
 from adv_jax.losses import log_odds
-from adv_jax.perturbations import inside, moved, spread
+from adv_jax.perturbations import dot, inside, moved, spread
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 # Relative to a row's largest |logit|: a different output (above bfloat16 rounding), and the
@@ -118,12 +118,12 @@ def _misleads(logits_fn: LogitsFn, x: Array, y: Array) -> Array:
         step = length * norms.dual(gradient, "l2")
         ahead, behind = moved(x, step), moved(x, -step)
         far, near = jnp.split(logits_fn(jnp.concatenate([ahead, behind])), 2)
-    predicted = _dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
+    predicted = dot(gradient, ahead.astype(dtype) - behind.astype(dtype))
     visible = jnp.maximum(_VISIBLE, 16 * float(jnp.finfo(logits.dtype).eps))
     measurable = predicted > visible * norms.norm(at_x, "linf")
     # A declared derivative is that of another function, which must answer as the model does.
     differs = jnp.argmax(at_x, axis=1) != jnp.argmax(logits, axis=1)
-    changed = _dot(slope, (far - near).astype(slope.dtype))
+    changed = dot(slope, (far - near).astype(slope.dtype))
     return differs | measurable & (changed < _FOLLOWED * predicted)
 
 
@@ -168,8 +168,3 @@ def _vanishes(gradient: Array) -> Array:
     """
     tiny = jnp.finfo(working_dtype(gradient.dtype)).tiny
     return ~(norms.norm(gradient, "linf") >= tiny)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    """Returns <a, b> of each row: f[B, *D], f[B, *D] -> f[B]."""
-    return (a * b).reshape(a.shape[0], -1).sum(axis=1)

@@ -13,7 +13,7 @@ from adv_jax.attacks import attack, traits_of
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import log_odds
 from adv_jax.perturbations import choose
-from adv_jax.random import row_keys
+from adv_jax.random import fold_in_rows, row_keys, split_rows
 from adv_jax.tabular._constraints import Constraints
 from adv_jax.tabular._repair import Reach
 from adv_jax.types import (
@@ -116,7 +116,7 @@ def climb(
     def restart(best: Found, turn: Array) -> tuple[Found, None]:
         start = reach.near
         if restarts > 1:
-            keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys(key, x.shape[0]), turn)
+            keys = fold_in_rows(row_keys(key, x.shape[0]), turn)
             start = jnp.where(turn == 0, start, reach.nearest(reach.drawn(keys)))
         return jax.lax.fori_loop(0, num_steps + 1, step, (start, best))[1], None
 
@@ -174,8 +174,7 @@ def search(
 
     def query(state: tuple[Array, Found]) -> tuple[Array, Found]:
         count, best = state
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, count)
-        of_values, of_moves = jax.vmap(jax.random.split, out_axes=1)(now)
+        of_values, of_moves = split_rows(fold_in_rows(keys, count))
         z = jnp.where(
             jax.vmap(moves)(of_moves), reach.drawn(of_values), best.point.astype(reach.lo.dtype)
         )

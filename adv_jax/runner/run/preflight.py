@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from flax.errors import FlaxError
 
+from adv_jax.attacks import SIZES
 from adv_jax.checks import check_bounds, check_width
 from adv_jax.data import DataError, Dataset, augmentation
-from adv_jax.evaluate import norm_of, scale_of
-from adv_jax.evaluate.checks import DISTANCES
+from adv_jax.evaluate import scale_of
+from adv_jax.evaluate.checks import distance_of
 from adv_jax.runner.config.binding import OBJECTIVE, OBJECTIVES
 from adv_jax.runner.config.building import attack_of, first_state_of, trained_by
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
@@ -224,32 +225,27 @@ def _check_attacks(
     for field, spec in config["objective"].items():
         if isinstance(spec, Mapping) and field != "objective":
             path = f"objective.{field}"
-            sizes = {f"{path}.{s}": spec[s] for s in DISTANCES if spec.get(s) is not None}
-            _check_attack(path, spec, attack_of(spec, path, {}), sizes, shape)
-    eps = config["evaluation"]["eps"]
+            unsized = {name: value for name, value in spec.items() if name not in SIZES}
+            attack = attack_of(unsized, path, {}, free=SIZES)
+            size = scale_of(attack)
+            _check_attack(path, attack, f"{path}.{size}", spec.get(size), shape)
+    most = max(config["evaluation"]["eps"], default=0)
     for name, attack in experiment.attacks.items():
-        path, spec = f"evaluation.attacks.{name}", config["evaluation"]["attacks"][name]
-        limited = scale_of(attack) in DISTANCES
-        sizes = {f"evaluation.eps of {path}": max(eps, default=0)} if limited else {}
-        _check_attack(path, spec, attack, sizes, shape)
+        path = f"evaluation.attacks.{name}"
+        _check_attack(path, attack, f"evaluation.eps of {path}", most, shape)
 
 
 def _check_attack(
-    path: str,
-    spec: Mapping[str, Any],
-    attack: Attack,
-    sizes: Mapping[str, float],
-    shape: tuple[int, ...],
+    path: str, attack: Attack, field: str, size: float | None, shape: tuple[int, ...]
 ) -> None:
-    """Checks one attack; `sizes` is {name in the error message: size}."""
+    """Checks the norm of an attack, and its size, which is that of `field`."""
     try:
-        norm = norm_of(attack) or "linf"
+        norm = distance_of(attack)
     except ValueError as error:
         raise ConfigError(f"{path}.{error}") from error
-    bounds = spec.get("bounds")
-    if bounds is not None:
-        for field, size in sizes.items():
-            check_width(field, size, shape, norm, bounds)
+    bounds = getattr(attack, "keywords", {}).get("bounds")
+    if norm is not None and size is not None and bounds is not None:
+        check_width(field, size, shape, norm, bounds)
 
 
 def _reason(error: Exception) -> str:
