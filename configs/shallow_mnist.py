@@ -14,8 +14,9 @@ Options, joined by commas:
     width=800                       hidden units, a whole number from 1 on; Fig. 3.2 has 5 to 2000
     sweep=none|eps                  eps: a grid of training eps of model B, 0 being model A
 
-The shallow-net thesis (sec. 3.4.1 to 3.4.5): B is 17 points less accurate than A with 5 units, and
-level with it from about 400 on (Fig. 3.2). Training eps from .05 to .3 do well, .1 best (Fig. 3.3).
+The shallow-net thesis (sec. 3.4.1 to 3.4.5): B is 17 points less accurate than A with 5 units; A
+stops gaining between 50 and 100 units, B at 400 (Fig. 3.2). Training eps from .05 to .3 do well, .1
+best (Fig. 3.3).
 With 800 units B and C are close to 98.7 % on clean digits (Fig. 3.6). On adversarial ones B is far
 above A (Fig. 3.4) and C is above A. On noisy ones B is above A up to a std of .22, and C is above
 both (Fig. 3.6).

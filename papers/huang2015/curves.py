@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,6 +24,8 @@ _ATTACKS = {
     "adv_loss": {"name": "fgsm", "norm": "l2"},
     "adv_loss_sign": {"name": "fgsm", "norm": "linf", "length": "l2"},
 }
+# objective -> its name in the paper
+_METHODS = {"cross_entropy": "Normal", "lwa": "LWA"}
 _SCALE = ({"name": "pixel_scale", "mean": 0.0, "divisor": 256.0},)
 _CAPTION_EPS = 1.5  # the l2 norm of Tables 1 and 2
 
@@ -61,22 +62,24 @@ def _drawing(workdirs: Sequence[str], figure: str, objectives: Sequence[str]) ->
         legal = f"runs of {' and '.join(objectives)} for {figure}"
         raise UserError(f"workdir must be {legal}, got {', '.join(found)}")
     require_same_data(runs)
+    return _drawn(runs, figure)
+
+
+def _drawn(runs: Sequence[Finished], figure: str) -> Drawing:
     title = f"Huang 2015, {figure}: {trained_on(runs)}"
     drawn, (panels,) = canvas(1, len(runs), title=title, sharey=True)
     for axes, run in zip(panels, runs, strict=True):
         for attack, style in _STYLES.items():
             curve = run.result["evaluation"][attack]
-            accuracy = 1 - np.array(curve["error"])
+            accuracy = 100 * (1 - np.array(curve["error"]))
             axes.plot(curve["eps"], accuracy.mean(0), markersize=4, **style)
             low, high = accuracy.min(0), accuracy.max(0)
             axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
         label = "l2 length of the perturbation (inputs are bytes / 256)"
-        axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (fraction)", ylim=(0, 1))
+        axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (%)", ylim=(0, 100))
         name_lines(axes)
     document = {
-        "caption": " ".join(
-            _summary(run.result, name) for run, name in zip(runs, found, strict=True)
-        ),
+        "caption": " ".join(map(_summary, runs)),
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
@@ -120,19 +123,20 @@ def _tested(path: Path) -> Finished:
 
 
 def _title(run: Finished) -> str:
-    """Returns the objective and the size of its attack."""
+    """Returns the method and the size of its attack."""
     objective = run.config["objective"]
     size = f", length {objective['attack']['eps']:g}" if "attack" in objective else ""
-    return f"{objective['name']}{size}"
+    return f"{_METHODS[objective['name']]}{size}"
 
 
-def _summary(result: dict[str, Any], name: str) -> str:
-    evaluation = result["evaluation"]
-    clean = 1 - np.mean([replica["test_error"] for replica in result["replicas"]])
-    parts = [f"{clean:.1%} clean"]
+def _summary(run: Finished) -> str:
+    evaluation = run.result["evaluation"]
+    clean = 1 - np.mean([replica["test_error"] for replica in run.result["replicas"]])
+    parts = [f"{100 * clean:.1f} % clean"]
     for attack, style in _STYLES.items():
         if _CAPTION_EPS in evaluation[attack]["eps"]:
             at = evaluation[attack]["eps"].index(_CAPTION_EPS)
             accuracy = 1 - np.mean([errors[at] for errors in evaluation[attack]["error"]])
-            parts.append(f"{accuracy:.1%} under {style['label']}")
-    return f"{name}: {', '.join(parts)} of length {_CAPTION_EPS}."
+            parts.append(f"{100 * accuracy:.1f} % under {style['label']}")
+    method = _METHODS[run.config["objective"]["name"]]
+    return f"{method}: {', '.join(parts)} of length {_CAPTION_EPS}."

@@ -209,6 +209,7 @@ TARGETS = (
                 "Dropout falls to the attack Adv_Loss too",
                 lower="Dropout, Adv_Loss",
                 higher="Dropout, clean",
+                paper="huang2015.table1.claim_dropout",
             ),
             Below(
                 "Adv_Loss lowers the accuracy of Normal more than Adv_Loss_Sign of equal l2 length",
@@ -252,6 +253,7 @@ TARGETS = (
                 "LWA is more accurate than Normal under Adv_Loss",
                 lower="Normal, Adv_Loss",
                 higher="LWA, Adv_Loss",
+                paper="huang2015.table3.claim",
             ),
         ),
     ),

@@ -15,6 +15,8 @@ from adv_jax.types import UserError
 Entry = TypeVar("Entry")
 # SHA-256 of test_batch.bin in the copy of CIFAR-10 whose images went through JPEG.
 _JPEG = "04f67814"
+_NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "covtype": "Covertype"}
+_WHOLE = {"mnist": 60_000, "cifar10": 50_000}  # training images
 
 
 def _check_line(text: str) -> str:
@@ -307,13 +309,13 @@ def _printable(part: str | int) -> str:
 
 def data_in_words(data: Mapping[str, Any]) -> str:
     """Returns the name of a data set that tells copies and samples apart."""
+    name = _NAMES.get(data["name"], data["name"])
     if data["source"] == "embedded":
-        return "the 5,000-digit sample"
+        return f"the 5,000-digit sample of {name}"
     if data["sha256"].get("test_batch.bin", "").startswith(_JPEG):
         return "the JPEG copy of CIFAR-10"
-    sizes = data["sizes"]
-    if data["name"] == "mnist" and sizes["train"] == 60_000:
-        return "full MNIST"
-    if data["name"] == "mnist" and sizes["train"] + sizes.get("valid", 0) == 60_000:
-        return f"full MNIST, {sizes['train']:,} to train"
-    return f"{data['name']} ({sizes['train']:,} to train)"
+    trained, held_out = data["sizes"]["train"], data["sizes"].get("valid", 0)
+    is_whole = trained + held_out == _WHOLE.get(data["name"])
+    if is_whole and not held_out:
+        return f"full {name}"
+    return f"{'full ' if is_whole else ''}{name}, {trained:,} to train"

@@ -110,6 +110,11 @@ class Step(NamedTuple):
         most = self.tested.mean + (error.half(0.95) if error else math.inf)
         return most < max(self.by, 0.0) / 2
 
+    @property
+    def is_small(self) -> bool:
+        """Whether the gain is significant, and below half of the printed one."""
+        return self.significant and self.is_refuted and self.agrees_on_average
+
 
 def judged(documents: Sequence[Json]) -> list[dict[str, Any]]:
     """Returns documents with their claims judged; all gains together are one family of tests."""
@@ -211,6 +216,7 @@ def _claim(
         "test": {name: rounded(value) for name, value in tested._asdict().items()},
         "p": rounded(steps[0].p) if is_gain and steps[0].is_tested else None,
         "num_tests": int(length.extent == FULL and (not is_gain or steps[0].is_tested)),
+        "less_than_half": is_gain and length.extent == FULL and steps[0].is_small,
         "verdict": _of_extent(verdict, steps, length),
         "why": joined(words, _too_few(tested.n), length.words, own_words),
     }
@@ -284,8 +290,8 @@ def _gain_words(step: Step, measured: Difference) -> str:
         words += f", p = {step.p:.2g}"
         if not step.significant and step.p < LEVEL:
             words += ", not significant among the tests of the work"
-    if step.significant and step.is_refuted and measured.mean > 0:
-        words += ", less than half of the paper's gain"
+    if step.is_small:
+        words += ", less than half of the printed gain"
     return words if step.counts else f"{words}, all runs at the floor or the ceiling"
 
 

@@ -41,7 +41,8 @@ class Paper(NamedTuple):
       title, authors, year, link: citation; year may be None and link "".
       entries: id -> entry, in the order of the paper.
       notes: name -> note; `global_notes` of an entry lists names.
-      untested: id of a claim or of a setting -> why it has no test of its own.
+      untested: id of a claim or of a setting -> why it has no test of its own; also of a number by
+        which a setting of ours was chosen, which is shown and not judged.
       selection: what was selected on the test set, a sentence; "" if nothing is known.
       printed: key of a table -> its `title`, and the names of its `rows` and `columns` by their
         keys in the entries, or the field of the entries that has them.

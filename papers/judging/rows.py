@@ -27,6 +27,8 @@ def row_document(
       training: key of the training in the document.
     """
     entry = numbers.entry(name) if name else {}
+    # Of two places of one number, one may lack the spread.
+    again = numbers.entry(entry["same_as"]) if "same_as" in entry else {}
     printed = entry.get("value", entry.get("error_percent"))
     n, mean, sd = spread(list(values.values())) if values else (0, None, None)
     if mean is not None:
@@ -37,8 +39,8 @@ def row_document(
         "id": name,
         "metric": metric,
         "paper": printed,
-        "paper_sd": entry.get("spread"),
-        "paper_n": entry.get("n_runs"),
+        "paper_sd": entry.get("spread", again.get("spread")),
+        "paper_n": entry.get("n_runs", again.get("n_runs")),
         "confidence": entry.get("confidence"),
         "mean": mean,
         "sd": sd,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from papers.judging.metrics import percent_factor, printed_interval, unit_of
-from papers.judging.statistics import Error, epochs_in_words
+from papers.judging.statistics import Error, epochs_in_words, span
 
 FULL, SHORT, QUICK, NOT_RUN = EXTENTS = "full", "short", "quick", "not run"
 FINDINGS = ("reproduced", "consistent", "same direction", "not reproduced", "unclear")
@@ -35,12 +35,17 @@ def length_of(budget: str, trainings: Collection[Mapping[str, Any]]) -> Length:
 
 
 def shortness(budget: str, trainings: Collection[Mapping[str, Any]]) -> str:
-    """Returns "a short run, 4 of 100 epochs", "a quick run of 1 epoch", or "" for full runs."""
+    """Returns "a short run, 4 of 100 epochs", "a quick run of 1 epoch", or "" for full runs.
+
+    A short run that stops early does so after a shorter patience than the paper's, which is named.
+    """
     epochs = [n for training in trainings for n in training["epochs"]]
     allowed = [training["paper_epochs"] for training in trainings]
+    patience = {training.get("config", {}).get("patience") for training in trainings}
+    stops = f", patience {span(found)}" if (found := patience - {None, 0}) else ""
     words = {
         "quick": f"a quick run of {epochs_in_words(epochs)}",
-        "short": f"a short run, {epochs_in_words(epochs, allowed)}",
+        "short": f"a short run, {epochs_in_words(epochs, allowed)}{stops}",
     }
     return words.get(budget, "")
 

@@ -88,9 +88,10 @@ def steps(workdirs: Sequence[str]) -> Drawing:
     }
     values = ", ".join(f"{name} {value:.3g}" for name, value in errors.items())
     caption = (
-        f"What the first layers and their own way back make of test digits, after training one by "
-        f"one, and the whole net after fine-tuning for {tuned.about['epochs']} epochs. Mean "
-        f"squared error of an image: {values}; {_trained_on(stack)}."
+        "Test digits as the first layers reconstruct them through their own decoders, after "
+        "training layer by layer, and as the whole net does after fine-tuning for "
+        f"{tuned.about['epochs']} epochs. Mean squared error of an image: {values}; "
+        f"{_trained_on(stack)}."
     )
     document = _document(stack, caption, {"chosen": ["net", "noise", "optimizer"]})
     return Drawing(figure, document | {"squared_error": _rounded(errors)})

@@ -19,6 +19,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array
+from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, picture, rounded
 
 TAU = 0.25
@@ -125,10 +126,10 @@ def _read(run: Trained, x: Array) -> int:
 
 
 def _title(run: Trained, errors: dict[str, float]) -> str:
-    about, data = run.about, run.about["data"]
+    about = run.about
     what = f"{about['experiment']}, seed {about['seed']}, {about['epochs']} epochs"
     return (
-        f"Maronas 2016, Figs. 23, 24: τ = {TAU}; {what}, {data['name']} ({data['source']})\n"
+        f"Maronas 2016, Figs. 23, 24: τ = {TAU}; {what}, {data_in_words(about['data'])}\n"
         + textwrap.fill(f"test error: {_percent(errors)}", 80)
     )
 

@@ -63,7 +63,7 @@ def _cifar(net: str, preprocess: str, cell: str) -> Row:
 
 def _table2(name: str, widths: tuple[int, ...]) -> Target:
     nets = tuple((activation, width) for activation in ACTIVATIONS for width in widths)
-    names = (f"2x{width} {ACTIVATIONS[activation][1]}" for activation, width in nets)
+    names = [f"2x{width} {ACTIVATIONS[activation][1]}" for activation, width in nets]
     which = "on MNIST" if widths == WIDTHS else f"of 2x{widths[0]} alone"
     return Target(
         name,
@@ -74,8 +74,9 @@ def _table2(name: str, widths: tuple[int, ...]) -> Target:
                 f"adversarial back-propagation lowers the error of {net}",
                 lower=f"adversarial, {net}",
                 higher=f"plain, {net}",
+                paper=f"nokland2015.abstract.{activation}",
             )
-            for net in names
+            for (activation, _), net in zip(nets, names, strict=True)
         ),
     )
 
@@ -90,7 +91,7 @@ TARGETS = (
     *(_table2(f"nokland2015.table2.{width}", (width,)) for width in WIDTHS),
     Target(
         "nokland2015.transfer",
-        "2x400 ReLU on FGSM examples of the first plain net, whose seed is in no pair",
+        "2x400 ReLU on FGSM examples of the plain net of seed 1, which is left out",
         tuple(
             _of_400(f"eps .{eps}", f"transfer.{name}", method, name, 5.0)
             for eps in (25, 50)
@@ -102,6 +103,7 @@ TARGETS = (
                 f"adversarial back-propagation helps against another net's examples of .{eps}",
                 lower=f"adversarial, eps .{eps}",
                 higher=f"plain, eps .{eps}",
+                paper=f"nokland2015.transfer.eps{eps}.gain",
             )
             for eps in (25, 50)
         ),
@@ -118,6 +120,7 @@ TARGETS = (
                 "adversarial back-propagation silences more units",
                 lower="plain, zeros",
                 higher="adversarial, zeros",
+                paper="nokland2015.sparsity.gain",
             ),
         ),
     ),
@@ -143,6 +146,7 @@ TARGETS = (
                 "with ZCA adversarial back-propagation lowers the convolutional net's error",
                 lower="convolutional, ZCA, adversarial",
                 higher="convolutional, ZCA, plain",
+                paper="nokland2015.table3.conv_zca",
             ),
         ),
     ),

@@ -39,6 +39,7 @@ class Verdict(NamedTuple):
       extent: "full", "short", "quick" or "not run"; "" without a run.
       is_strong: whether it would survive the family-wise level.
       is_established: whether the paper's own runs support a gain; None if they do not say.
+      is_small: whether a gain that is reproduced is less than half of the printed one.
     """
 
     word: str
@@ -46,6 +47,14 @@ class Verdict(NamedTuple):
     extent: str = ""
     is_strong: bool = False
     is_established: bool | None = None
+    is_small: bool = False
+
+    @property
+    def qualified(self) -> str:
+        """The word, and what a reader must know beside it."""
+        small = "less than half of the printed gain" if self.is_small else ""
+        source = "not established by the source" if self.is_established is False else ""
+        return "; ".join(filter(None, (self.word, small, source)))
 
 
 class Line(NamedTuple):
@@ -263,20 +272,23 @@ def errors(run: Mapping[str, Any]) -> str:
 
 
 def _ours(paper: Paper, measured: Sequence[Mapping[str, Any]]) -> Ours:
-    """Returns the rows that measure a number of the paper, of the largest budget each.
+    """Returns the rows that measure a number of the paper: of the largest budget, most seeds each.
 
     Documents with `another_way` are shown beside them. A number that the paper prints twice
-    (`same_as`) is judged once: as the row of the place with a printed spread, if there is one.
+    (`same_as`) is judged once.
     """
-    order = sorted((one for one in measured if not one.get("another_way")), key=rank)
-    found = {row["id"]: (target, row) for target in order for row in target["rows"] if row["id"]}
-    twice = {
-        name: max(places, key=lambda place: place[1]["paper_sd"] is not None)
-        for name, entry in paper.entries.items()
-        if "same_as" in entry
-        if (places := [found[place] for place in (entry["same_as"], name) if place in found])
-    }
-    return found | twice
+    order = sorted(
+        (
+            (target, row)
+            for target in measured
+            for row in target["rows"]
+            if row["id"] and not target.get("another_way")
+        ),
+        key=lambda one: (rank(one[0]), one[1]["n"]),
+    )
+    found = {paper.first_place(row["id"]): (target, row) for target, row in order}
+    places = ((name, paper.first_place(name)) for name in paper.entries)
+    return {name: found[place] for name, place in places if place in found}
 
 
 def _claims(
@@ -330,8 +342,24 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     units = [unit_of(row["metric"]) for row in named]
     means = [f"{spread(v).mean:.3g} {unit}" for v, unit in zip(values, units, strict=True)]
     if len(named) == 2:
-        return " against ".join(means)
-    return ", ".join(map(" ".join, zip(_short_labels(claim["rows"]), means, strict=True)))
+        labels, between = _distinct(claim["rows"]), " against "
+    else:
+        labels, between = _short_labels(claim["rows"]), ", "
+    return between.join(map(" ".join, zip(labels, means, strict=True)))
+
+
+def _distinct(labels: Sequence[str]) -> list[str]:
+    """Returns labels without the parts that all of them begin or end with, with colons.
+
+    >>> _distinct(["LWA, c 1, clean", "Goodfellow, c 1, clean"])
+    ['LWA:', 'Goodfellow:']
+    """
+    parts = [label.split(", ") for label in labels]
+    for _ in range(2):  # the beginnings, then the ends
+        while len({own[0] for own in parts}) == 1 and min(map(len, parts)) > 1:
+            parts = [own[1:] for own in parts]
+        parts = [own[::-1] for own in parts]
+    return [f"{', '.join(own)}:" for own in parts]
 
 
 def _short_labels(labels: Sequence[str]) -> list[str]:
@@ -377,6 +405,7 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
                 entry,
                 label + (f", {entry['dataset']}" if counts[label] > 1 else ""),
                 ours.get(entry["id"]),
+                paper.untested.get(entry["id"], ""),
                 _unmeasured(paper, entry["id"], files),
             )
             for entry, label in zip(entries, labels, strict=True)
@@ -384,13 +413,17 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
         yield place, lines
 
 
-def _cell(entry: Entry, label: str, measured: MeasuredRow | None, unmeasured: Unmeasured) -> Line:
+def _cell(
+    entry: Entry, label: str, measured: MeasuredRow | None, untested: str, unmeasured: Unmeasured
+) -> Line:
     note = entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
     if measured:
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
+        if untested:
+            line = line._replace(verdict=Verdict("", untested, SHORT))
         return line._replace(
             label=label, where=entry["where"], paper=said(entry), note=note, key=entry["id"]
         )
@@ -413,4 +446,5 @@ def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
     why = "; ".join(filter(None, (judged["why"], judged.get("plan"))))
     established = judged.get("established")
     strong = judged.get("strong", False)
-    return Verdict(judged["verdict"] or "", why, judged["extent"], strong, established)
+    small = judged.get("less_than_half", False)
+    return Verdict(judged["verdict"] or "", why, judged["extent"], strong, established, small)

@@ -89,10 +89,14 @@ def _name(whose: str, rows: Iterable[Mapping[str, Any]], sd: str) -> str:
 
 def _widen(axes: Axes, rows: Iterable[Mapping[str, Any]]) -> None:
     """Makes the axis of errors in percent logarithmic if they differ by much and none is 0."""
-    means = [value for row in rows for value in (row["paper"], row["mean"]) if value is not None]
+    rows = list(rows)
+    sides = [(row["paper"], row["paper_sd"]) for row in rows]
+    sides += [(row["mean"], row["sd"]) for row in rows]
+    means = [mean for mean, _ in sides if mean is not None]
     values = [*means, *(value for row in rows for value in row["values"].values())]
     if style.widen(axes, values, x=True):
-        axes.set_xlim(min(values) / 1.2, max(values) * 1.2)
+        bars = [end for m, sd in sides if m and sd for end in (m - sd, m + sd) if end > 0]
+        axes.set_xlim(min(*values, *bars) / 1.2, max(*values, *bars) * 1.2)
         axes.set_xlabel(f"{axes.get_xlabel()}, log scale")
 
 

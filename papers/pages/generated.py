@@ -5,8 +5,9 @@ made from the JSON files in papers/*/results. A test fails if one of them is sta
 """
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
@@ -18,6 +19,7 @@ from papers.pages import chapters, moved, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
 from papers.running import hours, single_runs, stored
+from papers.running.budget import PAPER
 from papers.running.works import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -173,8 +175,8 @@ def found_in_words(line: Line) -> str:
     verdict = line.verdict
     if verdict.extent != FULL:
         return printed.gray(": ".join(filter(None, (chapters.extent_in_words(line), verdict.word))))
-    source = "; not established by the source" if verdict.is_established is False else ""
-    return f"**{verdict.word}**{'★' if verdict.is_strong else ''}{source}"
+    star = "★" if verdict.is_strong else ""
+    return f"**{verdict.word}**{star}{verdict.qualified.removeprefix(verdict.word)}"
 
 
 def _missing(one: hours.Missing) -> list[str]:
@@ -194,9 +196,20 @@ def _work(one: Chapter) -> str:
 
 def _charts(one: Chapter) -> Iterator[str]:
     """Yields links to the charts of the targets."""
-    names = [target["target"].partition(".")[2] for target in one.targets]
-    if names:
-        yield f"Charts of targets: {', '.join(f'[{n}](results/{n}.png)' for n in names)}\n"
+    links = [
+        f"[{name}](results/{name}.png){_shorter(target)}"
+        for target in one.targets
+        for name in [target["target"].partition(".")[2]]
+    ]
+    if links:
+        yield f"Charts of targets: {', '.join(links)}\n"
+
+
+def _shorter(target: Mapping[str, Any]) -> str:
+    """Returns " (10 of 150 epochs)" of a target whose runs are shorter than the paper's, or ""."""
+    if target["budget"] == PAPER:
+        return ""
+    return f" ({chapters.length_in_words(target['budget'], [*target['trainings'].values()])})"
 
 
 def _drawn(one: Chapter) -> Iterator[str]:
@@ -205,6 +218,7 @@ def _drawn(one: Chapter) -> Iterator[str]:
     if not figures:
         return
     yield "Other figures:\n"
+    targets = {target["target"].partition(".")[2]: target for target in one.targets}
     for path, document in figures:
         links = ", ".join(
             f"[{file.suffix[1:]}](results/figures/{file.name})"
@@ -212,9 +226,17 @@ def _drawn(one: Chapter) -> Iterator[str]:
             if file.exists()
         )
         mark = single_runs.mark(f"{one.paper.name}/results/figures/{path.name}")
-        words = " ".join(filter(None, (document["caption"], mark)))
+        seeds = _over_seeds(targets[path.stem]) if path.stem in targets else ""
+        words = " ".join(filter(None, (document["caption"], seeds, mark)))
         yield f"- `{path.stem}` ({links}): {escaped(words)}"
     yield ""
+
+
+def _over_seeds(target: Mapping[str, Any]) -> str:
+    """Returns the log-likelihoods of a target, of which a figure may draw the first seed alone."""
+    lines = [chapters.line_of(target, row) for row in target["rows"] if row["n"] > 1]
+    found = [f"{one.label} {one.ours}" for one in lines if one.row and "nats" in one.row["metric"]]
+    return f"Log-likelihood over the seeds: {', '.join(found)}." if found else ""
 
 
 def _others(one: Chapter) -> str:

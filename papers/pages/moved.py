@@ -77,10 +77,11 @@ def _counts(works: Sequence[Chapter]) -> str:
     rows = []
     for one in works:
         counts = BEFORE.get(one.paper.name, {"counts": {}})["counts"]
-        for kind, now in summary.counted(one).items():
-            rows.append(
-                [one.paper.short, kind, _words(counts.get(kind, {}), _OLD), summary.in_states(now)]
-            )
+        now = summary.counted(one)
+        for kind in (kind for kind in summary.KINDS if kind in counts or kind in now):
+            before = _words(counts.get(kind, {}), _OLD)
+            after = summary.in_states(now[kind]) if kind in now else "–"
+            rows.append([one.paper.short, kind, before, after])
     return markdown(["work", "what", "before", "now"], rows)
 
 

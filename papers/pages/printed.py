@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from papers.judging import numbers
 from papers.judging.documents import data_in_words
 from papers.judging.metrics import percent_factor, printed_interval
 from papers.judging.numbers import Entry, Paper
@@ -184,7 +185,8 @@ def plain_cell(line: Line) -> tuple[str, str]:
         paper = line.paper.partition(" (")[0]
         return line.ours.removesuffix(" %"), paper.removesuffix(" %")
     ours = f"{in_digits(line.row['mean'], line.row['sd'])} {mark(line)}".strip()
-    value, sd = line.row["paper"], line.row["paper_sd"]
+    value = line.row["paper"]
+    sd = line.row["paper_sd"] if "spread" in numbers.entry(line.key) else None
     paper = "–" if value is None else f"{value:g}" + ("" if sd is None else f" ± {sd:g}")
     return ours, paper
 
@@ -223,7 +225,9 @@ def detail(line: Line) -> str:
     parts += [f"T {row['tolerance']:g}"] if row["tolerance"] is not None else []
     parts += [f"p {row['p']:.1g}"] if row["p"] is not None else []
     parts += [f"n {row['n']}"]
-    return ", ".join(parts) + (f"; {plan}" if (plan := row.get("plan")) else "")
+    is_untested = row["extent"] == FULL != line.verdict.extent
+    why = line.verdict.why if is_untested else row.get("plan")
+    return "; ".join(filter(None, (", ".join(parts), why)))
 
 
 def caption(lines: Sequence[Line]) -> str:
@@ -236,7 +240,7 @@ def caption(lines: Sequence[Line]) -> str:
         own = [
             line
             for line in lines
-            if line.row and line.training and (line.verdict.extent == FULL) == is_full
+            if line.row and line.training and (line.row["extent"] == FULL) == is_full
             if line.row["values"]
         ]
         if own:

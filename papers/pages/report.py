@@ -9,16 +9,17 @@ from typing import Any
 from adv_jax import style
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.workdir import json_bytes
-from adv_jax.runner.store.writing import write_file
+from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers
+from papers.judging.documents import data_in_words
 from papers.judging.metrics import in_percent, printed_interval
 from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import FULL
 from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
 from papers.running import figures
-from papers.running.budget import Budget
+from papers.running.budget import PAPER, Budget
 from papers.running.reproduction import measure, stored
 from papers.running.target import Target
 from papers.running.works import TARGETS
@@ -125,15 +126,24 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
 
 
 def heading(found: Mapping[str, Any]) -> str:
-    """Returns the title of a table: target, budget, data, seeds and epochs."""
-    parts = [f"{found['target']}: {found['title']}", f"budget {found['budget']}"]
-    trainings = found["trainings"].values()
-    parts += dict.fromkeys(_data(training["data"]) for training in trainings)
+    """Returns the title of a table: the target, and what its numbers are of."""
+    return "; ".join(_headings(found))
+
+
+def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
+    """Returns the name and title of a target, and the length, data, seeds and epochs of its rows.
+
+    Trainings that no row is of, such as those that craft examples, are left out.
+    """
+    parts = [f"{FULL if found['budget'] == PAPER else found['budget']} runs"]
+    keys = dict.fromkeys(row["training"] for row in found["rows"])
+    trainings = [found["trainings"][key] for key in keys]
+    parts += dict.fromkeys(data_in_words(training["data"]) for training in trainings)
     seeds = sorted({len(training["seeds"]) for training in trainings})
     epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
     parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
     parts.append(epochs_in_words(epochs))
-    return "; ".join(parts)
+    return f"{found['target']}: {found['title']}", "; ".join(parts)
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -163,12 +173,15 @@ def _number(value: float | None, sd: float | None, n: int | None) -> str:
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
     png = io.BytesIO()
-    chart = charts.comparison(found, title=heading(found).replace("; budget", "\nbudget"))
+    chart = charts.comparison(found, title="\n".join(_headings(found)))
     style.save(chart, png)
-    write_file(path.with_suffix(".png"), png.getvalue())
-    write_file(path.with_suffix(".csv"), _csv(found).encode())
-    write_file(path.with_suffix(".md"), _markdown(found).encode())
-    write_file(path, json_bytes(found))
+    files = {
+        path.with_suffix(".png"): png.getvalue(),
+        path.with_suffix(".csv"): _csv(found).encode(),
+        path.with_suffix(".md"): _markdown(found).encode(),
+        path: json_bytes(found),
+    }
+    write_files(files)
     print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
 
 
@@ -199,7 +212,7 @@ def _markdown(found: Mapping[str, Any]) -> str:
     for training in found["trainings"].values():
         lines += [
             f"- `{training['command']}`",
-            f"  {_data(training['data'])}; {training['seconds']:.0f} s of training on "
+            f"  {data_in_words(training['data'])}; {training['seconds']:.0f} s of training on "
             f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
         ]
     return "\n".join(lines) + "\n"
@@ -207,8 +220,3 @@ def _markdown(found: Mapping[str, Any]) -> str:
 
 def _line(cells: Any) -> str:
     return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"
-
-
-def _data(data: Mapping[str, Any]) -> str:
-    sizes = data["sizes"]
-    return f"{data['name']} ({data['source']}, {sizes['train']} to train, {sizes['test']} to test)"

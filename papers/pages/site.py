@@ -244,4 +244,4 @@ def _verdict(line: Line) -> str:
     verdict = line.verdict
     if verdict.extent in (SHORT, QUICK):
         return "; ".join(filter(None, (chapters.extent_in_words(line), verdict.word)))
-    return verdict.word or verdict.why
+    return verdict.qualified or verdict.why

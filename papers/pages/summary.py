@@ -65,7 +65,9 @@ def sentence(one: Chapter) -> str:
             f"{_points(judged)}"
         )
     else:
-        parts.append("no printed number was run in full")
+        claimed = any(line.verdict.extent == FULL for line in one.lines)
+        but = " but those of its claims" if claimed else ""
+        parts.append(f"no printed number{but} was run in full")
     held = {kind: reproduced(one, kind) for kind in (CLAIMS, OWN)}
     if words := [f"{counts} {kind}" for kind, counts in held.items() if counts]:
         parts.append(f"{' and '.join(words)} reproduced")

@@ -71,7 +71,9 @@ def label_of(entry: Entry) -> str:
         if place:
             return place.removeprefix("row ").replace("u_", "")
         labels = "all" if entry["labels"] == "full" else entry["labels"]
-        return f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
+        printed = {k: v for k, v in entry.items() if k != "meant"} if "meant" in entry else {}
+        label = f"{entry['model'].replace('_', ' ')}, {labels} labels, {_noise(entry)}"
+        return label + (f" (misprinted as {_noise(printed)})" if printed else "")
     parts = [entry.get(name) for name in ("model", "training", "evaluation")]
     return ", ".join(str(part) for part in parts if part)
 

@@ -31,7 +31,7 @@ from papers.running.stored import Results
 
 MOST_SEEDS = 1000
 ONE_RUN = "a second seed must show the spread"
-NEVER = f"{MOST_SEEDS:,} seeds would not settle it"
+NEVER = f"more than {MOST_SEEDS:,} seeds would be needed"
 
 Json = Mapping[str, Any]
 

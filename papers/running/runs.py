@@ -13,6 +13,7 @@ from adv_jax.runner.run import trained
 from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
+from papers.judging.documents import data_in_words
 from papers.judging.statistics import epochs_in_words, seeds_in_words
 
 SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
@@ -33,8 +34,8 @@ class Finished:
 
     @property
     def data(self) -> str:
-        """The data set and its source, for titles."""
-        return f"{self.result['data']['name']} ({self.result['data']['source']})"
+        """The data set in words."""
+        return data_in_words(self.result["data"])
 
     def models(self) -> list[Trained]:
         """Loads the trained model of each replica.
@@ -106,7 +107,7 @@ def by_epoch(run: Finished, metric: str) -> list[np.ndarray]:
 
 
 def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
-    """Describes runs for titles: "mnist (files); seeds 1, 2; 30 to 150 epochs".
+    """Describes runs for titles: "full MNIST; seeds 1, 2; 30 to 150 epochs".
 
     Args:
       runs: runs on the same data.

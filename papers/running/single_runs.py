@@ -1,8 +1,9 @@
 """Builds documents from single runs in the format of the targets' documents.
 
-A row of a document is of single runs (`runs`), or of a row that a target has stored (`target` and
-`row`), so that what the results answer together needs no training of its own. `seeds` keeps some;
-`at` keeps one point of a run's grid, {path of a field: value}.
+A row of a document is of single runs (`runs`), of a row that a target has stored (`target` and
+`row`), or of further seeds of such a training (all three), so that what the results answer together
+needs no training of its own. `seeds` keeps some; `at` keeps one point of a run's grid, {path of a
+field: value}.
 """
 
 import functools
@@ -177,10 +178,8 @@ def _measured(
     spec: Json, row: Json, by_stem: Mapping[str, Json], targets: Mapping[str, Json]
 ) -> _Measured:
     """Returns what was measured of a row; without values if nothing was."""
-    values, trained = {}, {}
-    if "target" in row:
-        values, trained = _of_target(spec, row, targets)
-    elif runs := [by_stem[name] for name in row["runs"] if name in by_stem]:
+    values, trained = _of_target(spec, row, targets) if "target" in row else ({}, {})
+    if runs := [by_stem[name] for name in row.get("runs", ()) if name in by_stem]:
         replicas = [
             (replica, error)
             for run in runs
@@ -188,8 +187,9 @@ def _measured(
             if "at" not in row or same_point(row["at"], replica["overrides"])
         ]
         metric = METRICS[_metric(row)]
-        values = {str(replica["seed"]): round(metric(error), 10) for replica, error in replicas}
-        epochs = [replica["epochs"] for replica, _ in replicas]
+        more = {str(replica["seed"]): round(metric(error), 10) for replica, error in replicas}
+        epochs = [*trained.get("epochs", ()), *(replica["epochs"] for replica, _ in replicas)]
+        values = more | values  # A seed that was run again is no further seed.
         trained = {"epochs": epochs, "data": runs[0]["data"], "paper_epochs": spec["paper_epochs"]}
     kept = row.get("seeds", [int(seed) for seed in values])
     return _Measured({seed: v for seed, v in values.items() if int(seed) in kept}, trained)

@@ -10,6 +10,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Attack, UserError
+from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, picture
 from papers.running.images import grid, in_words, of_run, with_source
 
@@ -33,7 +34,9 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
     x, y = (jnp.asarray(rows[:1]) for rows in run.dataset.test)
     if x.ndim != 4 or x.shape[-1] != 1:
         raise UserError(f"workdir must be a run on gray images, got inputs {x.shape[1:]}")
-    what = f"{run.about['experiment']}, {run.about['data']['name']} ({run.about['data']['source']})"
+    objective = run.about["objective"]["name"]
+    net = "net A" if objective == "cross_entropy" else f"a net trained by {objective}"
+    what = f"{net}, {data_in_words(run.about['data'])}"
     title = f"Shallow-net thesis, Fig. 3.5: {what}; digit {int(y[0])}"
     figure, rows = canvas(2, len(SIZES), title=title, width=2, height=2.3)
     read: dict[str, list[int]] = {}
@@ -47,9 +50,9 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
             beside = words if axes is panels[0] else ""
             picture(axes, np.asarray(x_adv[0]), above=above, beside=beside)
     caption = (
-        "A test image with noise of the sizes 0, .1, .2 and .3, above along the sign of the run's "
-        "own gradient, below at random. The net gets the values as they are; the picture shows "
-        "those below 0 as black and those above 1 as white."
+        f"A test image with noise of the sizes 0, .1, .2 and .3, read by {net}; above along the "
+        "sign of the net's own gradient, below at random. The net gets the values as they are; the "
+        "picture shows those below 0 as black and those above 1 as white."
     )
     document = {
         "caption": caption,

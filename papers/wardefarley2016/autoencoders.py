@@ -15,9 +15,9 @@ from scipy.stats import norm
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import CLASS_COLORS, canvas
 from adv_jax.types import Array, UserError
+from papers.judging.documents import data_in_words
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, mosaic, picture, rounded
-from papers.running.images import in_words
 from papers.running.runs import (
     finished,
     require_one_model,
@@ -93,7 +93,7 @@ def code(run: Trained) -> Drawing:
     images = np.asarray(_through(run, jnp.asarray(quantiles()), "decode")).squeeze(-1)
     means = {str(label): rounded(codes[y == label].mean(axis=0)) for label in np.unique(y)}
     words = spec["name"].replace("_", " ")
-    of = f"{words}, {in_words(run.dataset)}, seed {about['seed']}, {about['epochs']} epochs"
+    of = f"{words}, {data_in_words(about['data'])}, seed {about['seed']}, {about['epochs']} epochs"
     caption = (
         "Left: codes of the test digits by label. Right: digits of codes at equally spaced "
         f"quantiles of the prior, {GRID} x {GRID}. {of}."

@@ -24,6 +24,7 @@ from adv_jax.loss_gradients import loss_gradient
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import CLASS_COLORS, canvas
 from adv_jax.types import Array, Key, LogitsFn
+from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, picture, rounded
 from papers.wardefarley2016.defenses import net_of
 
@@ -138,8 +139,8 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
 
     classes, directed = (np.asarray(values) for values in found(x, y))
     labels = np.asarray(y)
-    about, data = run.about, run.dataset
-    trained = f"{name}: {net_of(run)}, {data.name} ({data.source})"
+    about = run.about
+    trained = f"{name}: {net_of(run)}, {data_in_words(about['data'])}"
     title = f"{trained}\nacross {across}, down {down}, pixels by ±{EPS} along a sign vector"
     rows = -(-len(labels) // GRID)
     figure, panels = canvas(rows, GRID, title=title, width=1.05, height=1.25)
@@ -163,7 +164,8 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
     caption = (
         f"{trained}: the correct class, white, has {shares['all']:.1%} of the windows, "
         f"{shares['h < 0']:.1%} of their left halves and {shares['h > 0']:.1%} of the right; "
-        f"{len(wrong)} of {len(labels)} examples are misclassified, as is said above each."
+        f"{len(wrong)} of {len(labels)} examples are misclassified"
+        f"{', which the title of a window tells' if wrong.size else ''}."
     )
     document: dict[str, Any] = {
         "caption": caption,

@@ -15,8 +15,8 @@ from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
+from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, rounded
-from papers.running.images import in_words
 from papers.wardefarley2016.defenses import method_of, net_of
 
 STD, SURE, COUNT = 1.0, 0.5, 10_000
@@ -51,7 +51,7 @@ def confidences(runs: Sequence[Trained], seed: int = 0) -> Drawing:
     axes.set(xlabel="largest probability", ylabel=f"inputs of {COUNT}")
     figure.legend(loc="outside lower center")
     settings = {"std": STD, "above": SURE, "inputs": COUNT, "chosen": ["std"]}
-    caption = _caption(rows, in_words(runs[0].dataset))
+    caption = _caption(rows, data_in_words(runs[0].about["data"]))
     document = {"caption": caption, "settings": settings, "seed": seed, "rows": rows}
     return Drawing(figure, document)
 

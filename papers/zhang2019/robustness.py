@@ -9,6 +9,7 @@ from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.judging import numbers
+from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import require_same_inputs
 
@@ -41,10 +42,9 @@ def auto_attack(runs: Sequence[Trained]) -> Drawing:
         ]
         for row in rows
     ]
-    data = runs[0].about["data"]
     caption = (
         f"Accuracy in % under AutoAttack of linf {EPS}, the first {images} test images of "
-        f"{data['name']} ({data['source']}). "
+        f"{data_in_words(runs[0].about['data'])}. "
         + " ".join(
             f"{net}, {epochs} epochs: {clean} clean and {attacked} under attack; the authors' net "
             f"has {printed} and {robust}."

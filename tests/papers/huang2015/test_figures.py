@@ -100,8 +100,8 @@ def test_the_curves_are_the_accuracies_of_the_runs(tmp_path):
         [run["accuracy"]["adv_loss"] for run in document["runs"]],
         [[[0.98, 0.1], [0.96, 0.2]], [[0.99, 0.9], [0.97, 0.7]]],
     )
-    assert "cross_entropy: 97.0% clean, 15.0% under Adv_Alpha" in document["caption"]
-    assert "lwa: 98.0% clean, 80.0% under Adv_Alpha" in document["caption"]
+    assert "Normal: 97.0 % clean, 15.0 % under Adv_Alpha" in document["caption"]
+    assert "LWA: 98.0 % clean, 80.0 % under Adv_Alpha" in document["caption"]
     with pytest.raises(UserError, match="runs of cross_entropy for Fig. 1, got cross_entropy, lwa"):
         figures.run(["huang2015.fig1"], workdirs=[normal, lwa], out=str(out))
     with pytest.raises(UserError, match="cross_entropy and lwa for Fig. 2, got lwa, cross_entropy"):
@@ -156,4 +156,4 @@ def test_a_run_of_another_net_or_attack_gets_no_label_of_the_papers(
 def test_the_length_of_training_is_in_the_panel(tmp_path):
     workdirs = [run_of(tmp_path / name, name, [[0.02, 0.9]]) for name in ("normal", "lwa")]
     drawn = curves.normal_and_lwa(workdirs)
-    assert [a.get_title() for a in drawn.figure.axes] == ["cross_entropy", "lwa, length 1.2"]
+    assert [a.get_title() for a in drawn.figure.axes] == ["Normal", "LWA, length 1.2"]

@@ -71,7 +71,9 @@ def test_a_gain_is_not_reproduced_if_its_interval_lies_below_zero_or_half_of_the
 
 def test_a_significant_gain_below_half_of_the_papers_says_so():
     found = claim({"a": LOW, "b": HIGH}, papers=(1.0, 4.0))
-    assert found["verdict"] == "reproduced" and "less than half of the paper's" in found["why"]
+    assert found["verdict"] == "reproduced" and found["less_than_half"]
+    assert "less than half of the printed gain" in found["why"]
+    assert not claim({"a": LOW, "b": HIGH}, papers=(1.0, 2.0))["less_than_half"]
 
 
 def test_a_short_run_shows_a_direction_and_nothing_else():

@@ -17,6 +17,12 @@ FOLDERS = {
     "thesis": "shallow_thesis",
     "wfg": "wardefarley2016",
 }
+# Claims that were not read at first.
+ADDED = {
+    f"nokland2015.{name}"
+    for name in ("abstract.tanh", "transfer.eps25.gain", "transfer.eps50.gain", "sparsity.gain")
+}
+CHOSEN_BY = {"maronas2016.table7.row3.col1"}
 READ = Path(__file__).parents[4] / "shared" / "papers"
 ENTRIES = [entry for paper in numbers.load().values() for entry in paper.entries.values()]
 RENAMED = {
@@ -39,7 +45,7 @@ def test_the_papers_have_all_their_entries():
             "wardefarley2016": 32,
             "wong2020": 7,
             "zhang2019": 5,
-            "nokland2015": 57,
+            "nokland2015": 61,
         }
         == counts
     )
@@ -138,6 +144,13 @@ def test_the_numbers_of_the_abstract_of_nokland_are_those_of_its_tables():
         assert value(f"abstract.{unit}") == [value(f"table1.bp_{unit}"), min(nets)]
 
 
+def test_the_gains_of_nokland_are_between_its_printed_numbers():
+    for gain in ("transfer.eps25", "transfer.eps50", "sparsity"):
+        ends = [f"nokland2015.{gain}.{method}" for method in ("backprop", "adversarial")]
+        printed = [numbers.entry(name)["value"] for name in ends]
+        assert numbers.entry(f"nokland2015.{gain}.gain")["value"] == printed
+
+
 def test_an_id_finds_its_entry_and_an_unknown_one_nothing():
     assert numbers.entry("maronas2016.table20.row1")["value"] == 1.108  # as Table 20 prints
     with pytest.raises(KeyError):
@@ -146,8 +159,9 @@ def test_an_id_finds_its_entry_and_an_unknown_one_nothing():
 
 @pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
 def test_reasons_belong_to_claims_and_notes_are_there(paper):
-    kinds = {paper.entries[name]["kind"] for name in paper.untested}
-    assert kinds <= {"claim", "worked_example"}  # The settings of an example are no findings.
+    # The settings of an example are no findings; by one search we chose a setting.
+    kinds = {paper.entries[name]["kind"] for name in paper.untested.keys() - CHOSEN_BY}
+    assert kinds <= {"claim", "worked_example"}
     named = {note for entry in paper.entries.values() for note in entry.get("global_notes", ())}
     assert named <= paper.notes.keys()
 
@@ -181,7 +195,7 @@ def test_nothing_that_was_read_is_lost():
     ladder = [entry["id"] for entry in read if entry.get("paper", "") == "maronas"]
     assert ladder == list(numbers.load()["maronas2016"].entries)
     of_five = [entry for entry in ENTRIES if entry["id"].partition(".")[0] in FOLDERS.values()]
-    assert {entry["id"] for entry in read} == {entry["id"] for entry in of_five}
+    assert {entry["id"] for entry in read} == {entry["id"] for entry in of_five} - ADDED
     for entry in read:
         packaged = numbers.entry(entry["id"])
         numeric = "mean_error_percent" in entry

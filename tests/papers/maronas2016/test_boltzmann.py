@@ -73,7 +73,7 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
         replicas = [{"seed": seed, "epochs": 3, "test_loss": 60.0} for seed in (1, 2)]
         result = {"replicas": replicas, "data": {"name": "mnist", "source": "files"}}
         models = lambda: [SimpleNamespace(about={"seed": seed}) for seed in (1, 2)]
-        data = "mnist (files)"
+        data = "full MNIST"
         return SimpleNamespace(path=name, config=config, result=result, models=models, data=data)
 
     runs = {

@@ -36,7 +36,13 @@ def test_errors_that_differ_much_are_on_a_logarithmic_axis_with_plain_ticks():
         for place, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True)
         if low <= place <= high
     ]
-    assert low < 1.4 < 25 < high and ticks == ["2", "5", "10", "20"]
+    assert low < 1.4 < 25 + 30 < high and ticks == ["2", "5", "10", "20", "50"]
+
+
+def test_a_logarithmic_axis_has_room_for_the_spread():
+    axes, _ = drawn(row("a", 4.21, sd=2.27), row("b", 83.0, paper=80.0, paper_sd=9.0))
+    low, high = axes.get_xlim()
+    assert axes.get_xscale() == "log" and low < 4.21 - 2.27 and high > 89
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_changed_result_changes_the_pages(tmp_path, made):
     result.write_text(json.dumps(document))
     changed = generated.pages(tmp_path)
     for page in ("docs/results.md", "papers/maronas2016/README.md"):
-        assert "2.51 % against" in changed[tmp_path / page]  # the mean of 3.23, 3.25 and 1.06
+        assert ": 2.51 % against" in changed[tmp_path / page]  # the mean of 3.23, 3.25 and 1.06
         assert "2.51 %" not in made[ROOT / page]
 
 
@@ -160,6 +160,81 @@ def test_own_tests_are_not_counted_as_claims_of_the_paper(found):
                 own.setdefault(line.key, set()).add(line.verdict.word)
         held = sum(words == {"reproduced"} for words in own.values())
         assert summary.reproduced(one, summary.OWN) == (f"{held} of {len(own)}" if own else "")
+
+
+def test_a_claim_with_a_test_has_no_reason_why_it_has_none(found):
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        of_targets = {
+            c.paper for t in works.TARGETS.values() if t.paper == paper.name for c in t.claims
+        }
+        of_runs = {c.get("id") for d in one.of_runs for c in d["claims"]}
+        assert not (of_targets | of_runs) & paper.untested.keys()
+
+
+def test_what_nokland_prints_is_tested_as_its_claims(found):
+    """Its abstract, sec. 3 and Fig. 3: six claims by nine tests, and no test of our own."""
+    one = chapters.chapter(numbers.load()["nokland2015"], found)
+    assert summary.reproduced(one, summary.CLAIMS) == "6 of 6"
+    assert summary.OWN not in summary.counted(one)
+    tested = [line for line in one.claims if line.verdict.extent == "full"]
+    assert len(tested) == 9 and {line.verdict.word for line in tested} == {"reproduced"}
+
+
+def test_a_reproduced_gain_below_half_of_the_printed_one_says_so_beside_the_word(found, made):
+    """Nokland's eps .50: 5.5 points for 29."""
+    for paper in numbers.load().values():
+        one = chapters.chapter(paper, found)
+        small = [line for line in one.claims if line.verdict.is_small]
+        keys = ["nokland2015.transfer.eps50.gain"] if paper.name == "nokland2015" else []
+        assert [line.key for line in small] == keys
+        for line in small:
+            words = "**reproduced**★; less than half of the printed gain |"
+            own = ROOT / "papers" / paper.name / "README.md"
+            for page in (own, ROOT / "docs" / "results.md"):
+                (row,) = [t for t in made[page].splitlines() if t.startswith(f"| {line.label} ")]
+                assert words in row
+
+
+def test_a_number_without_a_printed_spread_shows_none_and_is_judged_with_that_of_its_twin(made):
+    """Table 4 prints the mean of Table 17, which has the standard deviation."""
+    page = made[ROOT / "papers/maronas2016/README.md"]
+    four, seventeen = (
+        next(row for row in page.splitlines() if row.startswith(f"| Table {number}: fc"))
+        for number in (4, 17)
+    )
+    assert "<sub>0.565</sub>" in four and "<sub>0.565 ± 0.031</sub>" in seventeen
+    stored = json.loads((ROOT / "papers/maronas2016/results/table4.json").read_text())["rows"][0]
+    low, high = stored["interval"]
+    assert f"+{stored['difference']:.3g} ({low:.3g} to {high:.3g})" in page
+
+
+def test_a_misprinted_setting_is_shown_beside_the_meant_one(made):
+    for page in ("docs/results.md", "papers/maronas2016/README.md"):
+        assert (
+            "SGN 0.00045 and norm 4.5e-07 (misprinted as SGN 4.5e-05 and norm 4.5e-05)"
+            in made[ROOT / page]
+        )
+
+
+def test_the_chart_of_a_shorter_run_says_so(made):
+    page = made[ROOT / "papers/maronas2016/README.md"]
+    assert "[table6](results/table6.png) (10 of 150 epochs)" in page
+    assert "[table4](results/table4.png)," in page
+
+
+def test_a_figure_of_the_first_seed_has_the_likelihood_of_all_beside_it(made):
+    page = made[ROOT / "papers/maronas2016/README.md"]
+    rows = json.loads((ROOT / "papers/maronas2016/results/boltzmann.json").read_text())["rows"]
+    (line,) = [text for text in page.splitlines() if text.startswith("- `boltzmann` ")]
+    mean, sd = rows[0]["mean"], rows[0]["sd"]
+    words = f"Log-likelihood over the seeds: RBM {mean:.3f} nats (sd {sd:.2g}, n = 3)."
+    assert line.endswith(words)
+
+
+def test_a_data_set_has_one_name_on_every_page(made):
+    for page in made.values():
+        assert not re.search(r"mnist \(|cifar10 \(|5,000-digit sample(?! of MNIST)", page)
 
 
 def test_one_sentence_of_a_work_is_on_every_page(found, made):

@@ -97,7 +97,7 @@ def test_the_files_hold_the_numbers_that_are_returned(small):
     assert [float(row["mean"]) for row in rows] == [row["mean"] for row in found["rows"]]
     assert {row["budget"] for row in rows} == {"quick"}
     text = (written / "maronas2016/results/small.md").read_text()
-    assert "budget quick; mnist (embedded, 3500 to train, 1000 to test); 2 seeds; 2 epochs" in text
+    assert "quick runs; the 5,000-digit sample of MNIST; 2 seeds; 2 epochs" in text
     assert f"{found['rows'][0]['mean']:.4g} (sd" in text and "0.82 (n = 1)" in text
     with Image.open(written / "maronas2016/results/small.png") as image:
         assert image.format == "PNG" and min(image.size) > 200
@@ -127,7 +127,7 @@ def test_table_26_as_printed_is_consistent_and_its_gain_unclear(tmp_path, never_
     t = 0.1010 / (0.2757 / 10**0.5)
     assert claim["test"]["t_p"] == pytest.approx(2 * stats.t.sf(t, 9), abs=1e-3)
     out = capsys.readouterr().out
-    assert "budget paper; mnist (tfds, 60000 to train, 10000 to test); 10 seeds" in out
+    assert "full runs; full MNIST; 10 seeds" in out
     assert "unclear: adversarial noise lowers the error (difference 0.101" in out
     assert "0.90 ≈" in re.sub(r" ± \S+", "", out)
 
@@ -282,7 +282,7 @@ def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     fabricate("maronas2016.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
     done = call("launch.reproduce", "maronas2016.table17", "--check", *where)
-    assert done.returncode == 1 and "budget paper; mnist" in done.stdout
+    assert done.returncode == 1 and "full runs; full MNIST" in done.stdout
     assert done.stderr == (
         "missed:\nmaronas2016.table17, Table 17: all labels, no adversarial noise: difference "
         "1.44 points over 10 seeds, 95 % interval 1.41 to 1.46, tolerance 0.09\n"

@@ -20,7 +20,7 @@ def test_images_of_a_run_are_those_of_the_source(workdir):
     dataset = images.of_run([workdir], name="mnist")
     assert dataset.test.x.shape == (1000, 28, 28, 1)
     assert (dataset.test.x.min(), dataset.test.x.max()) == (0, 1)
-    assert images.in_words(dataset) == "the 5,000-digit sample"
+    assert images.in_words(dataset) == "the 5,000-digit sample of MNIST"
     drawing = images.with_source(Drawing(None, {"caption": "c"}), dataset)
     assert drawing.document["data"]["sha256"] == dataset.sha256 and "caption" in drawing.document
 
@@ -31,7 +31,7 @@ def test_the_jpeg_copy_of_cifar10_is_named(workdir):
     )
     assert images.in_words(copied) == "the JPEG copy of CIFAR-10"
     original = copied._replace(sha256={"test_batch.bin": 64 * "0"})
-    assert images.in_words(original) == "cifar10 (4,000 to train)"
+    assert images.in_words(original) == "CIFAR-10, 4,000 to train"
 
 
 def test_other_data_and_several_runs_are_refused_by_name(workdir):

@@ -63,6 +63,11 @@ def test_a_run_of_no_training_of_the_paper_has_no_length():
         ("huang2015/results/figures/fig2", "Short runs: 10 of 50, 24 of 120 epochs."),
         ("nokland2015/results/figures/fig3", ""),
         ("huang2015/results/figures/transfer", ""),
+        # One of the longer runs stopped after 241 epochs by the paper's patience, two were cut off.
+        (
+            "wardefarley2016/results/figures/label_smoothing_costs",
+            "Short runs: 25 to 250 of 500 epochs.",
+        ),
     ],
 )
 def test_stored_figures_name_their_short_runs(file, says):

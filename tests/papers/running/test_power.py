@@ -70,7 +70,7 @@ def test_a_single_run_of_the_paper_may_leave_a_number_unclear_for_ever():
     paper = (1.0, None, 1, 0.1)
     found = plan([row("a", of(3, 1.11, 0.06), *paper)])
     left = stats.t.isf(0.025, MOST_SEEDS - 1) * 0.06 * math.sqrt(1 + 1 / MOST_SEEDS)
-    words = f"1,000 seeds would not settle it, as the paper's 1 run leaves +-{left:.3g}"
+    words = f"more than 1,000 seeds would be needed, as the paper's 1 run leaves +-{left:.3g}"
     assert found.seeds is None and str(found) == words
     assert judged([row("a", of(MOST_SEEDS, 1.11, 0.06), *paper)])["rows"][0]["verdict"] == "unclear"
 

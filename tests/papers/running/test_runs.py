@@ -10,7 +10,7 @@ from papers.running.runs import Finished, trained_on
 def run(*replicas):
     """Of (seed, epochs) each."""
     listed = [{"seed": seed, "epochs": epochs} for seed, epochs in replicas]
-    data = {"name": "mnist", "source": "files"}
+    data = {"name": "mnist", "source": "files", "sha256": {}, "sizes": {"train": 60_000}}
     return Finished(Path("run"), {}, {"data": data, "replicas": listed})
 
 
@@ -24,4 +24,4 @@ def run(*replicas):
     ],
 )
 def test_titles_have_data_seeds_and_epochs(runs, first, title):
-    assert trained_on(runs, first=first) == f"mnist (files); {title}"
+    assert trained_on(runs, first=first) == f"full MNIST; {title}"

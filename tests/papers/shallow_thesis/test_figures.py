@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[3]
 SIZES = np.arange(17) / 40  # 0, .025, ..., .4
 H, W, K = 4, 6, 7  # of the made-up images, no axis like another, and classes
 
+DATA = {"name": "mnist", "source": "files", "sha256": {}, "sizes": {"train": 60_000, "test": 50}}
+
 
 def config_of(mode, name="shallow_mnist"):
     return runpy.run_path(str(ROOT / f"configs/{name}.py"))["get_config"](mode).to_dict()
@@ -42,7 +44,7 @@ def finished(tmp_path):
         folder.mkdir()
         overrides = overrides or [{} for _ in replicas]
         result = {
-            "data": {"name": "mnist", "source": "files", "sizes": {"test": 50}} | about,
+            "data": DATA | about,
             "replicas": [
                 {
                     "seed": i,
@@ -90,7 +92,7 @@ def test_widths(finished):
         for label, (x, y) in lines_of(axes).items():
             np.testing.assert_allclose(y, means[label])
             assert x.tolist() == [5, 800]
-    assert figure.get_suptitle().endswith("mnist (files); seeds 0, 1; 300 epochs")
+    assert figure.get_suptitle().endswith("full MNIST; seeds 0, 1; 300 epochs")
 
 
 def test_training_eps(finished):
@@ -150,7 +152,7 @@ def linear_models(finished, monkeypatch):
         return SimpleNamespace(
             logits_fn=lambda x: x.reshape(len(x), -1) @ w,
             dataset=SimpleNamespace(test=Arrays(x, y), train=Arrays(x, y)),
-            about={"experiment": "linear", "data": {"name": "mnist", "source": "files"}},
+            about={"objective": {"name": "cross_entropy"}, "data": DATA},
         )
 
     monkeypatch.setattr(trained, "load", load)
@@ -252,6 +254,7 @@ def test_the_strip_of_samples_has_the_noise_of_its_labels(linear_models):
         np.testing.assert_allclose(image, expected, atol=1e-5)
         read.append(int((expected.ravel() @ w).argmax()))
     assert np.ravel(list(document["image"]["read_as"].values())).tolist() == read
+    assert "read by net A" in document["caption"] and "net A, full MNIST" in figure.get_suptitle()
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == [f"{s:g}: read as {r}" for s, r in zip(2 * sizes, read, strict=True)]
 

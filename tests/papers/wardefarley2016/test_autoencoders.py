@@ -92,7 +92,8 @@ def plane(**model):
         code = rows[:, :2] / 2 if method == "encode" else jnp.tile(rows, 2).reshape(-1, 2, 2, 1)
         return Output(code, {}, {})
 
-    about = {"seed": 3, "epochs": 5, "experiment": "vae_mnist"}
+    data = {"name": "mnist", "source": "files", "sha256": {}, "sizes": {"train": 60_000}}
+    about = {"seed": 3, "epochs": 5, "experiment": "vae_mnist", "data": data}
     dataset = DATA._replace(test=Arrays(X, y))
     return Trained(lambda x: x, apply, {}, "loss", dataset, {**about, "model": model})
 

@@ -42,7 +42,12 @@ def run_of(w=W, *, y=Y, model="maxout", objective=None, sha256=""):
         "epochs": 3,
         "model": MODELS[model],
         "objective": objective or {"name": "cross_entropy"},
-        "data": {"name": "mnist", "sha256": {"x": sha256}},
+        "data": {
+            "name": "mnist",
+            "source": "embedded",
+            "sha256": {"x": sha256},
+            "sizes": {"train": 3500},
+        },
         "preprocess": [],
         "overrides": {},
     }
@@ -134,8 +139,11 @@ def test_a_misclassified_example_is_drawn_and_said():
     y[2] = (Y[2] + 1) % CLASSES
     figure, document, _ = church_window.adversarial_and_random(run_of(y=y))
     assert document["misclassified"] == [2]
-    assert "1 of 15 examples are misclassified" in document["caption"]
-    assert "maxout 2 (cross_entropy), seed 0, 3 epochs, made_up (embedded)" in document["caption"]
+    assert "1 of 15 examples are misclassified, which the title" in document["caption"]
+    assert (
+        "maxout 2 (cross_entropy), seed 0, 3 epochs, the 5,000-digit sample of MNIST"
+        in document["caption"]
+    )
     texts = [axes.get_title() for axes in figure.axes]
     assert texts[2] == f"{y[2]}, read as {Y[2]}" and texts[3] == str(Y[3])
     assert document["windows"][2]["read_as"] == Y[2]
@@ -311,5 +319,5 @@ def test_the_share_of_sure_predictions_of_noise_is_the_normal_distribution_s():
     w[0, 0] = 2
     document = rubbish.confidences([run_of(w)]).document
     assert document["rows"][0]["above"] == pytest.approx(0.36446, abs=0.02)
-    words = "the 5,000-digit sample: cross_entropy (seed 0, 3 epochs): 3"
+    words = "the 5,000-digit sample of MNIST: cross_entropy (seed 0, 3 epochs): 3"
     assert words in document["caption"]

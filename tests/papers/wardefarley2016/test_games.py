@@ -25,7 +25,7 @@ def run_of(objective, errors, *, grid=True):
     ]
     return SimpleNamespace(
         path=Path("run"),
-        data="mnist (embedded)",
+        data="the 5,000-digit sample of MNIST",
         config={
             "experiment": "small",
             "data": {"num_labels": 100},
