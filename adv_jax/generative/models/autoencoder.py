@@ -144,7 +144,7 @@ class Autoencoder(nn.Module):
         return x.reshape(len(x), -1)
 
 
-class _Layer(nn.Module):
+class Layer(nn.Module):
     """A dense layer whose weights can be read."""
 
     inputs: int
@@ -167,11 +167,11 @@ class _Layers(nn.Module):
 
     def setup(self) -> None:
         self.hidden = [
-            _Layer(*sizes, self.kernel_init, name=f"hidden{number}")
+            Layer(*sizes, self.kernel_init, name=f"hidden{number}")
             for number, sizes in enumerate(self.sizes, start=1)
         ]
 
-    def __call__(self, layer: int) -> _Layer:
+    def __call__(self, layer: int) -> Layer:
         return self.hidden[layer - 1]
 
 

@@ -12,6 +12,7 @@ from flax.linen.initializers import Initializer, constant, zeros_init
 
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side, Visible
+from adv_jax.generative.models.autoencoder import Layer
 from adv_jax.models.checks import check_images
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
@@ -19,18 +20,6 @@ from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds, Key, UserError
 
 _CHAIN = 1000  # Gibbs steps before a sample
-
-
-class _Connections(nn.Module):
-    """The parameters of a hidden layer, named and shaped as those of a dense layer."""
-
-    inputs: int
-    units: int
-    kernel_init: Initializer
-
-    def setup(self) -> None:
-        self.kernel = self.param("kernel", self.kernel_init, (self.inputs, self.units))
-        self.bias = self.param("bias", zeros_init(), (self.units,))
 
 
 class _Encoder(nn.Module):
@@ -41,7 +30,7 @@ class _Encoder(nn.Module):
 
     def setup(self) -> None:
         self.hidden = [
-            _Connections(inputs, units, self.kernel_init, name=f"hidden{number}")
+            Layer(inputs, units, self.kernel_init, name=f"hidden{number}")
             for number, (inputs, units) in enumerate(itertools.pairwise(self.sizes), start=1)
         ]
 
