@@ -301,7 +301,7 @@ def cifar10(tmp_path):
         config = config_of("backprop_cifar10", mode)
         (workdir / "config.json").write_text(json.dumps(config))
         replicas = [{"test_error": error, "epochs": 3} for error in errors]
-        about = {"name": "cifar10", "source": source}
+        about = {"name": "cifar10", "source": source, "sha256": {}, "sizes": {"train": 50_000}}
         result = {"data": about, "replicas": replicas, "seconds": 1}
         (workdir / "result.json").write_text(json.dumps(result))
         return str(workdir)

@@ -112,12 +112,12 @@ def test_each_replica_has_the_lines_that_the_result_says(training):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("loss", put, "loss must be given, got none"),
-        ("loss", math.inf, "loss must be a finite number, got inf"),
-        ("loss", "1", "loss must be a finite number, got '1'"),
-        ("test_error", math.nan, "test_error must be in [0, 1], got nan"),
-        ("test_error", put, "test_error must be given, got none"),
-        ("train_error", [], "train_error must be a finite number, got []"),
+        ("loss", put, ": loss must be given, got none"),
+        ("loss", math.inf, ": loss must be a finite number, got inf"),
+        ("loss", "1", " must have numbers alone, got loss '1'"),
+        ("test_error", math.nan, ": test_error must be in [0, 1], got nan"),
+        ("test_error", put, ": test_error must be given, got none"),
+        ("train_error", [], " must have numbers alone, got train_error []"),
     ],
 )
 def test_a_damaged_line_is_named_with_the_field(training, name, value, message):
@@ -127,7 +127,7 @@ def test_a_damaged_line_is_named_with_the_field(training, name, value, message):
     put(line, [name], value)
     file.write_text("".join([*others, json.dumps(line) + "\n"]))
     said = refusal(training)
-    assert said == f"{file}: {message}"
+    assert said == f"{file}{message}"
 
 
 def test_a_model_without_classes_has_losses_in_place_of_errors(training):
