@@ -1,24 +1,32 @@
 """The ranges of settings: a part states them with itself; calls and configs are checked by them.
 
 A range is a text. "[0, 1)" are the real numbers from 0, included, to 1, excluded; "{1, 2, ...}" and
-"{0, ..., 9}" are whole numbers.
+"{0, ..., 9}" are whole numbers. Each real setting of a part of ours has one, if only `ANY`, that of
+all finite numbers.
 """
 
 import dataclasses
 import functools
 import inspect
 import math
+import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import jax
 import numpy as np
 
-from adv_jax.annotations import allowed_values, is_optional, parameters_of, refuses
+from adv_jax.annotations import allowed_values, catch_all, is_optional, parameters_of, refuses
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
+ANY = "(-inf, inf)"
+
+_REAL = r"-?(?:inf|\d+(?:\.\d+)?(?:e-?\d+)?)"
+_TEXT = re.compile(rf"[\[(]{_REAL}, {_REAL}[\])]|\{{-?\d+(?:, (?:-?\d+|\.\.\.))*\}}")
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 Part = TypeVar("Part", bound=Callable)
 
@@ -37,11 +45,17 @@ class Range(NamedTuple):
     def of(cls, text: str) -> "Range":
         """Reads the text of a range.
 
+        Raises:
+          UserError: the text is no range.
+
         >>> Range.of("(0, 1]")
         Range(low=0.0, high=1.0, whole=False, above=True, below=False)
         >>> Range.of("{1, 2, ...}").allows(3), Range.of("{1, 2, ...}").allows(3.5)
         (True, False)
         """
+        if not _TEXT.fullmatch(text):
+            allowed = "a text such as '[0, 1)' or '{1, 2, ...}'"
+            raise UserError(f"a range must be {allowed}, got {text!r}")
         first, *_, last = text[1:-1].split(", ")
         if text[0] == "{":
             return cls(int(first), math.inf if last == "..." else int(last), whole=True)
@@ -89,7 +103,8 @@ def ranged(**ranges: str) -> Callable[[Part], Part]:
     reads them: numbers, texts, booleans, the names of a Literal, and tuples.
 
     Raises:
-      UserError: by the part, for a known value outside its range or its annotation.
+      UserError: as `check_ranges`; by the part, for a known value outside its range or its
+        annotation.
 
     >>> @ranged(std="[0, inf)")
     ... def gaussian(std): ...
@@ -101,11 +116,65 @@ def ranged(**ranges: str) -> Callable[[Part], Part]:
     """
 
     def stating(part: Any) -> Any:
+        check_ranges(part, ranges)
         checking = _checking_fields(part) if isinstance(part, type) else _checking_call(part)
         checking.ranges = {**getattr(part, "ranges", {}), **ranges}
         return checking
 
     return stating
+
+
+def check_ranges(part: Any, ranges: Mapping[str, str]) -> None:
+    """Checks the ranges that are stated of a function or a class.
+
+    Raises:
+      UserError: a range is no text of one, or its name is no setting of the part.
+
+    >>> check_ranges(lambda std: std, {"sd": "[0, inf)"})
+    Traceback (most recent call last):
+    adv_jax.types.UserError: ranges of <lambda> must be of std, got 'sd'; did you mean 'std'?
+    """
+    settings = _annotated(part) if isinstance(part, type) else [*inspect.signature(part).parameters]
+    of = f"ranges of {_name_of(part)}"
+    for name, text in ranges.items():
+        if name not in settings:
+            found = f"{name!r}{suggestion(name, settings)}"
+            raise UserError(
+                f"{of} must name settings, {', '.join(settings) or 'none'}, got {found}"
+            )
+        try:
+            Range.of(text)
+        except (TypeError, UserError):
+            allowed = "a text such as '[0, 1)' or '{1, 2, ...}'"
+            raise UserError(f"{of} must be {allowed}, got {text!r} for {name}") from None
+
+
+def takes(
+    parameters: Mapping[str, inspect.Parameter], positional: Sequence[str], keywords: Sequence[str]
+) -> bool:
+    """Returns whether a function can be called with these arguments, by position and by name.
+
+    >>> takes(parameters_of(lambda fn, x, *, key: x), ("logits_fn", "x"), ("key",))
+    True
+    """
+    found, count = positional_of(parameters), len(positional)
+    is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    named = catch_all(parameters) or (parameters.keys() - found[:count]).issuperset(keywords)
+    return bool(named) and (is_variadic or len(found) >= count)
+
+
+def positional_of(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Returns the names of the parameters that a call may give by position."""
+    return [name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL]
+
+
+def _annotated(cls: type) -> list[str]:
+    """Returns the fields of a dataclass, also before its decorator has read them."""
+    return [name for base in reversed(cls.__mro__) for name in inspect.get_annotations(base)]
+
+
+def _name_of(part: Any) -> str:
+    return getattr(part, "__name__", type(part).__name__)
 
 
 def _checking_call(function: Callable) -> Any:

@@ -101,13 +101,38 @@ def test_numbers_of_numpy_and_jax_are_those_of_python(call, kinds):
 
 def test_a_class_adds_its_ranges_to_those_that_it_inherits():
     @ranged(width="[0, 1]", depth="[0, 1]")
-    class Base: ...
+    class Base:
+        width: float
+        depth: float
 
     @ranged(depth="{1, 2, ...}")
     class Net(Base): ...
 
     assert Net.ranges == {"width": "[0, 1]", "depth": "{1, 2, ...}"}
     assert Base.ranges == {"width": "[0, 1]", "depth": "[0, 1]"}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        lambda ranges: attacks.attack(ranges=ranges)(lambda fn, x, y, *, eps, strength: x),
+        lambda ranges: attacks.attack(row_ranges=ranges)(lambda fn, x, y, *, eps, strength: x),
+        lambda ranges: objectives.objective(ranges=ranges)(lambda a, v, b, *, key, strength: b),
+        lambda ranges: ranged(**ranges)(lambda strength: strength),
+        lambda ranges: ranged(**ranges)(type("Net", (), {"__annotations__": {"strength": float}})),
+    ],
+    ids=["attack", "attack of rows", "objective", "function", "class"],
+)
+def test_a_range_of_no_setting_or_that_is_none_is_refused_by_the_decorator(state):
+    with pytest.raises(UserError, match=r"got 'strenght'; did you mean 'strength'\?$") as error:
+        state({"strenght": "[0, inf)"})
+    assert "\n" not in str(error.value)
+    for text in ("0..1", "[0, 1", "{a}", "[0,1]", "", 3, [0, 1]):
+        with pytest.raises(UserError) as error:
+            state({"strength": text})
+        allowed = "must be a text such as '[0, 1)' or '{1, 2, ...}'"
+        assert str(error.value).endswith(f"{allowed}, got {text!r} for strength")
+    state({"strength": "[0, inf)"})
 
 
 def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():

@@ -11,6 +11,7 @@ from adv_jax.attacks._calls import Body, Settings, called
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits, function_name
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
+from adv_jax.ranges import check_ranges, positional_of, takes
 from adv_jax.types import RowFn, UserError, check_choice, described
 
 P = ParamSpec("P")
@@ -56,8 +57,9 @@ def attack(
       compiles: False for an attack that only calls others.
 
     Raises:
-      UserError: the decorator has no parentheses, or decorates no function; size is no keyword of
-        the function; norm, rank or a keyword is unknown.
+      UserError: the decorator has no parentheses, or decorates no function of (logits_fn, x, y);
+        size is no keyword of the function; norm, rank or a keyword is unknown; as
+        `ranges.check_ranges`.
 
     Source of the ranks: [carlini2019], sec. 5.
 
@@ -97,6 +99,8 @@ def attack(
         if size is not None and size not in signature.parameters:
             found = ", ".join(signature.parameters)
             raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
+        _check_signature(name, signature.parameters, size)
+        check_ranges(fn, {**ranges, **row_ranges})
         if traits.aimed and not gradient and fn.__module__.startswith("adv_jax.attacks."):
             _without_gradient.add(name)
 
@@ -129,6 +133,17 @@ def attack(
         return attacked
 
     return decorate
+
+
+def _check_signature(
+    name: str, parameters: Mapping[str, inspect.Parameter], size: str | None
+) -> None:
+    """Raises UserError unless an attack takes the model, x and perhaps y, then settings by name."""
+    by_position = positional_of(parameters)[:3]
+    is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
+    if size in by_position or is_variadic or not takes(parameters, ("logits_fn", "x"), ()):
+        legal, found = f"(logits_fn, x, y, *, {size or '...'})", ", ".join(parameters)
+        raise UserError(f"an attack must take {legal}, got {name}, which takes ({found})")
 
 
 def forward_only() -> list[str]:

@@ -37,7 +37,11 @@ def _check(settings: Mapping[str, Any]) -> None:
     norm="l2",
     rank=ITERATED,
     minimal=True,
-    row_ranges={"initial_const": "(0, inf)", "learning_rate": "(0, inf)"},
+    row_ranges={
+        "initial_const": "(0, inf)",
+        "learning_rate": "(0, inf)",
+        "confidence": "[0, inf)",
+    },
     check=_check,
 )
 def carlini_wagner(

@@ -36,7 +36,11 @@ BETA, INITIAL_CONST = 1e-2, 1e-3  # in units of the typical length, and in squar
     rank=ITERATED,
     minimal=True,
     ranges={"beta": "[0, inf)"},
-    row_ranges={"initial_const": "(0, inf)", "learning_rate": "(0, inf)"},
+    row_ranges={
+        "initial_const": "(0, inf)",
+        "learning_rate": "(0, inf)",
+        "confidence": "[0, inf)",
+    },
 )
 def ead(
     logits_fn: LogitsFn,

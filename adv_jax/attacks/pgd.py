@@ -172,7 +172,7 @@ def pgd(
     return region.moved(r)
 
 
-@attack(rank=ITERATED, compiles=False)
+@attack(rank=ITERATED, row_ranges={"step_size": "[0, inf)"}, compiles=False)
 def bim(
     logits_fn: LogitsFn,
     x: Array,

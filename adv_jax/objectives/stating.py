@@ -10,7 +10,7 @@ from flax.errors import InvalidRngError
 
 from adv_jax.checks import check_keywords, checked_apply
 from adv_jax.random import one_key
-from adv_jax.ranges import ranged
+from adv_jax.ranges import ranged, takes
 from adv_jax.types import (
     Apply,
     Array,
@@ -23,6 +23,8 @@ from adv_jax.types import (
 Function = TypeVar("Function", bound=Callable)
 # Keyword of an objective -> an example of the functions that it takes.
 _FUNCTIONS = {"attack": "pgd", "unlabeled_attack": "pgd", "objective": "lwa"}
+
+_POSITIONAL = ("apply", "variables", "batch")
 
 FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables, x) -> collections
 
@@ -83,6 +85,10 @@ def objective(
         from step to step, from the model, its variables and a batch x f32[B, *D].
       ranges: of settings that are numbers, such as {"alpha": "[0, 1]"}; see `adv_jax.ranges`.
 
+    Raises:
+      UserError: the function does not take (apply, variables, batch, *, key); as
+        `ranges.check_ranges`.
+
     >>> @objective(predicts=("loss",))
     ... def bound(apply, variables, batch, *, key):
     ...     "Returns the loss f32[] and (model_state, metrics)."
@@ -91,7 +97,12 @@ def objective(
     """
 
     def stated(function: Function) -> Function:
-        signature, checked = inspect.signature(function), ranged(**ranges)(function)
+        signature = inspect.signature(function)
+        if not takes(signature.parameters, _POSITIONAL, ("key",)):
+            legal, found = ", ".join(_POSITIONAL), ", ".join(signature.parameters)
+            taken = f"{function.__name__}, which takes ({found})"
+            raise UserError(f"an objective must take ({legal}, *, key), got {taken}")
+        checked = ranged(**ranges)(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
         takes_attack = "attack" in signature.parameters
         kept = f"{function.__name__}.state" if state else None

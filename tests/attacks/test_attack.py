@@ -109,6 +109,13 @@ def test_labels_and_settings_may_be_lists_of_numbers():
     [
         (lambda: adv_jax.attack(scaled), "must be called before it decorates, @attack()"),
         (lambda: adv_jax.attack()(3), "must be a function (logits_fn, x, y, *, ...), got 3"),
+        (
+            lambda: adv_jax.attack()(lambda x, eps: x),
+            "an attack must take (logits_fn, x, y, *, eps), got <lambda>, which takes (x, eps)",
+        ),
+        (lambda: adv_jax.attack()(lambda fn, x, eps: x), "which takes (fn, x, eps)"),
+        (lambda: adv_jax.attack(size=None)(lambda x: x), "(logits_fn, x, y, *, ...), got <lambda>"),
+        (lambda: adv_jax.attack()(lambda fn, *args, eps: fn), "which takes (fn, args, eps)"),
         (lambda: adv_jax.attack(rank=True), "rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE"),
         (lambda: adv_jax.attack(ranks=1), "got 'ranks'; did you mean 'rank'?"),
     ],

@@ -178,3 +178,14 @@ def test_an_objective_of_ones_own_may_take_any_keyword():
     assert own(linear, {}, {}, key=None, attack=print, weight=2) == {"attack": print, "weight": 2}
     with pytest.raises(UserError, match="^attack must be a function"):
         own(linear, {}, {}, key=None, attack="fgsm")
+
+
+@pytest.mark.parametrize(
+    "function", [lambda batch, *, key: batch, lambda apply, variables, batch: batch]
+)
+def test_a_function_of_other_arguments_is_no_objective(function):
+    allowed = (
+        r"^an objective must take \(apply, variables, batch, \*, key\), got <lambda>, which takes"
+    )
+    with pytest.raises(UserError, match=allowed):
+        objectives.objective()(function)

@@ -1,26 +1,35 @@
 """Binds the functions that a config names: ours by name, the user's by import path."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from adv_jax import generative, models, objectives
 from adv_jax.annotations import allowed_values, catch_all, fits, parameters_of
+from adv_jax.ranges import positional_of, takes
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
 
 # The parameters that the program passes at run time; a config cannot set them.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Names:
-    """The public names of several modules; of equal ones the first is meant."""
+    """The public names of several modules, which share none.
+
+    Raises:
+      ValueError: two modules share a name.
+    """
 
     def __init__(self, *modules: Any):
         self._modules = modules
+        counts = Counter(name for module in modules for name in module.__all__)
+        if shared := [name for name, count in counts.items() if count > 1]:
+            where = " and ".join(module.__name__ for module in modules)
+            raise ValueError(f"the names of {where} must differ, got {', '.join(shared)} twice")
 
     @property
     def __all__(self) -> list[str]:
@@ -118,7 +127,7 @@ def settings(
 ) -> tuple[dict[str, inspect.Parameter], bool]:
     """Returns the parameters that a config may set, and whether any other keyword is accepted."""
     parameters = parameters_of(function)
-    passed = {*_RUNTIME, *_positional(parameters)[: len(call.positional) if call else 0]}
+    passed = {*_RUNTIME, *positional_of(parameters)[: len(call.positional) if call else 0]}
     own = {k: p for k, p in parameters.items() if k not in passed and p.kind not in _VARIADIC}
     return own, catch_all(parameters) is not None
 
@@ -126,14 +135,6 @@ def settings(
 def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: str) -> None:
     """Raises ConfigError if a user's function does not take what the program passes."""
     parameters = parameters_of(function)
-    positional, count = _positional(parameters), len(call.positional)
-    takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    others = parameters.keys() - positional[:count]
-    enough = takes_more or len(positional) >= count
-    if not enough or not (catch_all(parameters) or others.issuperset(call.keywords)):
+    if not takes(parameters, call.positional, call.keywords):
         legal, found = ", ".join([*call.positional, "*", *call.keywords]), ", ".join(parameters)
         raise ConfigError(f"{field} must take ({legal}), got {name!r}, which takes ({found})")
-
-
-def _positional(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    return [name for name, parameter in parameters.items() if parameter.kind in _POSITIONAL]
