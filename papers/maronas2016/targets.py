@@ -3,7 +3,7 @@
 The tolerance is the repeatability limit (ISO 5725-6): two runs of one training differ by less than
 2.8 standard deviations in 95 of 100 cases. The standard deviations are those of the tables with ten
 runs, without outliers: .031 for all labels, .08 for 100 and 1,000 labels, .1 for Conv-Small and .5
-for CIFAR-10. These are of whole ladders. The nets of Tables 5 to 7 are trained on labels alone and
+for CIFAR-10. These are of whole ladders. The nets of Tables 5 and 6 are trained on labels alone and
 vary more between seeds, so a difference above the tolerance may be chance there. Tables 1 to 3 cite
 means of ten runs of [rasmus2015] without their spread.
 Tables 12 and 19 print a mean of .560, and ten seeds whose mean is .566, which is compared here.
