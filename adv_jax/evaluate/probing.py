@@ -90,8 +90,9 @@ def probe_values(logits_fn: LogitsFn, x: Array) -> dict[str, Array]:
 
 def _changes(logits_fn: LogitsFn, x: Array, logits: Array) -> dict[str, Array]:
     """`probe_values`, given the logits at x."""
-    same = jnp.broadcast_to(x[:1], x.shape)
-    _, again = jnp.split(logits_fn(jnp.concatenate([same, x])), 2)
+    # Not copies of a row of x: x may be one row, or equal rows.
+    others = jnp.broadcast_to(x[:1] * 0.5, x.shape)
+    _, again = jnp.split(logits_fn(jnp.concatenate([others, x])), 2)
     limit = _OTHER * norms.norm(logits, "linf")
     random = norms.norm(logits_fn(x) - logits, "linf") > limit
     return {"random": random, "batch": (norms.norm(again - logits, "linf") > limit) & ~random}

@@ -9,6 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
+from adv_jax import norms
 from adv_jax.checks import check_finite, checked_count, checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
@@ -20,6 +21,7 @@ from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn, working_dtype
 
 ABSTAINED = -1
+_PROBE = 2  # folded into a key, after the indices of the two samples
 
 
 class Smoothed(NamedTuple):
@@ -87,16 +89,20 @@ def certify_smoothed(
     num_selection = checked_count("num_selection", num_selection)
     num_estimation = checked_count("num_estimation", num_estimation)
     batch_size = checked_count("batch_size", batch_size)
-    std = checked_number("std", std, "(0, inf)")
+    std, dtype = checked_number("std", std, "(0, inf)"), working_dtype(x.dtype)
+    span = jnp.finfo(dtype)
+    norms.check_known("std", std, lambda s: (span.tiny <= s) & (s <= span.max), f"a normal {dtype}")
     alpha = checked_number("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
-    issue(warnings_of_rows(logits_fn, x, None, batch_size=batch_size))
+    size: Any = np.asarray(std, dtype)
+    # Noisy copies are what the votes are taken of: the model may differ there from x.
+    noise = jax.random.normal(jax.random.fold_in(keys[0], _PROBE), x.shape, dtype)
+    issue(warnings_of_rows(logits_fn, moved(x, size * noise), None, batch_size=batch_size))
 
     sizes = {"selection": num_selection, "estimation": num_estimation}
     counts = partial(_counts, sizes=sizes, batch_size=batch_size)
     program = Program(counts, logits_fn, in_axes=(0, 0, None))
-    size = np.asarray(std, working_dtype(x.dtype))
     with shown(progress) as steps:
         found = over_batches(
             lambda x, keys: program(x, keys, size),
