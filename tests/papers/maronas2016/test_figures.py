@@ -385,7 +385,7 @@ def linear_run():
     x = rng.uniform(size=(50, 3, 3, 1)).astype(np.float32)
     y = (x.reshape(50, 9) @ w).argmax(1).astype(np.int32)
     y[:5] = (y[:5] + 1) % 4
-    source = {"name": "dots", "source": "drawn"}
+    source = {"name": "dots", "source": "drawn", "sha256": {}, "sizes": {"train": 50}}
     attack = {"name": "fgsm", "norm": "linf", "eps": 0.00045}
     about = {"experiment": "linear", "seed": 0, "epochs": 1, "data": source}
     about["objective"] = {"name": "ladder", "attack": attack}
