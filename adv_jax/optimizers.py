@@ -11,16 +11,46 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from adv_jax.annotations import parameters_of
 from adv_jax.ranges import COUNT, Range, ranged
 from adv_jax.types import Array, UserError, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
+# The ranges of settings that optimizers and schedules share. One may state another range.
+_SHARED = {
+    **dict.fromkeys(("learning_rate", "weight_decay", "eps", "eps_root"), "[0, inf)"),
+    **dict.fromkeys(("b1", "b2"), "[0, 1)"),
+    **dict.fromkeys(("momentum", "decay"), "[0, 1]"),
+    **dict.fromkeys(("initial_accumulator_value", "initial_scale"), "[0, inf)"),
+    **dict.fromkeys(("init_value", "end_value", "decay_rate"), "[0, inf)"),
+}
 
-@ranged(
-    learning_rate="[0, inf)",
-    momentum="[0, 1]",
-    weight_decay="[0, inf)",
+
+def _rule(make: Any = None, *, entrywise: bool | tuple[str, ...] = False, **ranges: str) -> Any:
+    """Returns a function that makes an optimizer or a schedule, with its ranges; or a decorator.
+
+    Args:
+      entrywise: whether an entry's update depends on no other, nor on the name of its array; or
+        the settings with which it does not.
+      ranges: of its settings that have no range in `_SHARED`, or another one.
+    """
+    if make is None:
+        return partial(_rule, entrywise=entrywise, **ranges)
+    parameters = parameters_of(make)
+    shared = {name: text for name, text in _SHARED.items() if name in parameters}
+    stating = ranged(**shared | ranges)(make)
+    stating.entrywise = tuple(parameters) if entrywise is True else entrywise or ()
+    return stating
+
+
+def _named(**functions: Any) -> SimpleNamespace:
+    """Returns what a config may name; `__all__` lists the names."""
+    return SimpleNamespace(__all__=sorted(functions), **functions)
+
+
+@_rule(
+    entrywise=("learning_rate", "momentum", "nesterov", "plateau"),
     l1="[0, inf)",
     max_norm="(0, inf)",
     convolution_scale="[0, inf)",
@@ -70,7 +100,7 @@ def sgd(
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else parts[0])
 
 
-@ranged(learning_rate="[0, inf)", rho="[0, 1)", eps="(0, inf)")
+@_rule(entrywise=True, rho="[0, 1)", eps="(0, inf)")
 def adadelta(
     learning_rate: optax.ScalarOrSchedule = 1.0, rho: float = 0.95, eps: float = 1e-6
 ) -> optax.GradientTransformationExtraArgs:
@@ -147,6 +177,7 @@ def bold_driver(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@_rule()
 def players(
     every: Mapping[str, int] | None = None, **optimizers: Any
 ) -> optax.GradientTransformationExtraArgs:
@@ -230,41 +261,35 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 
 
 # What a config may name.
-OPTIMIZERS = SimpleNamespace(
-    __all__=["adadelta", "adagrad", "adam", "players", "rmsprop", "sgd"],
+OPTIMIZERS = _named(
     adadelta=adadelta,
-    adagrad=ranged(learning_rate="[0, inf)", initial_accumulator_value="[0, inf)", eps="[0, inf)")(
-        optax.adagrad
-    ),
-    adam=ranged(
-        learning_rate="[0, inf)", b1="[0, 1)", b2="[0, 1)", eps="[0, inf)", eps_root="[0, inf)"
-    )(optax.adam),
+    adagrad=_rule(optax.adagrad, entrywise=True),
+    adam=_rule(optax.adam, entrywise=True),
     players=players,
-    rmsprop=ranged(learning_rate="[0, inf)", decay="[0, 1]", eps="[0, inf)", momentum="[0, 1]")(
-        optax.rmsprop
-    ),
+    rmsprop=_rule(optax.rmsprop, entrywise=True),
     sgd=sgd,
 )
-PLATEAUS = SimpleNamespace(
-    __all__=["bold_driver", "reduce_on_plateau"],
+PLATEAUS = _named(
     bold_driver=bold_driver,
-    reduce_on_plateau=ranged(patience="{0, 1, ...}")(optax.contrib.reduce_on_plateau),
-)
-SCHEDULES = SimpleNamespace(
-    __all__=[
-        "cosine_decay_schedule",
-        "exponential_decay",
-        "linear_schedule",
-        "piecewise_constant",
-        "polynomial_schedule",
-    ],
-    cosine_decay_schedule=ranged(decay_steps="(0, inf)", alpha="[0, 1]")(
-        optax.cosine_decay_schedule
+    reduce_on_plateau=_rule(
+        optax.contrib.reduce_on_plateau,
+        factor="(0, 1)",
+        patience="{0, 1, ...}",
+        rtol="[0, 1]",
+        atol="[0, inf)",
+        cooldown="{0, 1, ...}",
+        accumulation_size=COUNT,
+        min_scale="[0, inf)",
     ),
-    exponential_decay=ranged(decay_rate="[0, inf)")(optax.exponential_decay),
-    linear_schedule=optax.linear_schedule,
+)
+SCHEDULES = _named(
+    cosine_decay_schedule=_rule(
+        optax.cosine_decay_schedule, decay_steps="(0, inf)", alpha="[0, 1]", exponent="[0, inf)"
+    ),
+    exponential_decay=_rule(optax.exponential_decay),
+    linear_schedule=_rule(optax.linear_schedule),
     piecewise_constant=piecewise_constant,
-    polynomial_schedule=ranged(power="[0, inf)")(optax.polynomial_schedule),
+    polynomial_schedule=_rule(optax.polynomial_schedule, power="[0, inf)"),
 )
 
 

@@ -18,7 +18,6 @@ import jax
 import numpy as np
 
 from adv_jax.annotations import allowed_values, catch_all, is_optional, parameters_of, refuses
-from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
@@ -132,16 +131,12 @@ def check_ranges(part: Any, ranges: Mapping[str, str]) -> None:
 
     >>> check_ranges(lambda std: std, {"sd": "[0, inf)"})
     Traceback (most recent call last):
-    adv_jax.types.UserError: ranges of <lambda> must be of std, got 'sd'; did you mean 'std'?
+    adv_jax.types.UserError: ranges of <lambda> must be one of std, got 'sd'; did you mean 'std'?
     """
     settings = _annotated(part) if isinstance(part, type) else [*inspect.signature(part).parameters]
     of = f"ranges of {_name_of(part)}"
     for name, text in ranges.items():
-        if name not in settings:
-            found = f"{name!r}{suggestion(name, settings)}"
-            raise UserError(
-                f"{of} must name settings, {', '.join(settings) or 'none'}, got {found}"
-            )
+        check_choice(of, name, settings)
         try:
             Range.of(text)
         except (TypeError, UserError):

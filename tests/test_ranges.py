@@ -1,7 +1,8 @@
-"""Ranges: what each form of text allows, and its words."""
+"""Ranges: what each form of text allows, its words, and which parts state them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import get_args, get_origin
 
 import flax.linen as nn
 import jax
@@ -11,8 +12,10 @@ import optax
 import pytest
 
 from adv_jax import attacks, evaluate, generative, models, objectives, optimizers
+from adv_jax.annotations import members_of, parameters_of
 from adv_jax.checks import checked_number
-from adv_jax.ranges import Range, ranged
+from adv_jax.ranges import ANY, Range, ranged
+from adv_jax.runner.config.binding import MODELS, OBJECTIVES, Names
 from adv_jax.types import UserError
 
 
@@ -135,6 +138,75 @@ def test_a_range_of_no_setting_or_that_is_none_is_refused_by_the_decorator(state
     state({"strength": "[0, inf)"})
 
 
+# Kind of part -> (what a config may name, the decorator that it needs).
+PARTS = {
+    "attack": (attacks, "@attack"),
+    "objective": (OBJECTIVES, "@objective"),
+    "model": (MODELS, "@ranged"),
+    "initializer": (models.initializers, "@ranged"),
+    "optimizer": (optimizers.OPTIMIZERS, "_rule"),
+    "plateau": (optimizers.PLATEAUS, "_rule"),
+    "schedule": (optimizers.SCHEDULES, "_rule"),
+}
+
+
+def real_settings(part):
+    """The settings of a part that are real numbers, or tuples of them."""
+
+    def entries(annotation):
+        for member in members_of(annotation):
+            if get_origin(member) in (tuple, Sequence):
+                for entry in get_args(member):
+                    yield from entries(entry)
+            else:
+                yield member
+
+    # Attacks check the bounds; a name or a number is a norm.
+    found = {n: {*entries(p.annotation)} for n, p in parameters_of(part).items() if n != "bounds"}
+    return [name for name, kinds in found.items() if float in kinds and str not in kinds]
+
+
+def unstated(part, decorator):
+    """What a part must state, in words; "" if nothing is missing."""
+    if parameters_of(part) and not isinstance(getattr(part, "ranges", None), dict):
+        return f"needs the decorator {decorator}, which checks its settings in each call"
+    missing = [name for name in real_settings(part) if name not in getattr(part, "ranges", {})]
+    return missing and (
+        f"must state the ranges of {', '.join(missing)} in {decorator}, such as "
+        f"'[0, inf)', or ranges.ANY = {ANY!r} if any number is legal"
+    )
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_every_part_that_a_config_may_name_states_the_ranges_of_its_real_settings(kind):
+    registry, decorator = PARTS[kind]
+    for name in registry.__all__:
+        missing = unstated(getattr(registry, name), decorator)
+        assert not missing, f"the {kind} {name} {missing}"
+
+
+def test_a_part_without_its_decorator_or_a_range_is_found():
+    def own(rate: float, scales: tuple[float, ...] | None, count: int, norm: str | float): ...
+
+    assert real_settings(own) == ["rate", "scales"]
+    assert unstated(own, "@ranged").startswith("needs the decorator @ranged")
+    assert " of scales in @ranged" in unstated(ranged(rate="[0, 1]")(own), "@ranged")
+    assert not unstated(ranged(rate="[0, 1]", scales=ANY)(own), "@ranged")
+    assert unstated(optax.adamw, "_rule")
+
+
+def test_shared_settings_of_optimizers_have_their_ranges_everywhere():
+    for rule, wrong in [
+        (optimizers.OPTIMIZERS.adagrad, {"learning_rate": -1.0}),
+        (optimizers.OPTIMIZERS.rmsprop, {"learning_rate": 0.1, "initial_scale": -1.0}),
+        (optimizers.SCHEDULES.linear_schedule, {"init_value": -0.1}),
+        (optimizers.PLATEAUS.reduce_on_plateau, {"min_scale": -0.1}),
+    ]:
+        name = [*wrong][-1]
+        with pytest.raises(UserError, match=f"^{name} must be a finite number of at least 0, got"):
+            rule(**wrong)
+
+
 def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
     for call, message in [
         (lambda: optimizers.sgd(-0.1), "learning_rate must be a finite number of at least 0"),
@@ -221,3 +293,9 @@ def test_a_subclass_may_take_other_arguments_than_its_fields():
 def test_of_several_wrong_settings_the_first_is_named():
     with pytest.raises(UserError, match="^num_classes must be"):
         models.mlp(num_classes=0, features=8, activation=4, dropout=3)
+
+
+def test_two_registries_of_a_config_share_no_name():
+    with pytest.raises(ValueError, match="must differ, got adversarial_backprop, "):
+        Names(objectives, objectives)
+    assert not {*models.__all__} & {*generative.models.__all__}

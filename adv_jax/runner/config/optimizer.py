@@ -14,8 +14,6 @@ from adv_jax.runner.config.binding import MAKER, bind
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.types import UserError
 
-# The settings with which sgd works entry by entry; the others' settings all do.
-_ENTRYWISE = {"name", "learning_rate", "momentum", "nesterov", "plateau"}
 # The settings of schedules and of plateau that count epochs.
 IN_EPOCHS = (
     *("transition_begin", "transition_steps", "decay_steps", "boundaries"),
@@ -70,9 +68,9 @@ def optimizer(
 
 def is_entrywise(spec: Mapping[str, Any]) -> bool:
     """Returns whether an entry's update depends on no other, nor on the name of its array."""
-    if spec["name"] == "sgd":
-        return spec.keys() <= _ENTRYWISE
-    return spec["name"] in ("adadelta", "adagrad", "adam", "rmsprop")
+    make = getattr(optimizers.OPTIMIZERS, spec["name"], None)
+    settings = getattr(make, "entrywise", ())
+    return bool(settings) and spec.keys() <= {"name", *settings}
 
 
 def _players(
