@@ -4,6 +4,8 @@ Functions that draw are decorated with `styled()`; they create figures by `figur
 write them by `save`. A user's own Matplotlib settings are neither used nor changed.
 """
 
+import functools
+import itertools
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from numpy.typing import ArrayLike
+
+from adv_jax import attacks
 
 Target = Path | BytesIO  # where a PNG goes
 
@@ -34,6 +38,7 @@ WORST_CASE = {"color": "0.85", "linewidth": 6, "zorder": 1}  # broad and behind 
 _OFTEN = ("fgsm", "pgd", "apgd", "auto_attack", "carlini_wagner", "deepfool", "gaussian_noise")
 _OFTEN += ("square", "fab")
 _DASHES = ((0, (5, 1.5)), (0, (5, 1.5, 1, 1.5)), (0, (1, 1)))
+_MANY_LOOKS = len(COLORS) * len(_DASHES)
 _MOST_ENDS = 10  # lines that are labeled at their ends
 _WIDE = 8  # greatest value over least, from which on an axis is logarithmic
 _FEW, _MANY = 2, 5  # decades with ticks at 1, 2 and 5; decades with plain numbers
@@ -92,16 +97,40 @@ def save(drawn: Figure, target: Target, **options: Any) -> None:
 def attack_style(name: str) -> dict[str, Any]:
     """Returns the color and the dashes of an attack, the same in all charts.
 
-    The often drawn attacks have a color each. A name that begins with one of them, as pgd_40 does,
-    has its color and dashes.
+    The often drawn attacks have a color each, and each other attack of ours has a look that no
+    other has. A name that begins with an often drawn one, as pgd_40 does, has its color and dashes.
     """
     known = next((n for n in _OFTEN if name == n or name.startswith(f"{n}_")), None)
-    # Any number that depends on the name alone would do.
-    rest, color = divmod(zlib.crc32(name[::-1].encode()), len(COLORS))
-    return {
-        "color": COLORS[_OFTEN.index(known) if known else color],
-        "linestyle": "-" if name == known else _DASHES[rest % len(_DASHES)],
-    }
+    if name == known:
+        return {"color": COLORS[_OFTEN.index(name)], "linestyle": "-"}
+    dashes, color = divmod(_looks(tuple(attacks.__all__)).get(name, _look(name)), len(COLORS))
+    if known and name not in attacks.__all__:
+        color = _OFTEN.index(known)
+    more = (0, (5, 1.5) + (1, 1.5) * dashes)  # dots, if there are more attacks than looks
+    return {"color": COLORS[color], "linestyle": [*_DASHES, more][min(dashes, len(_DASHES))]}
+
+
+@functools.cache
+def _looks(names: tuple[str, ...]) -> dict[str, int]:
+    """Returns a number for each name, its own `_look` or, if another name has it, a free one.
+
+    >>> _looks(("fmn", "adv_alpha", "ddn"))
+    {'adv_alpha': 24, 'ddn': 10, 'fmn': 25}
+    """
+    names = tuple(sorted({*names} - {*_OFTEN}))
+    owners = {_look(name): name for name in reversed(names)}
+    looks = {name: look for look, name in owners.items()}
+    for name in names:
+        start = _look(name)
+        usual = (*range(start, _MANY_LOOKS), *range(start))
+        numbers = itertools.chain(usual, itertools.count(_MANY_LOOKS))
+        looks.setdefault(name, next(n for n in numbers if n not in looks.values()))
+    return {name: looks[name] for name in names}
+
+
+def _look(name: str) -> int:
+    """Returns a number that depends on the name alone; any such number would do."""
+    return zlib.crc32(name[::-1].encode()) % _MANY_LOOKS
 
 
 def size_label(norms: Iterable[str | None]) -> str:

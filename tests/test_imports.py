@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "adv_jax.convolution": {"adv_jax.meshes", "adv_jax.programs"},
     "adv_jax.ranges": {"adv_jax.annotations"},
     "adv_jax.types": {"adv_jax.suggestions"},
+    "adv_jax.style": {"adv_jax.attacks"},  # their names
     "adv_jax.linear_bounds": {f"adv_jax.{name}" for name in ("checks", "norms", "programs")}
     | {"adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
