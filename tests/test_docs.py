@@ -11,7 +11,8 @@ import pytest
 from config_files import CONFIGS
 
 import adv_jax
-from adv_jax import attacks
+from adv_jax import attacks, generative, models, objectives
+from docs import reference
 from docs.docstrings import completed
 
 ROOT = Path(__file__).parents[1]
@@ -106,11 +107,41 @@ def test_no_heading_of_the_api_reference_is_inside_a_block():
         assert len(blocks) % 2 and not [block for block in blocks[1::2] if "\n## " in block]
 
 
+@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
+def test_the_lists_of_attacks_and_models_in_the_reference_are_not_stale(path):
+    assert path.read_text("utf-8") == reference.pages()[path], "run python -m docs.reference"
+
+
 def test_the_api_reference_lists_all_functions_of_attacks():
     page = (ROOT / "docs" / "api" / "attacks.md").read_text()
     listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
     public = [name for name in vars(attacks) if inspect.isfunction(getattr(attacks, name))]
-    assert sorted(listed) == sorted(public)
+    missing, unknown = sorted({*public} - {*listed}), sorted({*listed} - {*public})
+    assert not missing, f"add {missing} to docs/api/attacks.md"
+    assert not unknown, f"remove {unknown} from docs/api/attacks.md"
+    assert len(listed) == len({*listed})
+
+
+def test_the_api_reference_shows_all_modules_of_models_and_objectives():
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.md"))
+    for registry in (models, generative.models, models.initializers, objectives):
+        for name in registry.__all__:
+            module = getattr(registry, name).__module__
+            packages = module, module.rpartition(".")[0]
+            shown = any(f".. automodule:: {package}\n" in text for package in packages)
+            assert shown, f"add {module}, in which {name} is, to docs/api"
+
+
+@pytest.mark.parametrize(
+    "package",
+    [attacks, models, models.initializers, objectives, generative.models, generative.objectives],
+    ids=lambda package: package.__name__,
+)
+def test_a_name_for_configs_is_imported_and_has_a_docstring(package):
+    for name in package.__all__:
+        assert hasattr(package, name), f"import {name} in {package.__file__}, as __all__ names it"
+        assert getattr(package, name).__doc__, f"{name} of {package.__name__} needs a docstring"
+    assert [*package.__all__] == sorted({*package.__all__})
 
 
 def test_the_reference_has_the_sentence_of_a_setting_as_in_another_function():
@@ -125,6 +156,7 @@ def test_the_reference_has_the_sentence_of_a_setting_as_in_another_function():
 def test_no_setting_of_an_attack_refers_to_another_function_alone():
     for name in attacks.__all__:
         attack = getattr(attacks, name)
+        assert attack.__doc__, f"{name} needs a docstring"
         text = completed(inspect.getdoc(attack), attack.__module__)
         assert not re.search(r"^ +\w[\w, ]*: as in `\w+`\.$", text, re.MULTILINE), name
 

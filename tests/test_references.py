@@ -58,7 +58,11 @@ def table():
 
 
 def test_every_cited_key_has_an_entry_and_every_entry_is_cited(table):
-    assert {entry["key"] for entry in table} == set(cited())
+    listed, used = {entry["key"] for entry in table}, cited()
+    missing = {key: str(used[key].relative_to(ROOT)) for key in sorted(used.keys() - listed)}
+    assert not missing, f"add an entry to docs/REFERENCES.md for each key: {missing}"
+    unused = sorted(listed - used.keys())
+    assert not unused, f"cite {unused} in a docstring or remove them from docs/REFERENCES.md"
 
 
 def test_entries_of_the_references_are_complete_and_sorted(table):
@@ -107,4 +111,5 @@ def test_every_public_attack_and_objective_cites_a_source():
         for path in (ROOT / "adv_jax" / folder).glob("[!_]*.py"):
             text = path.read_text()
             named = "Source" in text and (CITED.search(text) or "shallow-net thesis" in text)
-            assert named or path.name in ("noise.py", "cross_entropy.py", "stating.py"), path
+            advice = f"add a line such as 'Source: [madry2018], eq. 2.' to {path.relative_to(ROOT)}"
+            assert named or path.name in ("noise.py", "cross_entropy.py", "stating.py"), advice

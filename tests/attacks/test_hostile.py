@@ -36,7 +36,10 @@ def model(weights, x):
 
 
 def test_the_table_has_every_exported_attack():
-    assert {name.partition("-")[0] for name in ROWS} == set(attacks.__all__)
+    found, exported = {name.partition("-")[0] for name in ROWS}, {*attacks.__all__}
+    missing, unknown = sorted(exported - found), sorted(found - exported)
+    assert not missing, f"add a row for each of {missing} to TABLE of tests/support/attack_table.py"
+    assert not unknown, f"add {unknown} to __all__ of adv_jax/attacks/__init__.py"
 
 
 # Changes of arguments that raise outside jit, and the messages.
