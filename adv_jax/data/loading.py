@@ -67,7 +67,8 @@ def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
     # A folder that has some of the files would have been read above.
     own = f", or your own name for the idx files in data.dir, {folder!r}, which has none of them"
     sources = _choose("data.name", name, _SOURCES, of=own if source == "files" else "")
-    return _choose("data.source", source, sources, of=f" for {name}")(folder)
+    own = ", or a name of your own for source npz" if source == "npz" else ""
+    return _choose("data.source", source, sources, of=f" for {name}{own}")(folder)
 
 
 def _choose(field: str, value: str, table, *, of: str = ""):

@@ -18,6 +18,8 @@ def test_unknown_names_and_sources_are_refused_with_the_nearest_legal_one():
     assert "data.source must be one of 'tfds', 'files', 'embedded' for mnist" in message
     assert "got 'file'; did you mean 'files'?" in message
     assert "did you mean" not in _refusal("mnist", source="cloud")
+    own = "for mnist, or a name of your own for source npz, got 'npz'"
+    assert _refusal("mnist", source="npz", dir="mnist.npz").endswith(own)
 
 
 @pytest.mark.parametrize("source", ["npz", "files", "embedded"])
