@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import check_function, checked_number, is_known
-from adv_jax.types import Array, LogitsFn, UserError, described, install_hint
+from adv_jax.types import Array, LogitsFn, UserError, described, host_array, install_hint
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
 
@@ -103,7 +103,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
     Array([[ 1., -1.],
            [-1.,  1.]], dtype=float32)
     """
-    check_function(predict, name="predict")
+    needed = {"allowed": "a function of NumPy arrays", "instead": "pass the method model.predict"}
+    check_function(predict, name="predict", **needed)
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}", optional=True)
 
     @functools.cache  # The same callback for the same shape: compiled programs are reused.
@@ -168,11 +169,9 @@ def weights_from_torch(
         if layer not in layers:
             has = f"got none for {layer!r} of {name!r}"
             raise UserError(f"layers must have each layer of state_dict, {has}")
-        try:
-            array = np.asarray(value.detach().cpu().float() if hasattr(value, "detach") else value)
-        except ValueError:  # a ragged list
-            array = np.asarray(None)
-        if array.dtype.kind not in "iufV":  # V is bfloat16, which NumPy's files do not know.
+        array = host_array(value.detach().cpu().float() if hasattr(value, "detach") else value)
+        # V is bfloat16, which NumPy's files do not know.
+        if array is None or array.dtype.kind not in "iufV":
             raise UserError(
                 f"state_dict must have arrays of numbers, got {described(value)} for {name!r}"
             )

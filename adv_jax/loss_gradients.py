@@ -46,12 +46,14 @@ def labels_at(logits_fn: LogitsFn, x: Array, y: Array | None, *, targeted: bool 
     """Returns y, i32[B] or f32[B, K], or the prediction at x (virtual labels) if y is None.
 
     Raises:
-      ValueError: targeted without y.
+      UserError: targeted without y.
     """
     if y is not None:
-        return jnp.asarray(y)
+        y = jnp.asarray(y)
+        is_column = y.shape == (len(x), 1) and jnp.issubdtype(y.dtype, jnp.integer)
+        return y.reshape(-1) if is_column else y
     if targeted:
-        raise ValueError("y must be the class to reach if targeted=True, got None")
+        raise UserError("y must be the class to reach if targeted=True, got None")
     return jnp.argmax(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
 
 

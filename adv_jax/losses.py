@@ -1,11 +1,12 @@
 """Classification losses by name: rows of logits and labels -> a loss for each row.
 
 Logits are f32[B, K]; labels are classes i32[B] or class weights f32[B, K]; losses are f32[B],
-in nats but for the squared error. Other shapes and dtypes raise a ValueError, because they might
+in nats but for the squared error. Other shapes and dtypes raise a UserError, because they might
 broadcast.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -95,21 +96,19 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     """Returns labels i32[B] or f32[B, K] as a JAX array; of values only known classes are checked.
 
     Raises:
-      ValueError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
+      UserError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
         the labels `name`.
     """
     if np.ndim(logits) != 2:
-        raise ValueError(f"logits must be f32[B, K], got {described(logits)}")
+        raise UserError(f"logits must be f32[B, K], got {described(logits)}")
     batch, count = logits.shape
     if norms.is_real(labels):
-        array = jnp.asarray(labels)
-        integers = array.shape == (batch,) and jnp.issubdtype(array.dtype, jnp.integer)
-        weights = array.shape == (batch, count) and jnp.issubdtype(array.dtype, jnp.floating)
-        if integers:
+        shape, dtype = np.shape(labels), dtype_of(labels)
+        if shape == (batch,) and jnp.issubdtype(dtype, jnp.integer):
             return as_classes(labels, count, name=name)
-        if weights:
-            return array
-    raise ValueError(
+        if shape == (batch, count) and jnp.issubdtype(dtype, jnp.floating):
+            return jnp.asarray(labels)
+    raise UserError(
         f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
         f"got {described(labels)}"
     )
@@ -119,7 +118,7 @@ def as_classes(labels: ArrayLike, num_classes: int, *, name: str = "labels") -> 
     """Returns classes i32[B] as a JAX array.
 
     Raises:
-      ValueError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
+      UserError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
         the classes `name`.
     """
     is_array = norms.is_real(labels) and np.ndim(labels) == 1
@@ -128,7 +127,20 @@ def as_classes(labels: ArrayLike, num_classes: int, *, name: str = "labels") -> 
     in_range = lambda label: (label >= 0) & (label < num_classes)
     norms.check_known(name, labels, in_range, f"classes from 0 to {num_classes - 1}")
     # `one_hot` counts to K in the dtype of the classes, where 261 bytes are 5.
-    return jnp.asarray(labels).astype(jnp.int32)
+    return jnp.asarray(with_dtype(labels, jnp.int32))
+
+
+def with_dtype(value: ArrayLike, dtype: Any) -> Any:
+    """Returns a list or an array in a dtype; on one device or none, by NumPy, without a program."""
+    if dtype_of(value) == dtype and hasattr(value, "astype"):
+        return value
+    return on_host(value).astype(dtype)
+
+
+def on_host(value: ArrayLike) -> Any:
+    """Returns known values as a NumPy array, except an array on more devices than one."""
+    spread = isinstance(value, jax.Array) and len(value.devices()) > 1
+    return value if spread or isinstance(value, jax.core.Tracer) else np.asarray(value)
 
 
 LOSSES: dict[str, RowLoss] = {
@@ -142,7 +154,7 @@ def loss_fn(name: str) -> RowLoss:
     """Returns the loss of that name.
 
     Raises:
-      ValueError: the name is not in LOSSES.
+      UserError: the name is not in LOSSES.
     """
     check_choice("loss", name, LOSSES)
     return LOSSES[name]

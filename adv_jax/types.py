@@ -87,6 +87,22 @@ def dtype_of(value: Any) -> Any:
         return np.dtype(object)
 
 
+def host_array(value: Any) -> np.ndarray | None:
+    """Returns an array, tensor or nested list as a NumPy array.
+
+    None: a ragged list, other Python objects, a traced array, and an array with a mask, which NumPy
+    would drop.
+
+    >>> host_array([[1, 2], [3, 4]]).shape, host_array([[1], [1, 2]]), host_array(np.ma.ones(2))
+    ((2, 2), None, None)
+    """
+    try:
+        found = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):  # PyTorch raises the last one.
+        return None
+    return None if found.dtype.hasobject or isinstance(value, np.ma.MaskedArray) else found
+
+
 def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
     """Raises UserError for a value that is not one of the allowed names or numbers.
 

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
-from adv_jax import attacks, evaluate
+from adv_jax import attacks, bridges, evaluate
 from adv_jax.types import UserError
 
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6)), jnp.float32)
@@ -150,3 +150,136 @@ def test_integer_rows_that_are_not_one_hot_are_refused():
         UserError, match=r"y must be classes i32\[B\], or one-hot i32\[B, K\], got "
     ):
         attacked(lambda x: x @ w, X, jnp.eye(4, 3, dtype=int) * 2)
+
+
+def with_criterion(logits_fn, x=X, y=Y):
+    fooled = lambda logits, y: jnp.argmax(logits, axis=1) != y.reshape(-1)
+    return attacks.pgd(logits_fn, x, y, eps=0.1, num_steps=2, fooled=fooled)
+
+
+RAGGED = [[0], [1, 2], [0], [0]]
+TOO_LARGE = np.asarray(Y, np.int64) + 2**32
+
+
+@pytest.mark.parametrize("call", [attacked, evaluated])
+@pytest.mark.parametrize("form", [lambda y: np.eye(3)[y].tolist(), lambda y: y[:, None].tolist()])
+def test_labels_in_nested_lists_are_those_of_the_array(call, form):
+    weights = np.random.default_rng(1).normal(size=(6, 3)).astype(np.float32)
+    logits_fn = lambda x: x @ weights
+    found, expected = (call(logits_fn, y=y) for y in (form(np.asarray(Y)), Y))
+    if call is evaluated:
+        found, expected = (result.attacks["fgsm"].accuracy for result in (found, expected))
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("call", [attacked, evaluated])
+def test_ragged_labels_are_refused_in_one_line(call):
+    with pytest.raises(UserError, match=r"^y must be .*, got \(\(0\), \(1, 2\), .*\)$"):
+        call(lambda x: x @ w, y=RAGGED)
+
+
+@pytest.mark.parametrize("call", [attacked, evaluated, with_criterion])
+@pytest.mark.parametrize("form", [lambda y: y, lambda y: y[:, None], lambda y: -y])
+def test_labels_beyond_32_bits_are_refused_and_not_wrapped(call, form):
+    with pytest.raises(UserError, match=r"^y must be classes .*, got -?42949672\d\d"):
+        call(lambda x: x @ w, y=form(TOO_LARGE))
+
+
+def test_a_column_of_labels_is_no_one_hot_row_inside_jit():
+    logits_fn = lambda x: x @ jnp.asarray(np.random.default_rng(1).normal(size=(6, 3)), jnp.float32)
+    run = jax.jit(
+        lambda y: attacks.apgd(logits_fn, X, y, eps=0.3, num_steps=3, num_targets=2, loss="dlr")
+    )
+    np.testing.assert_array_equal(run(Y[:, None]), run(Y))
+
+
+DENSE = nn.Dense(3)
+
+
+@pytest.mark.parametrize("call", [attacked, evaluated])
+@pytest.mark.parametrize(
+    ("model", "found"),
+    [(DENSE.apply, "Dense.apply"), (DENSE, "a Dense"), (NNX, "the class NNX")],
+)
+def test_a_model_without_its_variables_is_refused_with_the_call_to_write(call, model, found):
+    with pytest.raises(UserError) as error:
+        call(model)
+    said = f"logits_fn must be a function of x alone, got {found}: "
+    assert str(error.value) == f"{said}pass lambda x: model.apply(variables, x)"
+
+
+def two_inputs(x, aux):
+    return x @ w + aux[:, None]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: attacked(two_inputs),
+            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+        ),
+        (
+            lambda: evaluated(two_inputs),
+            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+        ),
+        (
+            lambda: attacks.fgsm(lambda x: x @ w, X, Y, eps=0.1, aux=jnp.ones(4)),
+            "logits_fn must be a function of (x, aux), as aux is given, got one of (x)",
+        ),
+        (
+            lambda: attacks.fgsm(two_inputs, X, Y, eps=0.1, loss=lambda o, y: o.sum(axis=1)),
+            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+        ),
+        (
+            lambda: attacks.fgsm(lambda x: x @ w, X, Y, eps=0.1, loss=lambda o: o.sum(axis=1)),
+            "loss must be a function of (outputs, y), got one of (o)",
+        ),
+        (
+            lambda: attacks.pgd(lambda x: x @ w, X, Y, eps=0.1, fooled=lambda o, y, z: y > 0),
+            "fooled must be a function of (outputs, y), got one of (o, y, z)",
+        ),
+    ],
+)
+def test_a_function_of_other_arguments_is_refused_with_those_it_gets(call, message):
+    with pytest.raises(UserError) as error:
+        call()
+    assert str(error.value) == message
+    assert not getattr(error.value, "__notes__", [])
+
+
+@pytest.mark.parametrize(
+    ("model", "x"),
+    [(lambda x: x @ w, X[0]), (lambda x: x.reshape(len(x), -1) @ w, X[0].reshape(2, 3))],
+)
+def test_one_input_without_the_axis_of_the_batch_is_refused(model, x):
+    with pytest.raises(UserError) as error:
+        attacked(model, x=x, y=Y[:1])
+    batch = "x must be a batch f32[B, *D], got float32"
+    assert str(error.value) == f"{batch}{[*x.shape]}, one input to logits_fn: pass x[None]"
+
+
+def test_one_logistic_output_is_not_taken_for_a_missing_axis():
+    with pytest.raises(UserError, match="logits_fn must return logits f32"):
+        attacked(lambda x: x @ w[:, 0])
+
+
+def test_settings_by_position_are_refused_with_how_to_pass_them():
+    with pytest.raises(TypeError) as error:
+        attacks.fgsm(lambda x: x @ w, X, Y, 0.1)
+    first = "fgsm() takes logits_fn, x, y by position, and settings by name, as eps=eps"
+    assert str(error.value) == f"{first}, got 4 by position"
+
+
+def test_a_model_of_numpy_is_pointed_to_the_bridge():
+    with pytest.raises(UserError, match=r"wrap a model of NumPy by adv_jax\.bridges\.black_box$"):
+        attacked(lambda x: np.dot(x, np.ones((6, 3))))
+
+
+def test_a_black_box_that_is_no_function_is_refused():
+    with pytest.raises(UserError) as error:
+        bridges.black_box(np.ones(3))
+    found = (
+        "predict must be a function of NumPy arrays, got a ndarray: pass the method model.predict"
+    )
+    assert str(error.value) == found

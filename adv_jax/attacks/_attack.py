@@ -110,9 +110,17 @@ def attack(
             try:
                 call = signature.bind(*args, **given)
             except TypeError as error:
+                positional = positional_of(signature.parameters)
+                if len(args) > len(positional):
+                    takes_first = f"{name}() takes {', '.join(positional)} by position"
+                    setting = size or "key"
+                    raise TypeError(
+                        f"{takes_first}, and settings by name, as {setting}={setting}, got "
+                        f"{len(args)} by position"
+                    ) from None
                 raise TypeError(f"{name}() is {error}") from None
             call.apply_defaults()
-            (_, model), (_, x), *named = call.arguments.items()
+            (model_name, model), (_, x), *named = call.arguments.items()
             settings = dict(named)
             if (others := catch_all(signature.parameters)) is not None:
                 settings |= settings.pop(others)
@@ -121,7 +129,8 @@ def attack(
                 key_of_rows(None, batch=1)
             inputs = (x,) if aux is None else (x, aux)
             instead = forward_only() if logits else []
-            with explained(name, model, *inputs, gradient=traits.gradient, instead=instead):
+            kinds = {"gradient": traits.gradient, "instead": instead, "model": model_name}
+            with explained(name, model, *inputs, **kinds):
                 if compiles:
                     return called(body, model, x, settings)
                 return fn(*args, **given)

@@ -20,8 +20,9 @@ from adv_jax.checks import (
 )
 from adv_jax.convolution import fast_in_loops
 from adv_jax.loss_gradients import Rated, check_loss, labels_at, loss_flags
+from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, RowTree, dtype_of, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
@@ -53,7 +54,7 @@ def compiled(
     logits: bool = True,
     decisions: bool = False,
     constant: bool = True,
-    check: Callable[[Any], None] = lambda outputs: None,
+    check: Callable[..., tuple[Any, ...]] = lambda outputs, *arrays: arrays,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings), compiled unless JAX is tracing already.
@@ -73,7 +74,8 @@ def compiled(
       logits: fn returns logits, or `Rated`. Outside tracing the logits, or the loss and its
         gradient, are checked at x, in the same program.
       decisions: the body uses the argmax of the logits alone; these may be probabilities.
-      check: (shapes and dtypes of what fn returns) -> None, outside tracing.
+      check: (shapes and dtypes of what fn returns, *arrays) -> the arrays to pass on, outside
+        tracing.
       settings: hashable.
 
     Raises:
@@ -89,7 +91,7 @@ def compiled(
     inputs = (x,) if aux is None else (x, aux)
     with programs.plain_errors():
         found = traced(fn, *inputs, name=name, by=programs.traced)
-        check(found.outputs)
+        arrays = check(found.outputs, *arrays)
     model = Model(fn, _shapes(inputs), found, [])
     given = found.arrays, x, aux, arrays, bounds
     tree, others = jax.tree.structure(given), jax.tree.leaves((arrays, bounds))
@@ -141,6 +143,8 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
 
 def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targeted: bool) -> Array:
     """Returns `labels_at` x of a model with side inputs: the prediction is compiled and checked."""
+    if y is not None and jnp.issubdtype(dtype_of(y), jnp.integer):
+        y = with_dtype(y, jnp.int32)
     if y is not None or targeted:
         return labels_at(fn, x, y, targeted=targeted)
     return compiled(_predicted, fn, x, bounds=None, aux=aux)

@@ -15,8 +15,10 @@ from adv_jax.attacks._bare import Fn, compiled
 from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits, function_name
 from adv_jax.checks import (
+    array_of_lists,
     as_batch,
     ball,
+    check_batched,
     check_booleans,
     check_function,
     check_logits,
@@ -93,8 +95,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
     y = None if labels is None else settings.pop(labels)
     if not body.reads_model:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
-    if isinstance(y, list | tuple) and norms.is_real(y) and not any(map(np.ndim, y)):
-        y = jnp.asarray(y)
+    y = array_of_lists(y)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
     settings = {n: _as_array(v, static=_is_static(body, n, settings)) for n, v in settings.items()}
     _check_settings(body, settings)
@@ -122,6 +123,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
             settings |= {"fooled": None} if "fooled" in settings else {}
             note_loss(with_aux(fn, aux), x)
     static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
+    settings = {n: _as_number(body, n, value) for n, value in settings.items()}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
         return compiled(
             _attacked,
@@ -135,7 +137,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
             logits=body.reads_logits,
             decisions=body.traits.decisions,
             constant=constant,
-            check=functools.partial(_check_outputs, body, y, x.shape[0]),
+            check=functools.partial(_check_outputs, body, fn, x),
             function=body.fn,
             static=tuple(sorted(static.items())),
         )
@@ -145,7 +147,7 @@ def _instead(body: Body, settings: Settings) -> str:
     """Returns the advice on code that needs the value of a traced setting, `traceable`."""
     names = [n for n, v in settings.items() if v is not None and n not in (body.traits.size, "key")]
     kinds = f", annotate {' and '.join(names)} as bool, int or str" if names else ""
-    return f"use jnp.where{kinds}, or call other programs by jax.pure_callback"
+    return f"use jnp.where{kinds}, or wrap a model of NumPy by adv_jax.bridges.black_box"
 
 
 def _attacked(
@@ -195,6 +197,22 @@ def _as_array(value: Any, *, static: bool) -> Any:
     return jnp.asarray(value) if sequence and dtype_of(value).kind in "biuf" else value
 
 
+def _as_number(body: Body, name: str, value: Any) -> Any:
+    """Returns one known real number as Python's: of any other type it would need a new program."""
+    if not (norms.is_real(value) and is_known(value)) or np.ndim(value):
+        return value
+    number = np.asarray(value).item()
+    return number if isinstance(number, int) and not _is_real(body, name) else float(number)
+
+
+def _is_real(body: Body, name: str) -> bool:
+    """Returns whether a setting is a real number, which may be written as an integer."""
+    parameter = parameters_of(body.fn).get(name)
+    return name == body.traits.size or (
+        parameter is not None and float in _members(parameter.annotation)
+    )
+
+
 def _as_plain(value: Any) -> Any:
     """Returns an array without axes as a number, by which programs are told apart."""
     return value.item() if isinstance(value, np.ndarray | jax.Array) else value
@@ -216,13 +234,16 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
     ball(settings[name], x, norm, box, settings.get("mask"), **kinds)
 
 
-def _check_outputs(body: Body, y: Any, batch: int, outputs: Any) -> None:
-    """Checks the logits and the labels; `Rated` is checked where it is made."""
+def _check_outputs(
+    body: Body, fn: Fn, x: Array, outputs: Any, y: Any, settings: Settings
+) -> tuple[Any, Settings]:
+    """Checks the logits; returns checked labels, and the settings. `Rated` checks its own."""
     if not body.reads_logits or isinstance(outputs, Rated):
-        return
-    check_logits(outputs, batch=batch)
-    if y is not None:
-        checked_labels(y, outputs)
+        return y, settings
+    if getattr(outputs, "ndim", 2) == 1 and len(outputs) != len(x):
+        check_batched(fn, x)
+    check_logits(outputs, batch=len(x))
+    return None if y is None else checked_labels(y, outputs), settings
 
 
 def _is_static(body: Body, name: str, settings: Settings) -> bool:
@@ -234,7 +255,8 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
         return False
     unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
     if unknown:  # A text names what only type checkers import.
-        return not isinstance(value, float) and not is_array
+        real = isinstance(value, float | np.floating) or _is_real(body, name)
+        return not real and not is_array
     return jax.Array not in kinds and kinds - {type(None)} != {float}
 
 

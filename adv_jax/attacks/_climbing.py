@@ -9,6 +9,7 @@ import numpy as np
 
 from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import (
+    arity,
     as_batch,
     check_rows,
     checked_labels,
@@ -57,8 +58,9 @@ def folded(
         logistic = name in ("binary_cross_entropy", "squared_error")
         if fooled is None and not (logistic and y is not None and np.ndim(y) == 2):
             return logits_fn, y, aux, name
+        check_rows("y", y, batch=x.shape[0])
+        loss = loss_of_logits(named[name], y)
         y = labels_of(logits_fn, x, y, aux, targeted=targeted)
-        loss = loss_of_logits(named[name])
     check_rows("y", y, batch=x.shape[0])
     kinds = {"targeted": targeted, "gradient": gradient, "of_logits": name is not None}
     row_fn: Any = loss
@@ -105,14 +107,14 @@ def rating(
         outputs, batch = jax.tree.map(_working, with_aux(logits_fn, aux)(x)), x.shape[:1]
 
         def climbed(outputs: Any) -> Array:
-            with traceable("loss"):
+            with traceable("loss"), arity("loss", loss, ("outputs", "y")):
                 value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
             value = value.astype(working_dtype(value.dtype))
             return -value if targeted else value
 
         fools = jnp.zeros(batch, bool)
         if fooled is not None:
-            with traceable("fooled"):
+            with traceable("fooled"), arity("fooled", fooled, ("outputs", "y")):
                 fools = fooled(jax.lax.stop_gradient(outputs), y)
             fools = _checked_result("fooled", fools, batch, jnp.bool_)
         found = rated(climbed, outputs, fools) if gradient else Rated(climbed(outputs), fools)
@@ -128,11 +130,16 @@ def _working(output: Any) -> Any:
     return output
 
 
-def loss_of_logits(loss: RowFn) -> RowFn:
-    """Returns a loss by name as one of any outputs, which checks that they are logits."""
+def loss_of_logits(loss: RowFn, given: Any) -> RowFn:
+    """Returns a loss by name as one of any outputs, which checks that they are logits.
+
+    given: the labels of all rows, whose values are known before the loss is traced; or None.
+    """
 
     def checked_loss(outputs: Array, y: Array) -> Array:
         logits = checked_logits(outputs, batch=y.shape[0])
+        if given is not None and len(given) == len(y):
+            checked_labels(given, logits)
         return loss(logits, checked_labels(y, logits))
 
     return checked_loss

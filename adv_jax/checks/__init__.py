@@ -7,8 +7,11 @@ values are unknown, and only shapes and dtypes are checked, at no cost.
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._keywords import check_keywords, own_keywords
 from adv_jax.checks._model import (
+    arity,
+    array_of_lists,
     bad_rows,
     callback_errors,
+    check_batched,
     check_finite,
     check_flags,
     check_function,
@@ -41,11 +44,14 @@ from adv_jax.checks._values import (
 )
 
 __all__ = [
+    "arity",
+    "array_of_lists",
     "as_batch",
     "bad_rows",
     "ball",
     "broadcasts",
     "callback_errors",
+    "check_batched",
     "check_booleans",
     "check_bounds",
     "check_finite",

@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.errors
@@ -18,11 +19,12 @@ from adv_jax.checks._values import is_known
 from adv_jax.types import (
     Apply,
     Array,
-    LogitsFn,
     Output,
     RowTree,
     UserError,
     described,
+    dtype_of,
+    host_array,
     working_dtype,
 )
 
@@ -50,18 +52,26 @@ _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array 
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
 
-def check_function(fn: Any, *, name: str = "logits_fn") -> None:
-    """Raises UserError for a value that is not a function, and for an unbound Flax module."""
+def check_function(
+    fn: Any,
+    *,
+    name: str = "logits_fn",
+    allowed: str = "a function of x alone",
+    instead: str = "pass lambda x: model.apply(variables, x)",
+) -> None:
+    """Raises UserError for a value that is not a function, for a class, and for an unbound module.
+
+    allowed, instead: what it must be, and the advice, for the message.
+    """
     if any(kind.__module__.split(".")[0] == "torch" for kind in type(fn).__mro__):
         raise UserError(
             f"{name} must be made of JAX operations, got the torch module {type(fn).__name__}: "
             f"pass adv_jax.bridges.from_torch({name})"
         )
-    if not callable(fn) or _is_unbound(fn):
-        raise UserError(
-            f"{name} must be a function of x alone, got a {type(fn).__name__}: "
-            "pass lambda x: model.apply(variables, x)"
-        )
+    if not callable(fn) or isinstance(fn, type) or _is_unbound(fn):
+        owner = f"{type(fn.__self__).__name__}.{fn.__name__}" if inspect.ismethod(fn) else ""
+        found = f"the class {fn.__name__}" if isinstance(fn, type) else f"a {type(fn).__name__}"
+        raise UserError(f"{name} must be {allowed}, got {owner or found}: {instead}")
 
 
 def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], Any]:
@@ -99,22 +109,27 @@ def traced(
     fn: Callable[..., Any],
     *inputs: Any,
     name: str = "logits_fn",
+    takes: Sequence[str] = ("x", "aux"),
     by: Callable[..., Any] = jax.eval_shape,
 ) -> Any:
     """Returns the shapes and dtypes of a function's result, without computing it.
 
     Args:
       inputs: x f[B, *D], or a ShapeDtypeStruct, and the function's other arguments.
+      takes: their names.
       by: what traces the function.
 
     Raises:
-      UserError: as `traceable`.
+      UserError: as `traceable`, `arity` and `check_batched`.
     """
     try:
-        with traceable(name):
+        with traceable(name), arity(name, fn, takes[: len(inputs)]):
             return by(lambda *inputs: _array(fn(*inputs), name), *inputs)
     except Exception as error:
-        if not isinstance(error, UserError) and _takes_one(fn, *inputs):
+        if isinstance(error, UserError):
+            raise
+        check_batched(fn, *inputs)
+        if _takes_one(fn, *inputs):
             raise UserError(
                 f"{name} must take a batch, {described(inputs[0])}, got a model of one "
                 "example: "
@@ -124,8 +139,40 @@ def traced(
 
 
 @contextlib.contextmanager
+def arity(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
+    """Converts the TypeError of a function that does not take as many arguments to one line.
+
+    Raises:
+      UserError: the error of the context, if fn cannot be called with the arguments named.
+    """
+    try:
+        yield
+    except TypeError as error:
+        try:
+            parameters = inspect.signature(fn)
+            parameters.bind(*takes)
+        except ValueError:  # A builtin has no signature.
+            raise error from None
+        except TypeError:
+            found = ", ".join(parameters.parameters)
+            legal = ", ".join(takes)
+            aux = {"x": ", or get aux", "x, aux": ", as aux is given"}.get(legal, "")
+            allowed = f"a function of ({legal}){aux}"
+            raise UserError(f"{name} must be {allowed}, got one of ({found})") from error
+        raise
+
+
+def check_batched(fn: Callable[..., Any], x: Any, *others: Any) -> None:
+    """Raises UserError if a model that fails for x maps x[None] to logits [1, K]."""
+    one = jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+    if not others and len(_shape_of(fn, one)) == 2:
+        found = f"{described(x)}, one input to logits_fn"
+        raise UserError(f"x must be a batch f32[B, *D], got {found}: pass x[None]")
+
+
+@contextlib.contextmanager
 def traceable(
-    name: str, instead: str = "call other programs by jax.pure_callback"
+    name: str, instead: str = "wrap a model of NumPy by adv_jax.bridges.black_box"
 ) -> Iterator[None]:
     """Converts errors of JAX and Flax for common mistakes to one line that names the function.
 
@@ -182,7 +229,12 @@ def callback_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(
-    name: str, fn: Any, *inputs: Any, gradient: bool, instead: Iterable[str]
+    name: str,
+    fn: Any,
+    *inputs: Any,
+    gradient: bool,
+    instead: Iterable[str],
+    model: str = "logits_fn",
 ) -> Iterator[None]:
     """Converts JAX's errors for what a model or an attack lacks; the user's own pass as they are.
 
@@ -191,13 +243,14 @@ def explained(
       fn, inputs: the model and what it is called with: x, or x and aux.
       gradient: the attack needs the derivative.
       instead: names of attacks that do not, if any.
+      model: the name of fn.
 
     Raises:
       UserError: the model works, but without a derivative or under vmap, or it calls Python that
         raises UserError; the attack draws with all rows' keys as with one, or without a key.
     """
     try:
-        with callback_errors():
+        with callback_errors(), arity(model, fn, ("x", "aux")[: len(inputs)]):
             yield
     except Exception as error:  # Any: each operation raises its own.
         origin: BaseException = error
@@ -216,7 +269,8 @@ def explained(
                 f"key must be jax.random.key(seed) or one key per row, as {name} draws, got None"
             ) from origin
         if gradient and _NO_DERIVATIVE.search(said) and not has_derivative(fn, *inputs):
-            others = f", or use {names}" if (names := ", ".join(instead)) else ""
+            names = ", ".join([*instead, "transferred", "evaluate.substitute"])
+            others = f", or use {names}" if instead else ""
             raise UserError(
                 f"{name} must have a logits_fn with a derivative, got one without, as "
                 f"jax.pure_callback and loops of unknown length are: give it one by "
@@ -371,12 +425,21 @@ def checked_labels(y: Any, logits: Any) -> Array:
 
 def _flat(y: Any, logits: Any) -> Any:
     """Returns integers [B, 1] as [B], and [B, K] as weights; else y."""
-    if norms.is_real(y) and np.ndim(y) == 2 and jnp.issubdtype(jnp.result_type(y), jnp.integer):
+    if jnp.issubdtype(dtype_of(y), jnp.integer) and np.ndim(y) == 2:
         if np.shape(y) == (logits.shape[0], 1):
-            return jnp.asarray(y).reshape(-1)
+            return losses.on_host(y).reshape(-1)
         if np.shape(y) == logits.shape:
-            return jnp.asarray(y).astype(working_dtype(logits.dtype))
+            return losses.with_dtype(y, working_dtype(logits.dtype))
     return y
+
+
+def array_of_lists(y: Any) -> Any:
+    """Returns nested lists of numbers as a NumPy array; all else, as trees of arrays, as it is."""
+    leaves = jax.tree.leaves(y)
+    if not isinstance(y, list | tuple) or not leaves or any(map(np.ndim, leaves)):
+        return y
+    array = host_array(y)
+    return array if norms.is_real(array) else y
 
 
 def _array(output: Any, name: str) -> Any:
@@ -392,13 +455,18 @@ def _array(output: Any, name: str) -> Any:
 def _takes_one(fn: Callable[..., Any], *inputs: Any) -> bool:
     """Whether fn maps one example f[*D], and its side inputs, to a vector."""
     one = lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype)
+    return len(_shape_of(fn, *jax.tree.map(one, inputs))) == 1
+
+
+def _shape_of(fn: Callable[..., Any], *inputs: Any) -> tuple[int, ...]:
+    """Returns the shape of the array that fn returns; () if it fails or returns something else."""
     try:
-        found = jax.eval_shape(fn, *jax.tree.map(one, inputs))
+        return getattr(jax.eval_shape(fn, *inputs), "shape", ())
     except Exception:  # Any: the model's own.
-        return False
-    return len(getattr(found, "shape", ())) == 1
+        return ()
 
 
-def _is_unbound(logits_fn: LogitsFn) -> bool:
-    """Whether it is a Flax module without its variables, for which Flax raises many lines."""
-    return isinstance(logits_fn, nn.Module) and logits_fn.scope is None
+def _is_unbound(fn: Any) -> bool:
+    """Whether it is a Flax module without its variables, or a method of one, as model.apply."""
+    module = fn.__self__ if inspect.ismethod(fn) else fn
+    return isinstance(module, nn.Module) and module.scope is None

@@ -6,7 +6,7 @@ import numpy as np
 
 from adv_jax.data.dataset import DataError
 from adv_jax.ranges import Range
-from adv_jax.types import described
+from adv_jax.types import described, host_array
 
 
 def number(field: str, value: Any, interval: str, *, allowed: str = "") -> Any:
@@ -43,11 +43,8 @@ def as_array(field: str, value: Any) -> np.ndarray:
       DataError: the values are unknown, as in `jax.jit`, or have a mask, which NumPy would drop; a
         ragged list; other Python objects.
     """
-    try:
-        found = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError):  # PyTorch raises the last one.
-        found = np.asarray(None)
-    if found.dtype.hasobject or isinstance(value, np.ma.MaskedArray):
+    found = host_array(value)
+    if found is None:
         allowed = "an array of numbers on the host, neither traced nor masked"
         raise DataError(f"{field} must be {allowed}, got {described(value)}")
     return found

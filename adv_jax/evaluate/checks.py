@@ -10,6 +10,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.attacks import ranges_of
 from adv_jax.checks import (
+    array_of_lists,
     as_batch,
     check_bounds,
     check_flags,
@@ -34,6 +35,7 @@ from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
+from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
 
@@ -49,11 +51,14 @@ def checked_data(
     """
     x = known_batch(x, bounds)
     check_bounds(bounds, (1, *x.shape[1:]))
-    labels = jnp.asarray(_classes(y, len(x))) if norms.is_real(y) else None
+    y = array_of_lists(y)
+    labels = on_host(_classes(y, len(x))) if norms.is_real(y) else None
+    allowed = f"classes i32[N] with N = {len(x)}"
     if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
-        raise UserError(f"y must be classes i32[N] with N = {len(x)}, got {described(y)}")
+        raise UserError(f"y must be {allowed}, got {described(y)}")
+    norms.check_known("y", labels, lambda label: (label >= -(2**31)) & (label < 2**31), allowed)
     check_rows("aux", aux, batch=len(x))
-    return x, labels, jax.tree.map(jnp.asarray, aux)
+    return x, jnp.asarray(with_dtype(labels, jnp.int32)), jax.tree.map(jnp.asarray, aux)
 
 
 def known_batch(x: Any, bounds: Bounds | None = None) -> Array:

@@ -23,7 +23,17 @@ from adv_jax.evaluate.setup import Inputs
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described, dtype_of
+from adv_jax.types import (
+    Attack,
+    Bounds,
+    Key,
+    LogitsFn,
+    Norm,
+    UserError,
+    described,
+    dtype_of,
+    host_array,
+)
 
 
 @own_keywords
@@ -190,13 +200,10 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
 
 def _array(name: str, value: Any) -> np.ndarray:
     """Returns an array, tensor or list as a NumPy array; raises UserError if JAX takes none."""
-    try:
-        array = np.asanyarray(value)  # asarray drops a mask.
-    except ValueError:  # a ragged list
-        array = value
-    if dtype_of(array).kind == "O":
+    array = host_array(value)
+    if array is None or dtype_of(array).kind == "O":
         raise UserError(f"{name} must be an array of numbers in each batch, got {described(value)}")
-    return np.asarray(array)
+    return array
 
 
 def _form(tree: Any) -> tuple[Any, ...]:

@@ -151,7 +151,7 @@ def substitute(
 def _check_step(step: TrainStep, state: TrainState, batch: Batch) -> None:
     """Traces a step; raises UserError unless it is one of `make_step`."""
     check_callable(step, "step", such_as="step.make_step(objective, optimizer)")
-    found = traced(step, state, batch, name="step")
+    found = traced(step, state, batch, name="step", takes=("state", "batch"))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], TrainState):
         allowed = "(state, metrics), as that of step.make_step"
         raise UserError(f"step must return {allowed}, got a {type(found).__name__}")

@@ -66,6 +66,84 @@ def test_other_bounds_and_radii_of_features_compile_nothing():
     assert float(x_adv.max()) == np.float32(0.8)
 
 
+REALS = [1, np.float32(0.1), np.float64(0.2), np.int64(1), np.asarray(0.3), jnp.float32(0.4)]
+
+
+def test_a_real_number_of_any_type_is_one_kind_of_setting():
+    def pgd(eps, step_size):
+        given = {"num_steps": 2, "step_size": step_size}
+        return attacks.pgd(lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=eps, **given)
+
+    pgd(0.1, 0.05)
+    with counted() as compiled:
+        found = [pgd(eps, eps) for eps in REALS]
+    assert compiled == []
+    for x_adv, eps in zip(found, REALS, strict=True):
+        np.testing.assert_array_equal(x_adv, pgd(float(eps), float(eps)))
+
+
+def test_the_size_of_an_attack_without_annotations_is_a_real_number():
+    @attacks.attack()
+    def shifted(logits_fn, x, y, *, eps, key=None):
+        return x + eps * jnp.sign(logits_fn(x)[:, :1])
+
+    shifted(lambda x: x @ weights(0), X, Y, eps=0.1)
+    with counted() as compiled:
+        found = [shifted(lambda x: x @ weights(0), X, Y, eps=eps) for eps in REALS]
+    assert compiled == []
+    for x_adv, eps in zip(found, REALS, strict=True):
+        np.testing.assert_allclose(np.abs(x_adv - X), np.float32(eps), rtol=1e-5)
+
+
+def test_a_radius_of_float64_keeps_its_digits():
+    with jax.enable_x64(True):
+        x, eps = jnp.full((2, 5), 0.5, jnp.float64), np.float64(1e-3 + 1e-12)
+        w = np.asarray(weights(0), np.float64)
+        for size in (eps, np.asarray(eps), jnp.asarray(eps)):
+            x_adv = attacks.fgsm(lambda x: x @ w, x, np.array([0, 1]), eps=size)
+            np.testing.assert_allclose(np.abs(x_adv - x), eps, rtol=0, atol=2e-16)
+
+
+LABELS = {
+    "a byte": lambda y: y.astype(np.uint8),
+    "a long": lambda y: y.astype(np.int64),
+    "a list": lambda y: y.tolist(),
+    "a column": lambda y: y[:, None],
+    "lists of one": lambda y: y[:, None].tolist(),
+    "an array of JAX": jnp.uint8,
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_classes_of_any_form_share_a_program(form):
+    y = np.array([1, 3, 0, 2, 2, 1], np.int32)
+    given = jax.block_until_ready(LABELS[form](y))
+
+    def fgsm(y):
+        return attacks.fgsm(lambda x: jnp.tanh(x) @ weights(0), X, y, eps=0.1)
+
+    expected = fgsm(y)
+    with counted() as compiled:
+        found = fgsm(given)
+    assert compiled == []
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_one_hot_rows_of_any_form_share_a_program():
+    rows = np.eye(4, dtype=np.float32)[[1, 3, 0, 2, 2, 1]]
+
+    def fgsm(y):
+        return attacks.fgsm(lambda x: jnp.tanh(x) @ weights(0), X, y, eps=0.1)
+
+    expected = fgsm(rows)
+    given = rows.tolist(), rows.astype(int), rows.astype(int).tolist(), rows.astype(float)
+    with counted() as compiled:
+        found = [fgsm(y) for y in given]
+    assert compiled == []
+    for x_adv in found:
+        np.testing.assert_array_equal(x_adv, expected)
+
+
 def test_an_attack_sees_weights_that_change_under_the_same_function():
     holder = {"w": weights(0)}
 

@@ -55,7 +55,7 @@ def test_an_attack_that_needs_the_derivative_is_refused_in_one_line():
     assert str(error.value) == (
         "pgd must have a logits_fn with a derivative, got one without, as jax.pure_callback and "
         "loops of unknown length are: give it one by jax.custom_vjp, or use "
-        + ", ".join(FORWARD_ONLY)
+        + ", ".join([*FORWARD_ONLY, "transferred", "evaluate.substitute"])
     )
 
 
