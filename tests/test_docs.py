@@ -132,6 +132,12 @@ def test_the_api_reference_shows_all_modules_of_models_and_objectives():
             assert shown, f"add {module}, in which {name} is, to docs/api"
 
 
+def test_the_guide_of_attacks_names_each_with_its_equation():
+    guide = ROOT / "adv_jax" / "attacks" / "README.md"
+    missing = [name for name in attacks.__all__ if f"`{name}" not in guide.read_text("utf-8")]
+    assert not missing, f"add a line with equation and source to {guide} for {missing}"
+
+
 @pytest.mark.parametrize(
     "package",
     [attacks, models, models.initializers, objectives, generative.models, generative.objectives],

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from adv_jax.optimizers import OPTIMIZERS
 from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.optimizer import is_entrywise, optimizer
 
-NAMES = "adadelta, adagrad, adam, players, rmsprop, sgd"
+NAMES = ", ".join(OPTIMIZERS.__all__)
 LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "transition_steps": 100}
 
 

@@ -8,6 +8,7 @@ from flax import linen as nn
 from points import CLASSES, FEATURES, alone, arrays_of, document, jnp_tree, same
 
 from adv_jax import evaluate
+from adv_jax.optimizers import OPTIMIZERS
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.experiment import Experiment
@@ -168,8 +169,7 @@ def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
         (
             "optimizer.name",
             "adm",
-            "optimizer.name must be one of adadelta, adagrad, adam, players, rmsprop, sgd, "
-            "got 'adm'; did you",
+            f"optimizer.name must be one of {', '.join(OPTIMIZERS.__all__)}, got 'adm'; did you",
         ),
         ("model.feature", 3, "a setting of model.mlp must be one of "),
         (
