@@ -107,9 +107,9 @@ def test_no_heading_of_the_api_reference_is_inside_a_block():
         assert len(blocks) % 2 and not [block for block in blocks[1::2] if "\n## " in block]
 
 
-@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
-def test_the_lists_of_attacks_and_models_in_the_reference_are_not_stale(path):
-    assert path.read_text("utf-8") == reference.pages()[path], "run python -m docs.reference"
+def test_the_lists_of_attacks_and_models_in_the_reference_are_not_stale():
+    stale = [path for path, page in reference.pages().items() if path.read_text("utf-8") != page]
+    assert not stale, "run python -m docs.reference"
 
 
 def test_the_api_reference_lists_all_functions_of_attacks():
@@ -117,7 +117,7 @@ def test_the_api_reference_lists_all_functions_of_attacks():
     listed = re.findall(r"^   (\w+)$", page, flags=re.MULTILINE)
     public = [name for name in vars(attacks) if inspect.isfunction(getattr(attacks, name))]
     missing, unknown = sorted({*public} - {*listed}), sorted({*listed} - {*public})
-    assert not missing, f"add {missing} to docs/api/attacks.md"
+    assert not missing, f"run python -m docs.reference or add {missing} to docs/api/attacks.md"
     assert not unknown, f"remove {unknown} from docs/api/attacks.md"
     assert len(listed) == len({*listed})
 
@@ -147,7 +147,6 @@ def test_a_name_for_configs_is_imported_and_has_a_docstring(package):
     for name in package.__all__:
         assert hasattr(package, name), f"import {name} in {package.__file__}, as __all__ names it"
         assert getattr(package, name).__doc__, f"{name} of {package.__name__} needs a docstring"
-    assert [*package.__all__] == sorted({*package.__all__})
 
 
 def test_the_reference_has_the_sentence_of_a_setting_as_in_another_function():
