@@ -218,7 +218,7 @@ def loss_gradient(
       loss: a name in `losses.LOSSES`.
 
     Raises:
-      ValueError: logits or labels of a wrong shape; unknown loss; targeted without y.
+      UserError: logits or labels of a wrong shape; unknown loss; targeted without y.
     """
     row_loss = losses.loss_fn(loss)
 

@@ -1,6 +1,6 @@
 """Norms, dual vectors, projections and samples, row by row.
 
-A norm is "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", in any case. rms =
+A norm is "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0", in any case. rms =
 l2 / sqrt(d) makes a radius independent of the input's size. l0 counts the entries that are not 0.
 
 Arrays are batches f[B, *D] of any rank >= 1; rows of d = prod(D) numbers are independent. A radius
@@ -29,6 +29,7 @@ import optax
 
 from adv_jax.random import row_keys
 from adv_jax.ranges import Range
+from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError, described, dtype_of, working_dtype
 
 Scale = jax.Array | None
@@ -41,18 +42,19 @@ def canonical(norm: str | float) -> str:
     """Returns the canonical name of a norm or its alias: "linf", "l2", "l1", "rms" or "l0".
 
     Raises:
-      ValueError: unknown norm.
+      UserError: unknown norm.
 
     >>> [canonical(alias) for alias in ("Linf", jnp.inf, 2, 1.0, "RMS", "L0")]
     ['linf', 'linf', 'l2', 'l1', 'rms', 'l0']
     """
-    try:
-        return _NAMES[str(norm).lower()]
-    except KeyError:
-        raise ValueError(
-            'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", '
-            f"got {described(norm)}"
-        ) from None
+    name = str(norm).lower()
+    if name not in _NAMES:
+        near = suggestion(name, dict.fromkeys(_NAMES.values())) if isinstance(norm, str) else ""
+        raise UserError(
+            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0", '
+            f"got {described(norm)}{near}"
+        )
+    return _NAMES[name]
 
 
 def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
@@ -145,7 +147,7 @@ def project(
     never under linf.
 
     Raises:
-      ValueError: unknown norm; eps is negative or neither a number nor f32[B].
+      UserError: unknown norm; eps is negative or neither a number nor f32[B].
 
     >>> project(jnp.array([[3., 1.], [.2, .1]]), 1., "l1")
     Array([[1. , 0. ],
@@ -198,7 +200,7 @@ def sample(
       like: f[B, *D], or anything with that `.shape` and `.dtype`.
 
     Raises:
-      ValueError: as `project` and `row_keys`; the norm is l0, whose ball is unbounded.
+      UserError: as `project` and `row_keys`; the norm is l0, whose ball is unbounded.
 
     Source: [barthe2005], Theorem 1: for z_i of density ~ exp(-|z|^p)
     and e exponential, z / (sum |z_i|^p + e)^(1/p) is uniform in the lp ball.
@@ -237,7 +239,7 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     A value in that shape is accepted too.
 
     Raises:
-      ValueError: `value` is not real or has another shape; unless traced, it is negative, NaN or
+      UserError: `value` is not real or has another shape; unless traced, it is negative, NaN or
         out of the dtype's range. The message calls it `name`.
 
     >>> per_row("eps", [.1, .2], jnp.zeros((2, 28, 28))).shape
@@ -276,7 +278,7 @@ def check_known(
     """Checks the numbers of `value` with `holds`, unless they are traced.
 
     Raises:
-      ValueError: names `allowed` and the first number that fails.
+      UserError: names `allowed` and the first number that fails.
     """
     if isinstance(value, jax.core.Tracer):
         return

@@ -83,7 +83,7 @@ def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: i
       start: the index of the first number in its block; start + entries <= 2^32.
 
     Raises:
-      ValueError: the key is not a threefry key.
+      UserError: the key is not a threefry key.
     """
     # Scale to the open interval (-1, 1).
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
@@ -100,7 +100,7 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
       p: in [0, 1].
 
     Raises:
-      ValueError: the key is not a threefry key.
+      UserError: the key is not a threefry key.
     """
     zero = jnp.uint32(0)
     return (_unit(key, math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
@@ -118,7 +118,7 @@ def _bits(key: Key, size: int, block: Array, start: Array) -> Array:
     """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
     words = jax.random.key_data(key)
     if words.shape != (2,):
-        raise ValueError(f"key must be one threefry key, got {described(key)}")
+        raise UserError(f"key must be one threefry key, got {described(key)}")
     schedule = (words[0], words[1], words[0] ^ words[1] ^ _PARITY)
     # The words of the counter, of 64 bits.
     a = jnp.full((size,), schedule[0] + block)

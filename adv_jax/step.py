@@ -8,7 +8,8 @@ over_replicas  maps a function over a leading axis of replicas (seeds, hyper-par
 over_devices   maps a function over a leading axis of devices, by pmap
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +30,7 @@ from adv_jax.types import (
     Variables,
     check_callable,
     check_choice,
+    check_variables,
     described,
     dtype_of,
 )
@@ -83,8 +85,7 @@ def init_state(
     is_known = not isinstance(seed, jax.core.Tracer)
     if not is_integer or (is_known and not abs(int(seed)) < 2**31):
         raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
-    if not isinstance(variables, Mapping) or "params" not in variables:
-        raise UserError(f"variables must be a dict with params, got {described(variables)}")
+    check_variables(variables)
     _check_optimizer(optimizer)
     model_state = {name: value for name, value in variables.items() if name != "params"}
     with _optax_promotion():
@@ -123,14 +124,17 @@ def make_step(
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
 
     Raises:
-      UserError: the objective is no function, the optimizer no optax transformation, or a count is
-        not at least 1; raised by `step`, if microbatches do not divide a batch.
+      UserError: the objective is no function or has arguments that are not bound, the optimizer is
+        no optax transformation, or a count is not at least 1; raised by `step`, if the state is no
+        TrainState, or microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
+    _check_bound(objective)
     _check_optimizer(optimizer)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        _check_state(state)
         key = state.key
         if shards > 1:
             key = jax.random.fold_in(key, shard_index(shards))
@@ -160,6 +164,30 @@ def make_step(
         )
 
     return step
+
+
+def _check_state(state: Any) -> None:
+    if not isinstance(state, TrainState):
+        found = f"{type(state).__module__}.{type(state).__qualname__}".removeprefix("builtins.")
+        raise UserError(f"state must be a TrainState of step.init_state, got a {found}")
+
+
+def _check_bound(objective: Objective) -> None:
+    """Raises UserError unless an objective can be called with variables, a batch and a key."""
+    try:
+        signature = inspect.signature(objective)
+    except (TypeError, ValueError):  # A builtin has none.
+        return
+    try:
+        signature.bind(None, None, key=None)
+    except TypeError:
+        own = ("variables", "batch", "key")
+        needed = [n for n, p in signature.parameters.items() if p.default is p.empty]
+        free = " and ".join(n for n in needed if n not in own)
+        bind = f": bind {free} with functools.partial" if free else ""
+        found = f"one of ({', '.join(signature.parameters)})"
+        allowed = "a function (variables, batch, *, key)"
+        raise UserError(f"objective must be {allowed}, got {found}{bind}") from None
 
 
 def _check_optimizer(optimizer: Any) -> None:

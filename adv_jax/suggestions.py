@@ -29,6 +29,9 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "decision_rule": ("rule",),
     **dict.fromkeys(("momentum", "decay_factor"), ("decay",)),
     "diversity_prob": ("prob",),
+    **dict.fromkeys(("infinity", "chebyshev", "sup"), ("linf",)),
+    "euclidean": ("l2",),
+    "manhattan": ("l1",),
     "resize_rate": ("smallest",),
     "len_kernel": ("kernel_size",),
     **dict.fromkeys(

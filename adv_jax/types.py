@@ -116,6 +116,12 @@ def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
         raise UserError(f"{name} must be one of {', '.join(names)}, got {described(value)}{near}")
 
 
+def check_variables(variables: Any) -> None:
+    """Raises UserError unless variables are a dict {"params": ..., **model_state}."""
+    if not isinstance(variables, Mapping) or "params" not in variables:
+        raise UserError(f"variables must be a dict with params, got {described(variables)}")
+
+
 def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:
     """Raises UserError unless the argument of that name is a function."""
     if not callable(fn):

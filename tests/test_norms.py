@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from marks import slow_after
 
 from adv_jax import norms
+from adv_jax.types import UserError
 
 NORMS = ["linf", "l2", "l1", "rms"]
 # A float32 norm of up to some hundred entries carries a relative error of a few 1e-7.
@@ -315,3 +316,21 @@ def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_ro
     step = 1e-2 * jnp.eye(6).reshape(6, 3, 2)
     differences = jax.vmap(lambda s: (total(r + s) - total(r - s)) / 2e-2)(step).reshape(3, 2)
     np.testing.assert_allclose(gradient[1], differences[1], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        *((name, "linf") for name in ("l_inf", "linfty", "L-inf", "infinity", "chebyshev")),
+        *((name, "l2") for name in ("l_2", "euclidean", "Euclidean")),
+        *((name, "l1") for name in ("l_1", "manhattan")),
+        ("frobenius", None),
+        (3, None),
+    ],
+)
+def test_an_unknown_norm_is_refused_with_the_name_that_is_meant(name, meant):
+    with pytest.raises(UserError) as error:
+        norms.canonical(name)
+    legal = 'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0"'
+    near = "" if meant is None else f"; did you mean {meant!r}?"
+    assert str(error.value) == f"{legal}, got {name!r}{near}"

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from adv_jax import objectives
 from adv_jax.runner.host.devices import Layout
 from adv_jax.step import (
     Packing,
@@ -357,6 +358,29 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         (
             lambda: make_step(regression, MOMENTUM, shards=2)(start(1), {"x": jnp.ones((2, 2))}),
             "shards must be 1 outside over_devices, got 2",
+        ),
+        (
+            lambda: make_step(objectives.trades, MOMENTUM),
+            r"objective must be a function \(variables, batch, \*, key\), got one of \(apply, "
+            r"variables, batch, key, attack, beta\): bind apply and attack with functools.partial",
+        ),
+        (
+            lambda: make_step(lambda variables: 0, MOMENTUM),
+            r"objective must be a function \(variables, batch, \*, key\), got one of \(variables\)",
+        ),
+        (
+            lambda: make_step(regression, MOMENTUM)({"w": jnp.ones(2)}, {}),
+            "state must be a TrainState of step.init_state, got a dict",
+        ),
+        (
+            lambda: make_step(regression, MOMENTUM)(optax.sgd(0.1).init({}), {}),
+            "state must be a TrainState of step.init_state, got a tuple",
+        ),
+        (
+            lambda: objectives.cross_entropy(
+                lambda *given, **options: given, {"w": jnp.ones(2)}, {"x": 0, "y": 0}, key=None
+            ),
+            r"variables must be a dict with params, got {w: float32\[2\]}",
         ),
         (
             lambda: init_state({"w": jnp.ones(2)}, MOMENTUM, seed=0),

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from adv_jax.loss_gradients import margin
 from adv_jax.losses import classes
 from adv_jax.perturbations import or_one
-from adv_jax.types import Array, RowFn
+from adv_jax.types import Array, RowFn, UserError
 
 
 def dlr(logits: Array, y: Array) -> Array:
@@ -17,7 +17,7 @@ def dlr(logits: Array, y: Array) -> Array:
     It is invariant to shifts and positive scaling of the logits.
 
     Raises:
-      ValueError: fewer than 3 classes.
+      UserError: fewer than 3 classes.
 
     Source: [croce2020], eq. 6.
 
@@ -34,7 +34,7 @@ def targeted_dlr(logits: Array, y: Array, target: Array) -> Array:
         (z_target - z_y) / (z_(1) - (z_(3) + z_(4)) / 2)
 
     Raises:
-      ValueError: fewer than 4 classes.
+      UserError: fewer than 4 classes.
 
     Source: [croce2020], eq. 7.
 
@@ -66,7 +66,7 @@ def toward(predicted: Array) -> RowFn:
 def _largest(logits: Array, count: int) -> Array:
     """Returns the largest logits in descending order, f32[B, count]."""
     if logits.shape[1] < count:
-        raise ValueError(
+        raise UserError(
             f'logits must have at least {count} classes for loss="dlr", got {logits.shape[1]}'
         )
     return jax.lax.top_k(logits, count)[0]

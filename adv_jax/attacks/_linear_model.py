@@ -150,7 +150,7 @@ def class_values(logits_fn: LogitsFn, x: Array, of: str) -> tuple[Array, Pullbac
     """Returns "logits" or "probs" at x f[B, *D], f32[B, K], and their pullback, by `linearized`.
 
     Raises:
-      ValueError: unknown `of`; logits that are not f32[B, K].
+      UserError: unknown `of`; logits that are not f32[B, K].
     """
     outputs = {"logits": lambda logits: logits, "probs": _softmax}
     check_choice("of", of, outputs)

@@ -133,7 +133,7 @@ def apgd(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: unknown loss; too few classes for dlr; num_steps, restarts, num_targets or rho out
+      UserError: unknown loss; too few classes for dlr; num_steps, restarts, num_targets or rho out
         of range; restarts without a key; num_targets with another loss or targeted; and as `fgsm`.
 
     Sources: [croce2020], Algorithm 1, sec. 3 and 4, eq. 6 and 7; l1: [croce2021box], Algorithm 1

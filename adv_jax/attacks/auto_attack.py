@@ -110,7 +110,7 @@ def auto_attack(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm, version or member; a count below 1; no key; and as `fgsm`.
+      UserError: another norm, version or member; a count below 1; no key; and as `fgsm`.
 
     Source: [croce2020], sec. 6; members, starts and targets of the versions: its public program.
 

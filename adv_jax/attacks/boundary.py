@@ -81,7 +81,7 @@ def boundary(
       that finds no start, is returned unchanged.
 
     Raises:
-      ValueError: num_steps below 1; no key; infinite bounds; and as `fgsm`.
+      UserError: num_steps below 1; no key; infinite bounds; and as `fgsm`.
 
     Source: [brendel2018], sec. 2. Steps change by a factor after each success and failure, where
     the authors count them over a window; the start is on the boundary.

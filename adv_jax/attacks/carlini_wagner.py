@@ -88,7 +88,7 @@ def carlini_wagner(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: bounds=None or infinite; num_steps, search_steps, confidence, learning_rate or
+      UserError: bounds=None or infinite; num_steps, search_steps, confidence, learning_rate or
         initial_const out of range; and as `fgsm`.
 
     Source: [carlini2017], sec. V-A, V-B and VI-A, loss f_6; the numbers of steps and the

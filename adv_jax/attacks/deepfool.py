@@ -92,7 +92,7 @@ def deepfool(
       no step, is returned unchanged.
 
     Raises:
-      ValueError: num_steps, overshoot or candidates out of range; and as `fgsm`.
+      UserError: num_steps, overshoot or candidates out of range; and as `fgsm`.
 
     Source: [moosavidezfooli2016], Algorithm 2 and sec. 3.3 (other norms).
 

@@ -48,7 +48,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
       f[B, *D] -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack and for `evaluate`.
 
     Raises:
-      ValueError: num_samples below 1.
+      UserError: num_samples below 1.
 
     Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
 

@@ -91,7 +91,7 @@ def ead(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: unknown rule; beta, num_steps, search_steps, confidence, learning_rate or
+      UserError: unknown rule; beta, num_steps, search_steps, confidence, learning_rate or
         initial_const out of range; and as `fgsm`.
 
     Source: [chen2018], eq. 7 and Algorithm 1; the settings are those of sec. 4.

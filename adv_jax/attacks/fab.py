@@ -119,7 +119,7 @@ def fab(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm; a count below 1, or alpha_max, eta or beta out of range; restarts
+      UserError: another norm; a count below 1, or alpha_max, eta or beta out of range; restarts
         without a key; and as `fgsm`.
 
     Sources: [croce2020fab], Algorithm 1; FAB-T:

@@ -73,7 +73,7 @@ def fgsm(
       f[B, *D] in the dtype of x.
 
     Raises:
-      ValueError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
+      UserError: unknown norm or loss; x, y, eps or the logits of a wrong shape, dtype or range,
         see `adv_jax.checks`; targeted without y; a function for loss that at x is not finite, or
         has a gradient of NaN.
 
@@ -121,7 +121,7 @@ def raw_gradient(
       f[B, *D] in the dtype of x.
 
     Raises:
-      ValueError: x, y, tau or the logits of a wrong shape, dtype or range; targeted without y.
+      UserError: x, y, tau or the logits of a wrong shape, dtype or range; targeted without y.
 
     Source: [maronas2016], eq. 57 (printed without tau).
 

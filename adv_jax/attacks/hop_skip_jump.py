@@ -81,7 +81,7 @@ def hop_skip_jump(
       that finds no start, is returned unchanged.
 
     Raises:
-      ValueError: another norm; num_steps, initial_evals or max_evals below 1; no key; infinite
+      UserError: another norm; num_steps, initial_evals or max_evals below 1; no key; infinite
         bounds; and as `fgsm`.
 
     Source: [chen2020], Algorithms 1 and 2; delta_t from foolbox, which takes the distance after the

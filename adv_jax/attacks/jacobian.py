@@ -35,7 +35,7 @@ def class_jacobian(
       The values f32[B, K] and the Jacobian f32[B, K, *D], with 0 for NaN.
 
     Raises:
-      ValueError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a
+      UserError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a
         derivative.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
@@ -104,7 +104,7 @@ def adv_alpha(
       the most negative (a_y - a_j) / ||v||_*.
 
     Raises:
-      ValueError: as `fgsm`.
+      UserError: as `fgsm`.
 
     Source: [huang2015], Prop. 3 and 4, Algorithm 1, sec. 6.1.2. Printed with the
     inequality reversed, without the square under l2 and without the sign under l1.

@@ -89,7 +89,7 @@ def jsma(
       returned unchanged; one that does not reach t keeps its changes.
 
     Raises:
-      ValueError: unknown `of`; theta or gamma out of range; and as `fgsm`.
+      UserError: unknown `of`; theta or gamma out of range; and as `fgsm`.
 
     Sources: [papernot2016], eq. 8 and Algorithm 3; [carlini2017], sec. 3 (the two
     forms of F).

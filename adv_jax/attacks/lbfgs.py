@@ -83,7 +83,7 @@ def lbfgs(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: bounds=None; num_steps, search_steps or initial_const out of range; and as
+      UserError: bounds=None; num_steps, search_steps or initial_const out of range; and as
         `fgsm`.
 
     Sources: [szegedy2014], sec. 4.1, where c stands at the norm; the square and the
@@ -164,7 +164,7 @@ def feature_adversary(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range; features of
+      UserError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range; features of
         a wrong shape or dtype.
 
     Source: [sabour2016], eq. 1 and 2.

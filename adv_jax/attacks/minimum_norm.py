@@ -70,7 +70,7 @@ def ddn(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps, step_size, gamma or initial_eps out of range; and as `fgsm`.
+      UserError: num_steps, step_size, gamma or initial_eps out of range; and as `fgsm`.
 
     Source: [rony2019], Algorithm 1 and sec. 4.
 
@@ -157,7 +157,7 @@ def fmn(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps, step_size or gamma out of range; and as `fgsm`.
+      UserError: num_steps, step_size or gamma out of range; and as `fgsm`.
 
     Source: [pintor2021], Algorithm 1 and sec. 2.
 

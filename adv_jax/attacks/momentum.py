@@ -70,7 +70,7 @@ def mi_fgsm(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps or decay out of range; and as `fgsm`.
+      UserError: num_steps or decay out of range; and as `fgsm`.
 
     Source: [dong2018], Algorithm 1; sec. 3.3 (l2).
 
@@ -131,7 +131,7 @@ def vmi_fgsm(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_neighbors or beta out of range; no key; and as `mi_fgsm`.
+      UserError: num_neighbors or beta out of range; no key; and as `mi_fgsm`.
 
     Source: [wang2021], Algorithm 1.
 

@@ -35,7 +35,7 @@ def gaussian_noise(
       bounds, mask: as in `fgsm`.
 
     Raises:
-      ValueError: key=None; x, std or key of a wrong shape, dtype or range.
+      UserError: key=None; x, std or key of a wrong shape, dtype or range.
 
     Source: the "noise" samples of the shallow-net thesis, pp. 31, 33; [maronas2016], N(0, .3), .3
     the standard deviation.
@@ -68,7 +68,7 @@ def sign_noise(
       bounds, mask: as in `fgsm`.
 
     Raises:
-      ValueError: key=None; x, eps or key of a wrong shape, dtype or range.
+      UserError: key=None; x, eps or key of a wrong shape, dtype or range.
 
     Source: the control of [maronas2016], sec. 5.4 (tau * sign of a normal draw).
 
@@ -103,7 +103,7 @@ def uniform_noise(
       bounds, mask: as in `fgsm`.
 
     Raises:
-      ValueError: key=None; unknown norm; x, eps or key of a wrong shape, dtype or range.
+      UserError: key=None; unknown norm; x, eps or key of a wrong shape, dtype or range.
 
     >>> import jax.numpy as jnp
     >>> x_adv = uniform_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))

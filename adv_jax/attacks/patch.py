@@ -95,7 +95,7 @@ def adversarial_patch(
       f32[1, h, w] or f32[1, h, w, c], the patch, of which `place_patch` shows the disc.
 
     Raises:
-      ValueError: bounds, sizes, max_angle, num_steps or learning_rate out of range; x is not a
+      UserError: bounds, sizes, max_angle, num_steps or learning_rate out of range; x is not a
         batch of images; no key; and as `pgd`.
 
     Source: [brown2017], sec. 2 (there targeted).

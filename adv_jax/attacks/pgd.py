@@ -95,7 +95,7 @@ def pgd(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps or restarts below 1; a random start without a key or with `start`;
+      UserError: num_steps or restarts below 1; a random start without a key or with `start`;
         restarts without a random start or with "last"; "last" with an early stop; l0 without bounds
         and step_size, or with a random start; and as `fgsm`.
 
@@ -200,7 +200,7 @@ def bim(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: as `pgd`.
+      UserError: as `pgd`.
 
     Source: [kurakin2017], sec. 2.2.
 

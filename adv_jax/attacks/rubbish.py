@@ -43,7 +43,7 @@ def rubbish(
       f[B, *D] in the dtype of x, constant.
 
     Raises:
-      ValueError: key=None; x, std or key of a wrong shape, dtype or range.
+      UserError: key=None; x, std or key of a wrong shape, dtype or range.
 
     Sources: [goodfellow2015], appendix on rubbish class examples, with std 1;
     [wardefarley2016], sec. 1.2.6.

@@ -83,7 +83,7 @@ def square(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: another norm; num_queries or p_init out of range; no key; and as `fgsm`.
+      UserError: another norm; num_queries or p_init out of range; no key; and as `fgsm`.
 
     Source: [andriushchenko2020], Algorithms 1 to 3, sec. 3; the schedule for 10,000 queries
     is scaled to num_queries.

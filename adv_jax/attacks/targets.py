@@ -19,7 +19,7 @@ def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
       i32[B]; the first of equal classes.
 
     Raises:
-      ValueError: x or the logits of a wrong shape or dtype.
+      UserError: x or the logits of a wrong shape or dtype.
 
     Source: [kurakin2017], sec. 2.3.
 
@@ -42,7 +42,7 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
       i32[B].
 
     Raises:
-      ValueError: num_classes < 2; key is None or of another shape.
+      UserError: num_classes < 2; key is None or of another shape.
 
     >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
     Array([1, 0], dtype=int32)
@@ -64,7 +64,7 @@ def next_class(y: Array, num_classes: int) -> Array:
       i32[B].
 
     Raises:
-      ValueError: num_classes < 2.
+      UserError: num_classes < 2.
 
     >>> next_class(jnp.array([0, 9]), 10)
     Array([1, 0], dtype=int32)

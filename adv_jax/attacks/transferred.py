@@ -36,7 +36,7 @@ def transferred(
       f[B, *D] in the dtype of x.
 
     Raises:
-      ValueError: as `attack` does, and if it is no function.
+      UserError: as `attack` does, and if it is no function.
 
     Sources: [szegedy2014], sec. 4.2; the fixed adversarial set of [huang2015], sec. 7.
 

@@ -36,7 +36,7 @@ def input_diversity(
       x -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack that takes gradients.
 
     Raises:
-      ValueError: prob or smallest out of range; when called: x is not a batch of images.
+      UserError: prob or smallest out of range; when called: x is not a batch of images.
 
     Source: [xie2019], which pads to a larger image; the size is kept as in torchattacks.
 
@@ -83,7 +83,7 @@ def translation_invariance(
       x -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack that takes gradients.
 
     Raises:
-      ValueError: kernel_size or sigma out of range; when called: x is not a batch of images.
+      UserError: kernel_size or sigma out of range; when called: x is not a batch of images.
 
     Source: [dong2019], sec. 3.2; sigma from the authors' program, whose kernel ends at 3 sigma.
 

@@ -80,7 +80,7 @@ def universal_perturbation(
       f32[1, *D], r, constant: it carries no gradient.
 
     Raises:
-      ValueError: num_steps, batch_size or cap out of range; a batch_size without a key; and as
+      UserError: num_steps, batch_size or cap out of range; a batch_size without a key; and as
         `pgd`.
 
     Sources: [shafahi2020], Algorithm 1 and the clipped loss; the step is normalized as in `pgd`.

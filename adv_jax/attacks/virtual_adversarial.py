@@ -56,7 +56,7 @@ def virtual_adversarial(
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      ValueError: key=None; num_steps or xi out of range; and as `fgsm`.
+      UserError: key=None; num_steps or xi out of range; and as `fgsm`.
 
     Sources: [miyato2018], sec. 3.3, eq. 12 and alg. 1; other norms by the same step of
     [journee2010], alg. 1 (generalized power method).

@@ -46,8 +46,7 @@ def ball(
     Raises:
       UserError: eps or mask of another shape or dtype; the norm is l0, but the attack does not know
         it or eps is of each feature; where values are known: eps is negative or not finite, a mask
-        has other numbers; and as `check_width`.
-      ValueError: the norm is unknown.
+        has other numbers; and as `check_width`; the norm is unknown.
     """
     dtype = working_dtype(x.dtype)
     kind = norms.canonical(norm) if sparse else convex(norm, instead=", which pgd and fmn take")

@@ -22,6 +22,7 @@ from adv_jax.types import (
     Output,
     RowTree,
     UserError,
+    check_variables,
     described,
     dtype_of,
     host_array,
@@ -201,10 +202,13 @@ def traceable(
 def checked_apply(apply: Any) -> Apply:
     """Returns `apply`, which raises UserError if it is none or returns bare logits.
 
-    Three rows of logits would be taken for the three entries of an Output.
+    Three rows of logits would be taken for the three entries of an Output. It also raises for a
+    dict of variables without "params".
     """
 
     def applied(*args: Any, **options: Any) -> Any:
+        if isinstance(args[0], Mapping):
+            check_variables(args[0])
         output = apply(*args, **options)
         is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
         if "method" not in options and not is_output:

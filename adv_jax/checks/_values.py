@@ -49,8 +49,7 @@ def radius(
 
     Raises:
       UserError: neither a real number nor f32[B]; where values are known: negative, not finite, or
-        as `check_width`.
-      ValueError: the norm is unknown.
+        as `check_width`; the norm is unknown.
     """
     per_row = norms.per_row(name, eps, x)
     if bounds is not None and all(map(is_known, (eps, *bounds))):
@@ -149,8 +148,7 @@ def convex(norm: Norm, *, instead: str = "") -> str:
     instead: what takes l0, for the message.
 
     Raises:
-      UserError: l0.
-      ValueError: the norm is unknown.
+      UserError: l0; the norm is unknown.
     """
     name = norms.canonical(norm)
     if name == "l0":
@@ -162,7 +160,7 @@ def linf_or_l2(norm: Norm) -> str:
     """Returns the canonical name of one of the two norms.
 
     Raises:
-      ValueError: another norm.
+      UserError: another norm.
     """
     name = norms.canonical(norm)
     if name not in ("linf", "l2"):

@@ -3,8 +3,9 @@
 It is read from the attack's traits (`adv_jax.attack`), else from its signature.
 """
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def norm_of(attack: Attack) -> str | None:
     """Returns the name of the norm of an attack's size, None if neither signature nor traits say.
 
     Raises:
-      ValueError: unknown norm; the attack is not a function.
+      UserError: unknown norm; the attack is not a function.
 
     >>> from adv_jax import attacks
     >>> norm_of(partial(attacks.fgsm, norm=2)), norm_of(attacks.raw_gradient)
@@ -80,7 +81,7 @@ def ball_of(attack: Attack) -> str | None:
     constraints have costs, eps limits the costs, not the length.
 
     Raises:
-      UserError, ValueError: as `norm_of` and `scale_of`.
+      UserError: as `norm_of` and `scale_of`.
     """
     constraints = getattr(attack, "keywords", {}).get("constraints")
     is_radius = scale_of(attack) == "eps" and getattr(constraints, "costs", None) is None
@@ -272,6 +273,24 @@ def checked_parameters(attack: Attack) -> Mapping[str, inspect.Parameter]:
         raise UserError(
             f"attack must be a function such as attacks.fgsm, got {described(attack)}"
         ) from None
+
+
+@contextlib.contextmanager
+def naming(name: str, attack: Attack) -> Iterator[None]:
+    """Puts the name of an attack in an evaluation before an error that does not name its function.
+
+    Raises:
+      UserError: that of the context.
+    """
+    try:
+        yield
+    except UserError as error:
+        message = str(error)
+        names = {name, function_name(attack)} - {"<lambda>"}
+        if message.startswith(tuple(f"{own} " for own in names)):
+            raise
+        rest = message.removeprefix("<lambda> ").removeprefix("attack ")
+        raise UserError(f"{name}: {message}" if rest == message else f"{name} {rest}") from error
 
 
 def crafting(attack: Attack) -> Attack:

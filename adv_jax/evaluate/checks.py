@@ -30,7 +30,7 @@ from adv_jax.evaluate.batching import (
     over_batches,
     row_shards,
 )
-from adv_jax.evaluate.budget import ball_of, is_targeted, scale_of, sizes_of
+from adv_jax.evaluate.budget import ball_of, is_targeted, naming, scale_of, sizes_of
 from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
@@ -126,8 +126,7 @@ def check_attacks(
     Raises:
       UserError: no size; a size is negative, not finite in float32, outside the range that the
         attack states, or larger than the bounds allow; an attack that is not a function, or
-        targeted, or whose size cannot be set.
-      ValueError: an attack's norm is unknown.
+        targeted, or whose size cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
         if not len(sizes[key]):
@@ -135,14 +134,15 @@ def check_attacks(
         for size in sizes[key]:
             checked_number(name, size, "[0, inf)")
             norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
-        if is_targeted(attack):
+        with naming(key, attack):
+            scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
+        if targeted:
             raise UserError(
                 f"{key} must be an attack with targeted=False, as y are its labels, got "
                 "targeted=True"
             )
-        interval = ranges_of(attack).get(scale_of(attack), "[0, inf)")
+        interval = ranges_of(attack).get(scale, "[0, inf)")
         checked_number(f"{name} of {key}", sizes[key], interval, per_row=True)
-        norm = distance_of(attack)
         if norm is not None and bounds is not None:
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
 

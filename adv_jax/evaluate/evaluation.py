@@ -83,8 +83,8 @@ def evaluate(
 
     Raises:
       UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN;
-        a function for loss is not finite at x or has a gradient of NaN; an attack returns NaN.
-      ValueError: raised by an attack, such as for an unknown norm or a missing key.
+        a function for loss is not finite at x or has a gradient of NaN; an attack returns NaN;
+        raised by an attack, such as for an unknown norm or a missing key.
 
     >>> import jax.numpy as jnp
     >>> from adv_jax import attacks
@@ -146,7 +146,7 @@ def measured_rows(
     key: one key, or one for each row (`random.row_keys`).
 
     Raises:
-      UserError, ValueError: as `evaluate`.
+      UserError: as `evaluate`.
     """
     batch_size = checked_count("batch_size", batch_size)
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
@@ -185,7 +185,7 @@ def checked_suite(
     """Returns the programs of `evaluate`, after checks of its arguments on these rows.
 
     Raises:
-      UserError, ValueError: as `evaluate`.
+      UserError: as `evaluate`.
     """
     sizes = checked_sizes(attacks, eps, rows.x, bounds=bounds)
     check_bits(bits, rows.x, bounds)

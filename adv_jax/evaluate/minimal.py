@@ -57,7 +57,7 @@ def minimal_eps(
       f32[N]: 0 for rows misclassified without an attack, inf for those not fooled at high.
 
     Raises:
-      UserError, ValueError: as `evaluate`.
+      UserError: as `evaluate`.
 
     >>> from adv_jax import attacks
     >>> x, y = jnp.array([[.3, 0.], [-.1, 0.], [5., 0.]]), jnp.array([0, 0, 0])

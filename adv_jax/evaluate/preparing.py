@@ -10,7 +10,14 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks import Traits, function_name, traits_of
-from adv_jax.evaluate.budget import at_size, checked_parameters, crafting, scale_of, takes
+from adv_jax.evaluate.budget import (
+    at_size,
+    checked_parameters,
+    crafting,
+    naming,
+    scale_of,
+    takes,
+)
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
@@ -36,22 +43,28 @@ def prepared(
     """
     check_named("attacks", attacks)
     kind = named_norm(norm, threat_model)
-    return {name: _with_settings(attack, bounds, kind) for name, attack in attacks.items()}
+    found = {}
+    for name, attack in attacks.items():
+        with naming(name, attack):
+            found[name] = _with_settings(attack, bounds, kind)
+    return found
 
 
 def check_named(name: str, parts: Any) -> None:
     """Raises UserError for parts without names, as a list of them."""
+    allowed = f"{name} must be a dict that gives each a name"
     if not isinstance(parts, Mapping):
-        kind = type(parts).__name__
-        raise UserError(f"{name} must be a dict that gives each a name, got a {kind}")
+        raise UserError(f"{allowed}, got a {type(parts).__name__}")
+    for found in parts:
+        if not isinstance(found, str):
+            raise UserError(f"{allowed}, a text, got the name {described(found)}")
 
 
 def named_norm(norm: Norm | None, threat_model: Norm | None) -> str | None:
     """Returns the canonical norm that one of the two names, None if neither does.
 
     Raises:
-      UserError: threat_model is no norm, or another one than `norm`.
-      ValueError: unknown norm.
+      UserError: threat_model is no norm, or another one than `norm`; unknown norm.
 
     >>> named_norm(None, "Linf"), named_norm(2, None)
     ('linf', 'l2')

@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks import function_name
 from adv_jax.checks import check_finite, check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import first_batch, over_batches
-from adv_jax.evaluate.budget import check_crafted, crafted
+from adv_jax.evaluate.budget import check_crafted, crafted, naming
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
 
 
 class Rows(NamedTuple):
@@ -127,12 +126,8 @@ class Suite:
     def _check_attacks(self, batch: tuple[Any, ...]) -> None:
         """Traces all attacks before any runs, as a wrong setting would lose the work of others."""
         for name, program in self._attacked.items():
-            try:
+            with naming(name, self.attacks[name]):
                 program.trace(*batch, np.float32(0))
-            except UserError as error:
-                names = f"{name} ", f"{function_name(self.attacks[name])} "
-                named = str(error).startswith(names)
-                raise UserError(f"{error}" if named else f"{name}: {error}") from error
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
         """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows."""

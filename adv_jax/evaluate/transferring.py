@@ -52,7 +52,7 @@ def transfer(
       diagonal is the white-box accuracy.
 
     Raises:
-      UserError, ValueError: as `evaluate`.
+      UserError: as `evaluate`.
 
     >>> from adv_jax import attacks
     >>> x, y = jnp.array([[1., 1.]]), jnp.array([0])
@@ -97,7 +97,7 @@ def transferred_rows(
     key: one key, or one for each row (`random.row_keys`).
 
     Raises:
-      UserError, ValueError: as `evaluate`.
+      UserError: as `evaluate`.
     """
     check_named("models", models)
     if not models:

@@ -37,7 +37,7 @@ def adversarial_backprop(
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: unknown loss.
+      UserError: unknown loss.
 
     Source: [nokland2015], eq. 1 and 2, the algorithm of sec. 2.
     """

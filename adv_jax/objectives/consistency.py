@@ -9,7 +9,7 @@ import optax
 
 from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, UserError, Variables
 
 
 @objective(ranges={"weight": "[0, inf)", "temperature": "(0, inf)"})
@@ -41,12 +41,12 @@ def consistency(
       batch. One pass over both augmentations makes the model state.
 
     Raises:
-      ValueError: the batch has no second augmentation.
+      UserError: the batch has no second augmentation.
 
     Source: [tack2022], and the settings of their program.
     """
     if "second" not in batch:
-        raise ValueError(f"batch must have x, y and second, got {', '.join(batch)}")
+        raise UserError(f"batch must have x, y and second, got {', '.join(batch)}")
     x = jnp.concatenate([batch["x"], batch["second"]])
     y = jnp.concatenate([batch["y"], batch["y"]])
     frozen = partial(apply, jax.lax.stop_gradient(variables))

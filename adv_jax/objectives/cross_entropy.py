@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adv_jax.losses import as_labels, classes, loss_fn
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
 
 @objective()
@@ -25,7 +25,7 @@ def cross_entropy(
       loss f32[], and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: unknown loss.
+      UserError: unknown loss.
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     value = loss_fn(loss)(logits, batch["y"]).mean()
@@ -44,10 +44,10 @@ def unlabeled(batch: Batch) -> Array:
     """Returns the unlabeled inputs of a batch: f32[B, *D].
 
     Raises:
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the batch has no unlabeled inputs.
     """
     if "unlabeled" not in batch:
-        raise ValueError(f"batch must have unlabeled, got {', '.join(batch)}")
+        raise UserError(f"batch must have unlabeled, got {', '.join(batch)}")
     return batch["unlabeled"]
 
 

@@ -10,7 +10,7 @@ from adv_jax.checks import check_function, check_logits
 from adv_jax.losses import cross_entropy
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, UserError, Variables
 
 
 @objective(ranges={"temperature": "(0, inf)"})
@@ -71,8 +71,7 @@ def distillation(
 
     Raises:
       UserError: the teacher is no function of x alone, or returns no logits; a known temperature
-        <= 0.
-      ValueError: the teacher has another number of classes.
+        <= 0; the teacher has another number of classes.
 
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
@@ -81,7 +80,7 @@ def distillation(
     check_logits(taught, batch=len(batch["x"]), name="teacher_fn")
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:
-        raise ValueError(
+        raise UserError(
             f"objective.teacher_fn must have the student's {logits.shape[1]} classes, "
             f"got {taught.shape[1]}"
         )

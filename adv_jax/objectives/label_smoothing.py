@@ -34,7 +34,7 @@ def label_smoothing(
       loss f32[] in nats, and (model_state, {"accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: unknown form.
+      UserError: unknown form.
 
     Source: [wardefarley2016], sec. 1.2.7.
     """
@@ -55,7 +55,7 @@ def smoothed_targets(
         others   1 - s         s / (K - 1)   spreads s over the other classes
 
     Raises:
-      ValueError: unknown form.
+      UserError: unknown form.
 
     >>> smoothed_targets(jnp.array([1]), 2, smoothing=.2, form="printed")
     Array([[0.1, 0.8]], dtype=float32)

@@ -17,6 +17,7 @@ from adv_jax.types import (
     Key,
     LogitsFn,
     Output,
+    UserError,
     Variables,
 )
 
@@ -74,7 +75,7 @@ def ladder(
       "denoising": f32[], the weighted sum}. The accuracy is that of the corrupted pass.
 
     Raises:
-      ValueError: weights do not match the model's layers, or weigh one that is not reconstructed;
+      UserError: weights do not match the model's layers, or weigh one that is not reconstructed;
         an option is not as above; the batch has no unlabeled inputs.
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59; "all" layers: sec. 7.
@@ -150,14 +151,14 @@ def _denoising(
     Summed over the layers before the mean over the rows, they are one reduction on a GPU.
     """
     if len(weights) != len(z):
-        raise ValueError(
+        raise UserError(
             f"objective.weights must have {len(z)} entries, one for the input and one for each of "
             f"model.layers, got {len(weights)}"
         )
     costs = []
     for layer, weight in enumerate(weights):
         if weight and layer not in z_hat:
-            raise ValueError(
+            raise UserError(
                 f"objective.weights must be 0 for layer {layer}, which model.denoising leaves "
                 f"out, got {weights}"
             )

@@ -68,7 +68,7 @@ def lwa_rep(
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
     Raises:
-      ValueError: the model has no such layer.
+      UserError: the model has no such layer.
 
     Source: [huang2015], Algorithm 3 (line 10 prints "update both N_cla"; lines 11 and 12
     mean the Jacobian of the lower half at its input). `relative` is from the authors' program for

@@ -37,7 +37,7 @@ def virtual_adversarial_training(
       model state is that of the labeled pass.
 
     Raises:
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the batch has no unlabeled inputs.
 
     Source: [miyato2018], eq. 5 to 8; [wardefarley2016], sec. 1.3.1.
     """

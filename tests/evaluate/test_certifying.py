@@ -89,7 +89,7 @@ def test_bfloat16_inputs_are_certified_in_float32(problem):
         ({"eps": [8.0], "bounds": (0, 1)}, "eps must be at most 1, the linf width of the bounds"),
         ({"method": "lp"}, "method must be one of ibp, crown_ibp, crown, got 'lp'"),
         ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
-        ({"norm": "l3"}, 'norm must be "linf" (or jnp.inf), "l2" (or 2)'),
+        ({"norm": "l3"}, 'norm must be "linf" ("inf", jnp.inf), "l2" (2)'),
         ({"x": np.full((2, 6), 2.0, np.float32), "bounds": (0, 1)}, "x must be within the bounds"),
         ({"y": np.array([0, 7])}, "y must be classes from 0 to 3, got 7"),
         ({"y": np.array([0.5, 1])}, "y must be classes i32[N] with N = 2"),

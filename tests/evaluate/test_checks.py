@@ -89,12 +89,16 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "attacks must be a dict that gives each a name, got a list",
         ),
         (
+            {"attacks": {1: attacks.fgsm}},
+            "attacks must be a dict that gives each a name, a text, got the name 1",
+        ),
+        (
             {"attacks": {"f": "fgsm"}},
-            "attack must be a function such as attacks.fgsm, got 'fgsm'",
+            "f must be a function such as attacks.fgsm, got 'fgsm'",
         ),
         (
             {"attacks": {"f": partial(attacks.transferred, attack="fgsm")}},
-            "attack must be a function such as attacks.fgsm, got 'fgsm'",
+            "f must be a function such as attacks.fgsm, got 'fgsm'",
         ),
         (
             {"attacks": {"f": giving(lambda x: None)}},
@@ -135,7 +139,15 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": lambda logits_fn, x, y, *, key=None: x}},
-            "<lambda> must have a keyword for its size (eps, std, tau, gamma), got ",
+            "a must have a keyword for its size (eps, std, tau, gamma), got ",
+        ),
+        (
+            {"attacks": {"mine": lambda logits_fn, x, y, *, eps, key=None: float(x[0, 0]) + x}},
+            "mine and logits_fn must be made of jax.numpy operations",
+        ),
+        (
+            {"attacks": {"mine": lambda logits_fn, x, y, *, eps, key=None: x[:1]}},
+            "mine must return an array of the shape of x, ",
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, targeted=True)}},
@@ -155,7 +167,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, norm="l7")}},
-            'norm must be "linf" (or jnp.inf), "l2" (or 2), "l1" (or 1), "rms" or "l0", got \'l7\'',
+            'a: norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0", got ',
         ),
         (
             {"logits_fn": lambda x: jax.nn.softmax(x)},
@@ -185,7 +197,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
 def test_evaluate_refuses_bad_arguments_in_one_line(change, message):
     arguments = {"logits_fn": lambda x: x[:, :CLASSES], "x": X, "y": np.zeros(5, np.int32)}
     arguments |= {"attacks": FGSM, "eps": [0.1], **change}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(UserError) as error:
         evaluate.evaluate(**arguments)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
