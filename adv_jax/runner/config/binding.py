@@ -14,6 +14,7 @@ from adv_jax.runner.config.document import ConfigError, is_document, is_import_p
 
 # The parameters that the program passes at run time; a config cannot set them.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
+_ARRAYS = {"aux"}  # of functions of ours: rows beside x, which no document holds
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -127,7 +128,8 @@ def settings(
 ) -> tuple[dict[str, inspect.Parameter], bool]:
     """Returns the parameters that a config may set, and whether any other keyword is accepted."""
     parameters = parameters_of(function)
-    passed = {*_RUNTIME, *positional_of(parameters)[: len(call.positional) if call else 0]}
+    first = set(positional_of(parameters)[: len(call.positional)]) if call else _ARRAYS
+    passed = _RUNTIME | first
     own = {k: p for k, p in parameters.items() if k not in passed and p.kind not in _VARIADIC}
     return own, catch_all(parameters) is not None
 

@@ -238,6 +238,10 @@ def _explain_field(
         kind = TYPE_NAMES.get(type(values.get(field)), "a dict")
         name = f"{field}.name"
         near = f"; did you mean {name!r}?" if name in values else ""
+        group, _, last = field.rpartition(".")
+        if group and isinstance(found := _read(overridden[field]), dict):
+            whole = {**_node(document, group), **_group_of(group, overridden), last: found}
+            near = f'; did you mean --config.{group}="{whole}"?'
         return f"--config.{field} must be {kind}, got {overridden[field]!r}{near}"
     with suppress(KeyError, TypeError):  # A part may not exist.
         names = {field: name for field, name in overridden.items() if field.endswith(".name")}
@@ -281,6 +285,13 @@ def _absent_group(field: str, document: Mapping[str, Any]) -> str:
         if node is None:
             return ".".join(names[:depth])
     return ""
+
+
+def _node(document: Any, path: str) -> Any:
+    """Returns the group of a config at a path."""
+    for name in path.split("."):
+        document = document[name]
+    return document
 
 
 def _is_group(field: str, legal: Iterable[str], overridden: Iterable[str]) -> bool:

@@ -1,9 +1,9 @@
 """Checks a config against its data before anything is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run.experiment import Experiment, Functions
 from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
 
+_T = TypeVar("_T")
 # Errors that models, objectives and attacks raise for invalid settings.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
 
@@ -54,7 +55,8 @@ def check_fit(
       UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly.
       DataError: an image is outside the declared bounds of the data set.
     """
-    _check_batches(config, len(dataset.train.y) - config["data"]["num_valid"], devices)
+    check_batch_size(config, dataset)
+    _check_shards(config, devices)
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
     inputs = dataset.test.x.shape[1:]
@@ -76,15 +78,20 @@ def check_fit(
                 raise ConfigError(f"{path} must include {values}, got {bounds!r}")
 
 
-def _check_batches(
-    config: Mapping[str, Any], train: int, devices: Sequence[jax.Device] | None
-) -> None:
-    """Raises UserError if batches do not fit the `train` rows, the devices, shards or parts."""
+def check_batch_size(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Raises ConfigError if a batch, or the rows of `monitor_attacks`, exceed the data."""
+    train, test = len(dataset.train.y) - config["data"]["num_valid"], len(dataset.test.y)
+    if not config["batch_size"] <= train:
+        allowed = f"1 to {train}, the size of the training set"
+        raise ConfigError(f"batch_size must be {allowed}, got {config['batch_size']}")
+    if (watched := config.get("monitor_attacks")) and not watched["rows"] <= test:
+        allowed = f"1 to {test}, the size of the test set"
+        raise ConfigError(f"monitor_attacks.rows must be {allowed}, got {watched['rows']}")
+
+
+def _check_shards(config: Mapping[str, Any], devices: Sequence[jax.Device] | None) -> None:
+    """Raises UserError if batches do not fit the devices, shards or parts."""
     batch_size, shards = config["batch_size"], config["replicas"]["shards"]
-    if not batch_size <= train:
-        raise ConfigError(
-            f"batch_size must be 1 to {train}, the size of the training set, got {batch_size}"
-        )
     layout(len(replicas(config)), shards=shards, devices=devices)
     if batch_size % shards:
         raise ConfigError(
@@ -125,8 +132,29 @@ def check_parts(
       ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
         any error.
     """
+    rest = {"sources": sources, "starts": starts, "packed": packed}
+    return _explained(partial(_checked, config, dataset, rows, **rest), replica)
+
+
+def check_settings(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    replica: Replica,
+    sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Checks what `check_parts` does without tracing a step of training, which may take seconds.
+
+    Raises:
+      ConfigError: as `check_parts`.
+    """
+    _explained(partial(_begun, config, dataset, sources=sources, starts=starts), replica)
+
+
+def _explained(check: Callable[[Replica], _T], replica: Replica) -> _T:
+    """Returns check(replica); raises ConfigError for the errors of invalid settings."""
     try:
-        return _checked(config, dataset, rows, replica, sources, starts, packed=packed)
+        return check(replica)
     except UserError:
         raise
     except Exception as error:
@@ -134,8 +162,7 @@ def check_parts(
             raise
         if replica.overrides:
             # Raise the config's own error first, if it fails without the overrides too.
-            bare = replica._replace(overrides={})
-            check_parts(config, dataset, rows, bare, sources, starts, packed=packed)
+            _explained(check, replica._replace(overrides={}))
             raise ConfigError(
                 "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
                 f"got {', '.join(replica.overrides)}"
@@ -148,26 +175,15 @@ def _checked(
     dataset: Dataset,
     rows: Mapping[str, np.ndarray],
     replica: Replica,
+    *,
     sources: Mapping[str, LogitsFn],
     starts: Mapping[str, Any],
-    *,
     packed: bool,
 ) -> Checked:
     """Implements `check_parts` without converting errors."""
-    # A shard's index exists only on its device.
-    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
-    _check_averaging(config)
-    _check_task(config, experiment.predicts)
-    _check_inputs(config, getattr(experiment.model, "input_bounds", None), dataset)
-    _check_inner_objective(config["objective"].get("objective"))
-    _check_attacks(with_values(config, replica.overrides), experiment, dataset.test.x.shape[1:])
-    arrays = dataset.arrays()
+    experiment, init = _begun(config, dataset, replica, sources=sources, starts=starts)
+    arrays, run = dataset.arrays(), init.out_info
     mine = {name: values[0] for name, values in rows.items()}
-    hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
-    start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
-    init = jax.jit(experiment.init).trace(np.int32(replica.seed), hyper, start)
-    run = init.out_info
-    _check_model(config, experiment, run.state.variables, arrays["test_x"][:2], dataset.num_classes)
     epoch = jax.jit(partial(experiment.epoch, packed=packed)).trace(run, arrays, mine)
     run, trained = epoch.out_info
     monitor = jax.jit(experiment.monitor).trace(run, arrays, mine)
@@ -179,6 +195,31 @@ def _checked(
     is_debugged = options.jax_disable_jit or options.jax_debug_nans
     functions = Functions(init, epoch, monitor, evaluate) if is_whole and not is_debugged else None
     return Checked(functions, {*trained, *monitored})
+
+
+def _begun(
+    config: Mapping[str, Any],
+    dataset: Dataset,
+    replica: Replica,
+    *,
+    sources: Mapping[str, LogitsFn],
+    starts: Mapping[str, Any],
+) -> tuple[Experiment, Any]:
+    """Returns the functions of a replica and its traced `init`, after checks of all settings."""
+    # A shard's index exists only on its device.
+    experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
+    _check_averaging(config)
+    _check_task(config, experiment.predicts)
+    _check_inputs(config, getattr(experiment.model, "input_bounds", None), dataset)
+    _check_inner_objective(config["objective"].get("objective"))
+    for point in dict.fromkeys((*each.overrides.items(),) for each in replicas(config)):
+        _check_attacks(with_values(config, dict(point)), experiment, dataset.test.x.shape[1:])
+    hyper = {path: np.float32(value) for path, value in replica.overrides.items()}
+    start = jax.tree.map(lambda leaf: leaf[0], dict(starts))
+    init = jax.jit(experiment.init).trace(np.int32(replica.seed), hyper, start)
+    variables, x = init.out_info.state.variables, dataset.arrays()["test_x"][:2]
+    _check_model(config, experiment, variables, x, dataset.num_classes)
+    return experiment, init
 
 
 def _check_averaging(config: Mapping[str, Any]) -> None:

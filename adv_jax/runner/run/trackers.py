@@ -191,15 +191,17 @@ TRACKERS: dict[str, tuple[type[Tracker], str]] = {
 }
 
 
-def check(names: Iterable[str]) -> None:
+def check(names: Sequence[str]) -> None:
     """Checks `config.trackers`.
 
     Raises:
-      ConfigError: a name is unknown, or its package is not installed.
+      ConfigError: a name is unknown or there twice, or its package is not installed.
     """
     for name in names:
         if name not in [*TRACKERS]:
             raise ConfigError(unknown("an entry of trackers", name, TRACKERS))
+        if names.count(name) > 1:
+            raise ConfigError(f"trackers must have each name once, got {name!r} twice")
         package = TRACKERS[name][1]
         # A folder of that name, as wandb makes one, is found too, but has no origin.
         if not getattr(find_spec(package), "origin", None):

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 from refusals import refusal
 
-from adv_jax.runner.config.binding import ATTACK, bind, settings
+from adv_jax import attacks
+from adv_jax.runner.config.binding import ATTACK, OBJECTIVE, bind, settings
 
 
 def step(logits_fn, x, y, *, eps, norm="linf", bounds=None, key=None):
@@ -78,6 +79,14 @@ def test_bind_replaces_nested_specs_by_given_parts():
 )
 def test_bind_refuses_in_one_line_with_the_field_and_what_is_allowed(spec, message):
     assert refusal(bind, spec, registry, field="a.b") == message
+
+
+def test_arrays_that_go_with_x_are_no_setting_unless_a_users_function_has_one_of_that_name():
+    assert "aux" not in settings(attacks.fgsm)[0]
+
+    def weighted(apply, variables, batch, *, key, aux=0.5): ...
+
+    assert list(settings(weighted, OBJECTIVE)[0]) == ["aux"]
 
 
 def tuned(apply, variables, batch, *, rate: float, steps: int = 1, sizes: Sequence[int] = ()):

@@ -1,5 +1,7 @@
 """Bad command lines are refused in one line."""
 
+import ast
+import re
 import runpy
 import sys
 
@@ -185,6 +187,19 @@ def test_a_part_that_is_set_to_a_name_is_told_the_field_of_its_name(monkeypatch)
     override = "--config.model=lenet"
     message = explained(monkeypatch, "--config=configs/quickstart.py:quick", override)
     assert message == "--config.model must be a dict, got 'lenet'; did you mean 'model.name'?"
+
+
+def test_a_schedule_of_a_field_that_is_a_number_is_told_the_dict_around_it(monkeypatch):
+    schedule = {"name": "cosine_decay_schedule", "init_value": 0.1, "decay_steps": 3}
+    override = f"--config.optimizer.learning_rate={schedule}"
+    config = "--config=configs/quickstart.py:quick"
+    message = explained(monkeypatch, config, override, "--config.optimizer.name=sgd")
+    field = "--config.optimizer.learning_rate must be a number, got "
+    meant = re.fullmatch(rf'{field}"(.*)"; did you mean --config.optimizer="(.*)"\?', message)
+    assert meant, message
+    assert meant[1] == str(schedule)
+    expected = {"name": "sgd", "learning_rate": schedule}
+    assert ast.literal_eval(meant[2]) == expected
 
 
 @pytest.mark.parametrize(

@@ -267,6 +267,7 @@ def test_a_run_whose_tracker_fails_equals_one_without(tmp_path, monkeypatch, cap
             "an entry of trackers must be one of mlflow, .*; did you mean 'tensorboa",
         ),
         ((3,), "an entry of trackers must be one of mlflow, tensorboard, wandb, got 3"),
+        (("mlflow", "mlflow"), "trackers must have each name once, got 'mlflow' twice"),
         (
             ("tensorboard", "wandb"),
             r"trackers must have no wandb without wandb \(pip install .*\), got \('tensorboard', ",
