@@ -11,7 +11,9 @@ from absl import flags
 
 from adv_jax.main import execute
 from adv_jax.runner.host.ending import without_traceback
+from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.workdir import read_config
+from launch._trials import note_divergence
 
 
 def main(path: Path) -> None:
@@ -20,7 +22,12 @@ def main(path: Path) -> None:
     end_with_parent()
     with (path / "trial.lock").open("a") as lock, without_traceback():
         fcntl.flock(lock, fcntl.LOCK_EX)
-        execute(read_config(path), path)
+        try:
+            execute(read_config(path), path)
+        except SystemExit as ended:
+            if isinstance(ended.__context__, Diverged):
+                note_divergence(path)
+            raise
 
 
 def end_with_parent() -> None:

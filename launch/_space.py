@@ -8,15 +8,16 @@ import ast
 import itertools
 import math
 import reprlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
-from adv_jax.runner.config.fields import validate
+from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.schema import literal
 from adv_jax.suggestions import suggestion
+from adv_jax.types import UserError
 
 _RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"
@@ -27,11 +28,9 @@ def parse_grid(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
     """Returns {field: values} of --grid; raises ConfigError if the config cannot have them."""
     grid = _parsed("--grid", text, config, example=_GRID)
     for field, values in grid.items():
-        where = f"--grid[{field!r}]"
-        _check_values(where, field, values, config)
-        repeated = [value for i, value in enumerate(values) if value in values[:i]]
-        if repeated:
-            raise ConfigError(f"{where} must have each value once, got {repeated[0]!r} twice")
+        _check_own(f"--grid[{field!r}]", field, values, config)
+        _check_once(f"--grid[{field!r}]", values)
+    check_values(config, grid, check)
     return grid
 
 
@@ -45,13 +44,51 @@ def parse_search(text: str, config: Mapping[str, Any]) -> dict[str, tuple]:
             legal = f"('choice', *values) or (kind, low, high) with kind one of {', '.join(kinds)}"
             legal += " and low < high, whole for randint and above 0 for log"
             raise ConfigError(f"{where} must be {legal}, got {domain!r}")
-        _check_values(where, field, domain[1:], config)
+        _check_own(where, field, domain[1:], config)
+        if domain[0] == "choice":
+            _check_once(where, domain[1:])
+    check_values(config, {field: ends(*domain) for field, domain in search.items()}, check)
     return search
+
+
+def ends(kind: str, *values: Any) -> tuple:
+    """Returns the values of a choice, or the lowest and the highest value of a range.
+
+    >>> ends("choice", 8, 9, 7), ends("randint", 1, 4), ends("uniform", 0.0, 0.5)
+    ((8, 9, 7), (1, 3), (0.0, 0.5))
+    """
+    return (values[0], values[1] - 1) if kind in ("randint", "lograndint") else values
 
 
 def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
     """Returns the largest number of epochs that a trial of a search may have."""
-    return max(search.get("epochs", ("choice", config["epochs"]))[1:])
+    return max(ends(*search.get("epochs", ("choice", config["epochs"]))))
+
+
+def check_values(
+    config: Mapping[str, Any],
+    tried: Mapping[str, tuple],
+    check: Callable[[dict[str, Any]], Any],
+    *,
+    skip: str | tuple[str, ...] = (),
+) -> None:
+    """Raises the UserError of `check` for a value that no trial can have.
+
+    A value is tried in the config alone, and if it is refused there, together with values of the
+    other fields, which it may need.
+
+    skip: the start of fields that are not checked.
+    """
+    for field, values in tried.items():
+        for i, value in enumerate(() if field.startswith(skip) else values):
+            try:
+                check(with_values(config, {field: value}))
+            except UserError:
+                together = {f: v[i % len(v)] for f, v in tried.items() if not f.startswith(skip)}
+                with suppress(UserError):
+                    check(with_values(config, together))
+                    continue
+                raise
 
 
 def traced_fields(
@@ -117,7 +154,7 @@ def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) ->
     legal = dict(leaves(config))
     for field, values in fields.items():
         if field not in legal:
-            near = suggestion(field, legal) or f"; the fields are {', '.join(sorted(legal))}"
+            near = suggestion(str(field), legal) or f"; the fields are {', '.join(sorted(legal))}"
             raise ConfigError(f"{flag} must have fields of the config, got {field!r}{near}")
         if field in (config["replicas"]["grid"] or {}):
             raise ConfigError(f"{flag} must have no field of replicas.grid, got {field!r}")
@@ -138,15 +175,21 @@ def _is_domain(domain: Any, kinds: tuple[str, ...]) -> bool:
     return False
 
 
-def _check_values(where: str, field: str, values: Iterable[Any], config: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a value of another type than the config's own, or out of range."""
+def _check_own(where: str, field: str, values: Iterable[Any], config: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a value of another type than the config's own."""
     own = _own(config, field)
     for value in values:
         widened = isinstance(own, float) and is_number(value)
         if own is not None and type(value) is not type(own) and not widened:
             legal = f"{type(own).__name__}, as {own!r}"
             raise ConfigError(f"{where} must have values of type {legal}, got {value!r}")
-        validate(with_values(config, {field: value}))
+
+
+def _check_once(where: str, values: Sequence[Any]) -> None:
+    """Raises ConfigError for a value that is there twice."""
+    repeated = [value for i, value in enumerate(values) if value in values[:i]]
+    if repeated:
+        raise ConfigError(f"{where} must have each value once, got {repeated[0]!r} twice")
 
 
 def _own(config: Mapping[str, Any], field: str) -> Any:

@@ -1,7 +1,7 @@
 """The directories of a sweep's trials, which are its only state.
 
-A trial is an ordinary run. Its directory has two more files: trial.log, the output of its process,
-and stopped.json if the search stopped it early.
+A trial is an ordinary run. Its directory has more files: trial.log, the output of its process,
+stopped.json if the search stopped it early, and diverged.json if one of its points diverged.
 """
 
 from collections import Counter
@@ -84,6 +84,19 @@ def note_stop(path: Path, epoch: int) -> None:
     writing.replace(path / "stopped.json", workdir.json_bytes({"epoch": epoch}))
 
 
+def note_divergence(path: Path) -> None:
+    """Records that a loss or a metric of a trial was not finite."""
+    writing.replace(path / "diverged.json", workdir.json_bytes({"error": "not finite"}))
+
+
+def runs_apart(path: Path) -> bool:
+    """Returns whether a trial has diverged that has several points: a grid runs each as a trial."""
+    if not (path / "diverged.json").exists():
+        return False
+    config = read_config(path)
+    return len(replicas(config)) > config["replicas"]["seeds"]
+
+
 def progress(path: Path, metric: str) -> tuple[int, np.ndarray]:
     """Returns the last epoch with the metric, or 0, and f[P], the best values so far.
 
@@ -121,11 +134,17 @@ def values_of(path: Path, fields: Iterable[str]) -> str:
 def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[dict[str, Any]]:
     """Returns a row of the table for each point of each trial's own grid, the best first.
 
+    Trials that have not ended come last: with a failed one the metric may have been the lowest.
     A row has the fields, the best value of the metric and the test error (or loss, see
     `test_measure`), None if not measured.
     """
     found = [row for path in paths for row in _rows_of(path, fields, metric)]
-    return sorted(found, key=lambda row: (row[metric] is None, row[metric] or 0, row["trial"]))
+
+    def order(row: Mapping[str, Any]) -> tuple:
+        score, is_open = row[metric], row["status"] not in (FINISHED, STOPPED)
+        return is_open, score is None, score or 0, row["trial"]
+
+    return sorted(found, key=order)
 
 
 def test_measure(metric: str) -> str:

@@ -8,13 +8,14 @@ Each trial is an ordinary run in DIR/trials. The same command resumes the sweep:
 """
 
 import importlib.util
+import itertools
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import app, flags
@@ -30,7 +31,7 @@ from adv_jax.runner.host.processes import host_and_port
 from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, stop_at_once
 from adv_jax.runner.run import inputs, pretrained, trackers, trained
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.run.preflight import check_parts
+from adv_jax.runner.run.preflight import check_batch_size, check_parts, check_settings
 from adv_jax.runner.store.workdir import Workdir, default_path, read_config
 from adv_jax.runner.store.writing import writing
 from adv_jax.types import UserError, install_hint
@@ -51,7 +52,7 @@ _GPUS = flags.DEFINE(
 )
 
 
-_HIGH_IS_GOOD = ("accuracy", "confidence")  # endings of the names of such metrics
+_LOW_IS_GOOD = ("error", "loss")  # endings of the names of such metrics
 
 
 def main(_: list[str]) -> None:
@@ -81,7 +82,7 @@ def sweep(config: dict[str, Any]) -> bool:
     with on_signals(stop_at_once):
         config = dict(plugins.recorded(config))
         document["config"] = config
-        tried = {f: values[1:] for f, values in fields.items()} if is_search else fields
+        tried = {f: _space.ends(*v) for f, v in fields.items()} if is_search else fields
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.
             if not importlib.util.find_spec(name):
@@ -91,7 +92,8 @@ def sweep(config: dict[str, Any]) -> bool:
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
         with Workdir(path, document) as files:
             _run(settings, fields)
-            return _conclude(files, _trials.known(settings.folder), list(fields))
+            shown = dict.fromkeys([*fields, *(config["replicas"]["grid"] or {})])
+            return _conclude(files, _ended(settings.folder), [*shown])
 
 
 def _check_address(address: str) -> None:
@@ -132,22 +134,29 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
     """Returns the fields that are traced; raises UserError for a mistake before Ray starts."""
     dataset, rows, _, _ = inputs.load_to_train(config, replicas(config), path)
 
+    def parts(config: dict[str, Any]) -> tuple:
+        runs = replicas(config)
+        return runs[0], trained.sources(config, dataset), pretrained.starts(config, runs)
+
+    def check_trial(config: dict[str, Any]) -> None:
+        check_batch_size(config, dataset)
+        check_settings(config, dataset, *parts(config))
+
     def measured(config: dict[str, Any]) -> set[str]:
-        sources = trained.sources(config, dataset)
-        starts = pretrained.starts(config, replicas(config))
-        each = dataset, rows, replicas(config)[0], sources, starts
-        return check_parts(config, *each).metrics
+        return check_parts(config, dataset, rows, *parts(config)).metrics
 
     _check_metric(_METRIC.value, measured(config))
+    # Another data set may take minutes to load.
+    _space.check_values(config, tried, check_trial, skip="data.")
     return _space.traced_fields(config, tried, measured)
 
 
 def _check_metric(metric: str, measured: set[str]) -> None:
-    """Raises ConfigError for a metric that is not measured, or whose high values are the good ones.
+    """Raises ConfigError for a metric that is not measured, or is no error or loss.
 
     The best trial of a sweep has the lowest metric.
     """
-    legal = {name for name in measured if not name.endswith(_HIGH_IS_GOOD)}
+    legal = {name for name in measured if name.endswith(_LOW_IS_GOOD)}
     if metric in measured - legal:
         names = ", ".join(sorted(legal))
         raise ConfigError(f"--metric must be to minimize, one of {names}, got {metric!r}")
@@ -155,31 +164,82 @@ def _check_metric(metric: str, measured: set[str]) -> None:
         raise ConfigError(unknown("--metric", metric, legal))
 
 
+class _Round(NamedTuple):
+    """Trials that may run at the same time.
+
+    Attributes:
+      domains: {field: domain} as of `--search`.
+      points: where the first trials are.
+      num_trials, min_epochs: as the flags; 0: none is stopped early.
+    """
+
+    settings: Settings
+    domains: Mapping[str, tuple]
+    points: list[dict[str, Any]]
+    num_trials: int
+    min_epochs: int = 0
+
+
 def _run(settings: Settings, fields: Mapping[str, tuple]) -> None:
     """Runs the trials that are not settled; Ray starts only if there are any."""
-    config, traced, min_epochs = settings.config, settings.traced, 0
-    if _SEARCH.value:
-        begun, num_trials = _trials.known(settings.folder), _NUM_TRIALS.value
-        points = [_space.point_of(read_config(path), fields, traced=traced) for path in begun]
-        left = num_trials - sum(map(_trials.is_settled, begun))
-        min_epochs = _MIN_EPOCHS.value or max(1, _space.most_epochs(config, fields) // 9)
-    else:
-        fields = {f: ("choice", *fields[f]) for f in fields if f not in traced}
-        points = _space.product({f: values[1:] for f, values in fields.items()})
-        points = [p for p in points if not _trials.is_settled(settings.path_of(p))]
-        left = num_trials = len(points)
-    if left <= 0:
+    rounds = (_rounds_of_search if _SEARCH.value else _rounds_of_grid)(settings, fields)
+    first = next(rounds, None)
+    if first is None:
         return
     from launch import _tuning  # It needs the extra.
 
     joined = _tuning.cluster(_ADDRESS.value, cpus=_CPUS.value, gpus=_GPUS.value)
     with held_signals() as signals, joined as resources:
-        # The same seed would draw the same points again.
-        seed = config["seed"] + len(points)
-        study = _tuning.create_study(points, seed=seed, min_epochs=min_epochs)
-        _tuning.run_trials(settings, study, fields, num_trials, resources, signals)
+        for own, domains, points, num_trials, min_epochs in itertools.chain([first], rounds):
+            # The same seed would draw the same points again.
+            seed = own.config["seed"] + len(points)
+            study = _tuning.create_study(points, seed=seed, min_epochs=min_epochs)
+            _tuning.run_trials(own, study, domains, num_trials, resources, signals)
     if signals:
         stop_at_once(signals[0], None)
+
+
+def _rounds_of_search(settings: Settings, fields: Mapping[str, tuple]) -> Iterator[_Round]:
+    """Yields the trials of a search, after those of earlier commands; nothing if it has ended."""
+    begun, num_trials = _trials.known(settings.folder), _NUM_TRIALS.value
+    points = [_space.point_of(read_config(p), fields, traced=settings.traced) for p in begun]
+    min_epochs = _MIN_EPOCHS.value or max(1, _space.most_epochs(settings.config, fields) // 9)
+    if sum(map(_trials.is_settled, begun)) < num_trials:
+        yield _Round(settings, fields, points, num_trials, min_epochs)
+
+
+def _rounds_of_grid(settings: Settings, fields: Mapping[str, tuple]) -> Iterator[_Round]:
+    """Yields the trials of a grid that are left, then the points of those that have diverged.
+
+    One replica that diverges ends all of its trial.
+    """
+    own = {f: values for f, values in fields.items() if f not in settings.traced}
+    points = _space.product(own)
+    yield from _round_at(points, settings, own)
+    if apart := [p for p in points if _trials.runs_apart(settings.path_of(p))]:
+        print(
+            f"{len(apart)} of {len(points)} trials have diverged; each of their points runs apart"
+        )
+        grid = {f: (*dict.fromkeys(v),) for f, v in settings.config["replicas"]["grid"].items()}
+        points = [p | replica for p in apart for replica in _space.product(grid)]
+        yield from _round_at(points, settings._replace(traced=frozenset(grid)), own | grid)
+
+
+def _round_at(
+    points: Iterable[dict[str, Any]], settings: Settings, grid: Mapping[str, tuple]
+) -> Iterator[_Round]:
+    """Yields the trials at points of a grid that are not settled, nor run apart."""
+    ends = lambda path: _trials.is_settled(path) or _trials.runs_apart(path)
+    left = [point for point in points if not ends(settings.path_of(point))]
+    if left:
+        choices = {field: ("choice", *values) for field, values in grid.items()}
+        yield _Round(settings, choices, left, len(left))
+
+
+def _ended(folder: Path) -> list[Path]:
+    """Returns the trials to show: not those of a grid whose points have run apart."""
+    known = _trials.known(folder)
+    return known if _SEARCH.value else [p for p in known if not _trials.runs_apart(p)]
 
 
 def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:

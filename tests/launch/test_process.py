@@ -23,6 +23,20 @@ def test_the_process_of_a_trial_runs_the_config_of_its_directory(tmp_path):
     assert trials.progress(tmp_path / "trial", "loss")[0] == 1
 
 
+@pytest.mark.slow
+def test_a_trial_that_diverges_leaves_a_note(tmp_path):
+    config = document() | {"epochs": 1, "batch_size": 1000}
+    config["replicas"] = config["replicas"] | {"grid": {"optimizer.learning_rate": (0.1, 1e30)}}
+    trials.prepare(tmp_path / "trial", config)
+    command = [sys.executable, "-m", "launch._process", str(tmp_path / "trial")]
+    with (tmp_path / "trial" / "trial.log").open("wb") as log:
+        options = {"env": environment(), "stdin": subprocess.PIPE, "stderr": log}
+        with subprocess.Popen(command, **options) as process:
+            assert process.wait(timeout=120) == 1
+    assert "last good checkpoint: none" in trials.failure(tmp_path / "trial")
+    assert trials.runs_apart(tmp_path / "trial")
+
+
 # A trial that prints the signals that it gets, and its parent.
 
 TRIAL = """

@@ -57,6 +57,9 @@ def test_a_grid_without_fields_has_one_point():
         ("{'batch_size': (50, 0)}", "batch_size must be a whole number of at least 1, got 0"),
         ("{'objective.attack.eps': (.1, -.1)}", "objective.attack.eps must be a finite number of"),
         ("{'replicas.seeds': (0,)}", "replicas.seeds must be a whole number from 1"),
+        ("{1: (1,)}", "--grid must have fields of the config, got 1; the fields are batch_size,"),
+        ("{'optimizer.learning_rate': (.1, 1e39)}", "learning_rate must be a finite number of"),
+        ("{'experiment': ('a', 'a b')}", "experiment must be letters, digits, _ and -, got 'a b'"),
     ],
 )
 def test_a_bad_grid_is_refused_in_one_line(config, text, says):
@@ -97,6 +100,18 @@ def test_a_bad_grid_is_refused_in_one_line(config, text, says):
             "and above 0 for log, got",
         ),
         ("{'epochs': ('choice',)}", "must be ('choice', *values) or"),
+        (
+            "{'epochs': ('choice', 5, 5)}",
+            "--search['epochs'] must have each value once, got 5 twic",
+        ),
+        (
+            "{'seed': ('randint', 0, 1073741826)}",
+            "seed must be a whole number from 0 to 1073741824",
+        ),
+        (
+            "{1: ('randint', 0, 2)}",
+            "--search must have fields of the config, got 1; the fields are",
+        ),
     ],
 )
 def test_a_bad_search_is_refused_in_one_line(config, text, says):
@@ -122,6 +137,32 @@ def test_a_flag_that_python_cannot_read_is_refused_in_one_short_line(config, tex
         assert line.startswith(f"{flag} must be a dict such as {{'")
         assert line.endswith(f"}}, got {shown}")
         assert "\n" not in line
+
+
+def test_the_excluded_end_of_a_range_of_whole_numbers_is_not_tried(config):
+    most = 1_073_741_824  # the largest seed
+    domains = space.parse_search(f"{{'seed': ('randint', 0, {most + 1})}}", config)
+    assert domains == {"seed": ("randint", 0, most + 1)}
+    assert space.most_epochs(config, {"epochs": ("lograndint", 2, 9)}) == 8
+    assert space.most_epochs(config, {"epochs": ("choice", 2, 9)}) == 9
+
+
+def test_a_value_is_refused_only_if_no_trial_can_have_it(config):
+    """A batch of 99 has three equal parts; the config's own, of 100, has not."""
+    tried = {"batch_size": (100, 99), "microbatches": (2, 3)}
+    checked = []
+
+    def check(config):
+        checked.append((config["batch_size"], config["microbatches"]))
+        if config["batch_size"] % config["microbatches"]:
+            raise ConfigError("microbatches must be a divisor")
+
+    config["microbatches"] = 1
+    space.check_values(config, tried, check)
+    assert checked == [(100, 1), (99, 1), (100, 2), (100, 3), (99, 3)]
+    with pytest.raises(ConfigError, match="must be a divisor"):
+        space.check_values(config, {"microbatches": (2, 3)}, check)
+    space.check_values(config, {"microbatches": (2, 3)}, check, skip="micro")
 
 
 def test_a_field_that_the_config_has_in_its_own_grid_is_refused(config):

@@ -19,6 +19,7 @@ from full_disk import filled
 from marks import slow_after
 
 import launch
+from adv_jax.types import UserError
 from launch import _trials as trials
 
 needs_ray = pytest.mark.skipif(
@@ -86,7 +87,20 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
             ([GRID, "num_trials=3"], ["must be flags", "did you mean '--num_trials=3'?"]),
             (
                 ["--search={'epochs': ('randint', 2, 9)}", "--min_epochs=10"],
-                ["--min_epochs must be 1 to 9, got 10"],
+                ["--min_epochs must be 1 to 8, got 10"],
+            ),
+            (
+                ["--grid={'objective.attack.eps': (.1, 2.)}"],
+                ["objective.attack.eps must be at most 1, the linf width", "got 2"],
+            ),
+            (["--grid={'batch_size': (50, 9999)}"], ["batch_size must be 1 to 3500", "got 9999"]),
+            (
+                ["--grid={'model.activation': ('relu', 'relo')}"],
+                ["activation must be one of", "got 'relo'; did you mean 'relu'?"],
+            ),
+            (
+                ["--grid={'objective.attack.norm': ('linf', 'l3')}"],
+                ["objective.attack.norm must be", "got 'l3'"],
             ),
         ],
     ),
@@ -146,6 +160,54 @@ def test_ray_does_not_start_if_all_trials_are_settled(tmp_path, monkeypatch):
     sweep._run(settings, sizes)
     with pytest.raises(pytest.fail.Exception, match="Ray has started"):
         sweep._run(settings, {"batch_size": (50, 200)})
+
+
+def test_the_points_of_a_trial_that_has_diverged_run_apart_and_replace_it(tmp_path, monkeypatch):
+    from launch import sweep
+
+    monkeypatch.setattr(sweep, "_SEARCH", SimpleNamespace(value=None))
+    config = runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
+    fields = {"batch_size": (50, 100), "optimizer.learning_rate": (0.1, 0.2)}
+    rates, traced = {"optimizer.learning_rate": (0.1, 0.2)}, frozenset({"optimizer.learning_rate"})
+    config["replicas"]["grid"] = {"objective.alpha": (0.3, 0.3)} | rates
+    settings = trials.Settings(config, traced, tmp_path / "trials", "valid_error", ".")
+    rounds = sweep._rounds_of_grid(settings, fields)
+    first = next(rounds)
+    assert first.points == [{"batch_size": 50}, {"batch_size": 100}]
+    paths = [settings.path_of(point) for point in first.points]
+    for path, point in zip(paths, first.points, strict=True):
+        trials.prepare(path, settings.config_at(point))
+    trials.note_divergence(paths[0])
+    (paths[1] / "result.json").write_text("{}")
+    (second,) = rounds
+    rest = {"batch_size": 50, "objective.alpha": 0.3}
+    assert second.points == [rest | {"optimizer.learning_rate": rate} for rate in (0.1, 0.2)]
+    for point in second.points:
+        apart = second.settings.config_at(point)
+        assert apart["batch_size"] == 50
+        assert apart["replicas"]["grid"] == {
+            "objective.alpha": (0.3,),
+            "optimizer.learning_rate": (point["optimizer.learning_rate"],),
+        }
+        trials.prepare(second.settings.path_of(point), apart)
+    apart = [second.settings.path_of(point) for point in second.points]
+    assert sweep._ended(settings.folder) == sorted([paths[1], *apart])
+    # The same command again: only a point that is not settled is left.
+    (apart[0] / "result.json").write_text("{}")
+    (again,) = sweep._rounds_of_grid(settings, fields)
+    assert again.points == second.points[1:]
+
+
+@pytest.mark.parametrize("metric", ["kl", "test_accuracy"])
+def test_only_an_error_or_a_loss_is_minimized(metric):
+    from launch import sweep
+
+    measured = {"kl", "test_accuracy", "loss", "fgsm_error"}
+    with pytest.raises(UserError) as refused:
+        sweep._check_metric(metric, measured)
+    allowed = "to minimize, one of fgsm_error, loss"
+    assert str(refused.value) == f"--metric must be {allowed}, got {metric!r}"
+    sweep._check_metric("fgsm_error", measured)
 
 
 # Whole sweeps; each starts a Ray of its own.
@@ -209,25 +271,25 @@ def _leave_none_running():
 
 @needs_ray
 @pytest.mark.exhaustive
-def test_a_grid_runs_every_point_and_a_failing_trial_is_reported_while_the_rest_go_on(tmp_path):
-    sizes = "--grid={'batch_size': (250, 9999), 'objective.attack.eps': (0.1, 0.2)}"
-    sweep = Sweep(tmp_path / "sweep", sizes, "--config.epochs=3")
+def test_a_grid_runs_every_point_and_one_that_diverges_takes_no_other_with_it(tmp_path):
+    rates = "--grid={'batch_size': (250, 500), 'optimizer.learning_rate': (0.1, 1e30)}"
+    sgd = "--config.optimizer={'name': 'sgd', 'learning_rate': 0.1}"
+    sweep = Sweep(tmp_path / "sweep", rates, sgd, "--config.epochs=3")
     status, out = sweep.run()
     assert status == 1
-    assert "2 trials: 1 finished, 1 failed" in out
-    assert "failed: batch_size=9999, objective.attack.eps=(0.1, 0.2): batch_size must be" in out
+    assert "trials have diverged; their points run apart" in out
+    assert "failed: batch_size=250, optimizer.learning_rate=1e+30: loss is " in out
     points = sweep.points()
-    found = [(p["batch_size"], p["objective.attack.eps"], p["status"]) for p in points]
-    assert sorted(found) == [
-        *[(250, eps, "finished") for eps in (0.1, 0.2)],
-        *[(9999, eps, "failed") for eps in (0.1, 0.2)],
-    ]
+    found = {(p["batch_size"], p["optimizer.learning_rate"]): p["status"] for p in points}
+    assert len(points) == len(found) == 4
+    assert found[250, 0.1] == found[500, 0.1] == "finished" and found[250, 1e30] == "failed"
     assert points[0]["valid_error"] <= points[1]["valid_error"]
     assert (sweep.workdir / "figures" / "sweep.png").read_bytes().startswith(b"\x89PNG")
     # A trial is an ordinary run: the same one by hand gives the same numbers.
-    (finished,) = {p["trial"] for p in points if p["status"] == "finished"}
-    grid = "--config.replicas.grid={'objective.attack.eps': (0.1, 0.2)}"
-    argv = [*QUICK, grid, "--config.batch_size=250", "--config.epochs=3"]
+    is_mine = lambda p: (p["batch_size"], p["optimizer.learning_rate"]) == (250, 0.1)
+    (finished,) = {p["trial"] for p in points if is_mine(p)}
+    grid = "--config.replicas.grid={'optimizer.learning_rate': (0.1,)}"
+    argv = [*QUICK, grid, sgd, "--config.batch_size=250", "--config.epochs=3"]
     alone = f"--workdir={tmp_path / 'run'}"
     done = call(MODULE, *argv, alone, XLA_FLAGS=xla_flags(devices=1))
     assert done.returncode == 0, done.stderr

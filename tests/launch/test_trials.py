@@ -119,3 +119,25 @@ def test_a_trial_that_was_stopped_early_has_a_test_error_if_that_is_the_metric(p
         row["test_error"] for row in trials.table_rows([path], ["objective.eps"], "test_error")
     ]
     assert found == pytest.approx([0.3, 0.4])
+
+
+def test_a_trial_that_has_not_ended_is_listed_after_those_that_have(path, tmp_path):
+    """Before it diverged, its error may have been the lowest."""
+    for number, error in (("better", 0.1), ("best", 0.05)):
+        trials.prepare(tmp_path / number, CONFIG | {"batch_size": 70})
+        write_lines(tmp_path / number, epoch(1, dict.fromkeys(range(4), error)))
+    trials.note_failure(tmp_path / "best", "loss is inf")
+    write_lines(path, epoch(1, dict.fromkeys(range(4), 0.9)))
+    (path / "stopped.json").write_text("{}")
+    rows = trials.table_rows(trials.known(tmp_path), ["objective.eps"], "valid_error")
+    assert [row["status"] for row in rows[::2]] == ["stopped early", "failed", "interrupted"]
+
+
+def test_a_trial_that_has_diverged_runs_apart_if_it_has_several_points(path, tmp_path):
+    assert not trials.runs_apart(path)
+    trials.note_divergence(path)
+    assert trials.runs_apart(path)
+    one = tmp_path / "one"
+    trials.prepare(one, CONFIG | {"replicas": {"seeds": 3, "grid": {"objective.eps": (0.1,)}}})
+    trials.note_divergence(one)
+    assert not trials.runs_apart(one)
