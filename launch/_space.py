@@ -66,27 +66,20 @@ def most_epochs(config: Mapping[str, Any], search: Mapping[str, tuple]) -> int:
 
 
 def check_values(
-    config: Mapping[str, Any],
-    tried: Mapping[str, tuple],
-    check: Callable[[dict[str, Any]], Any],
-    *,
-    skip: str | tuple[str, ...] = (),
+    config: Mapping[str, Any], tried: Mapping[str, tuple], check: Callable[[dict[str, Any]], Any]
 ) -> None:
     """Raises the UserError of `check` for a value that no trial can have.
 
     A value is tried in the config alone, and if it is refused there, together with values of the
     other fields, which it may need.
-
-    skip: the start of fields that are not checked.
     """
     for field, values in tried.items():
-        for i, value in enumerate(() if field.startswith(skip) else values):
+        for i, value in enumerate(values):
             try:
                 check(with_values(config, {field: value}))
             except UserError:
-                together = {f: v[i % len(v)] for f, v in tried.items() if not f.startswith(skip)}
                 with suppress(UserError):
-                    check(with_values(config, together))
+                    check(with_values(config, {f: v[i % len(v)] for f, v in tried.items()}))
                     continue
                 raise
 

@@ -162,7 +162,6 @@ def test_a_value_is_refused_only_if_no_trial_can_have_it(config):
     assert checked == [(100, 1), (99, 1), (100, 2), (100, 3), (99, 3)]
     with pytest.raises(ConfigError, match="must be a divisor"):
         space.check_values(config, {"microbatches": (2, 3)}, check)
-    space.check_values(config, {"microbatches": (2, 3)}, check, skip="micro")
 
 
 def test_a_field_that_the_config_has_in_its_own_grid_is_refused(config):
