@@ -139,8 +139,10 @@ def with_dtype(value: ArrayLike, dtype: Any) -> Any:
 
 def on_host(value: ArrayLike) -> Any:
     """Returns known values as a NumPy array, except an array on more devices than one."""
+    if isinstance(value, jax.core.Tracer):
+        return value
     spread = isinstance(value, jax.Array) and len(value.devices()) > 1
-    return value if spread or isinstance(value, jax.core.Tracer) else np.asarray(value)
+    return value if spread else np.asarray(value)
 
 
 LOSSES: dict[str, RowLoss] = {

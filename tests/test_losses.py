@@ -215,3 +215,13 @@ def test_log_odds_of_class_weights_are_those_of_the_most_probable_class():
 def test_logits_of_one_row_are_refused(loss):
     with pytest.raises(ValueError, match=r"logits must be f32\[B, K\], got float32\[4\]"):
         loss(jnp.zeros(4, jnp.float32), jnp.zeros(4, int))
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16])
+def test_traced_labels_may_be_integers_of_any_width(name, dtype):
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    y = np.array([3, 0, 1])
+    row_loss = losses.loss_fn(name)
+    found = jax.jit(lambda y: row_loss(logits, y))(y.astype(dtype))
+    np.testing.assert_allclose(found, row_loss(logits, y), rtol=1e-6)

@@ -207,7 +207,7 @@ def checked_apply(apply: Any) -> Apply:
     """
 
     def applied(*args: Any, **options: Any) -> Any:
-        if isinstance(args[0], Mapping):
+        if isinstance(args[0], Mapping) and args[0]:
             check_variables(args[0])
         output = apply(*args, **options)
         is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
