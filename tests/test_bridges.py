@@ -147,3 +147,21 @@ def test_the_recipe_of_an_onnx_file_runs(tmp_path, monkeypatch):
     expected = classifier.predict_proba(X)
     np.testing.assert_allclose(names["scores"](X), expected, atol=1e-5)
     assert 0 < np.abs(names["x_adv"] - names["x"]).max() <= 0.1 + 1e-6
+
+
+def test_a_black_box_is_called_once_for_what_is_known_at_x():
+    calls = []
+
+    def predict(x):
+        calls.append(x.copy())
+        return x @ W
+
+    given = {"eps": 0.05, "num_queries": 10, "key": jax.random.key(0)}
+    y = np.argmin(X @ W, axis=1)  # Rows that are never fooled take all queries if targeted.
+    logits_fn = bridges.black_box(predict)
+    found = attacks.square(logits_fn, X, y, **given, targeted=True)
+    # Zeros for the number of classes, x, and the start with its queries.
+    assert len(calls) == 1 + 1 + 1 + 10
+    assert [bool((x == X).all()) for x in calls] == [False, True, *[False] * 11]
+    run = jax.jit(lambda x: attacks.square(lambda x: x @ W, x, y, **given, targeted=True))
+    np.testing.assert_array_equal(found, run(X))

@@ -1,12 +1,14 @@
 """Runs the bodies of attacks: compiled, if they are called outside `jit` (`adv_jax.programs`)."""
 
 import contextvars
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
 from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
@@ -119,17 +121,35 @@ def run_on_mesh(
     x: Array,
     *arrays: Any,
     bounds: Bounds | None,
+    outputs: Any = None,
     **settings: Any,
 ) -> Any:
     """Returns body(fn, x, *arrays, bounds, **settings) on the mesh of x (`on_mesh`).
 
     What does not depend on x is computed before the body (`hoisted`).
+
+    outputs: what fn returns at x, which the body then need not compute; None: unknown.
     """
 
-    def of_arrays(fn: Fn, x: Array, bounds: Any, *arrays: Any) -> Any:
-        return body(hoisted(fn, x), x, *arrays, bounds=bounds, **settings)
+    def of_arrays(fn: Fn, at: Array, bounds: Any, *arrays: Any) -> Any:
+        fn = hoisted(fn, at)
+        if outputs is not None and at is x:
+            fn = _knowing(fn, x, outputs)
+        return body(fn, at, *arrays, bounds=bounds, **settings)
 
     return on_mesh(of_arrays, fn, x, bounds, *arrays)
+
+
+def _knowing(fn: Partial, x: Array, outputs: Any) -> Partial:
+    """Returns fn, which is not called for what it returns at x itself, as it may be a service."""
+    known = jax.tree.leaves((fn.args, x))
+
+    def called(*inputs: Any) -> Any:
+        given = jax.tree.leaves(inputs)
+        is_x = len(given) == len(known) and all(map(operator.is_, given, known))
+        return outputs if is_x else fn.func(*inputs)
+
+    return Partial(called, *fn.args)
 
 
 def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
@@ -168,16 +188,23 @@ def _program(
         bounds: Bounds | None,
     ) -> tuple[Any, dict[str, Array]]:
         own = jax.lax.stop_gradient(own) if constant else own
-        fn = with_aux(_replayed(_called.get(), own), aux)
-        flags = _flags(fn, x) if logits else {}
-        return run_on_mesh(body, fn, x, *arrays, bounds=bounds, **settings), flags
+        model = _called.get()
+        fn = with_aux(_replayed(model, own), aux)
+        outputs = fn(x) if logits else None
+        flags = _flags(fn, x, outputs) if logits else {}
+        # XLA computes equal passes once, unless they call Python.
+        known = outputs if programs.calls_back(model.traced.jaxpr.jaxpr) else None
+        given = {"bounds": bounds, "outputs": known, **settings}
+        return run_on_mesh(body, fn, x, *arrays, **given), flags
 
     return jax.jit(run)
 
 
-def _flags(fn: Fn, x: Array) -> dict[str, Array]:
-    """Returns what is checked of the logits, or of a loss of the user, at x: bool[B] each."""
-    at = fn(x)
+def _flags(fn: Fn, x: Array, at: Any) -> dict[str, Array]:
+    """Returns what is checked of the logits, or of a loss of the user, at x: bool[B] each.
+
+    at: fn(x).
+    """
     if not isinstance(at, Rated):
         return logit_flags(at)
     return {**(at.flags or {}), **loss_flags(fn, x)}
