@@ -8,7 +8,7 @@
 The first two call the model on the host by `jax.pure_callback`, also inside `jit`, `vmap` and
 `grad`; what vmap maps over becomes one larger batch. At the first call with a new shape of x they
 call the model once on zeros of that shape, which gives the number of classes and finds mistakes
-early.
+early. Make a bridge once, outside of loops: each new one compiles the attack again.
 """
 
 import functools
@@ -82,7 +82,8 @@ def from_torch(module: Module) -> LogitsFn:
 def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = None) -> LogitsFn:
     """Returns a function of NumPy arrays as x f[B, *D] -> logits f32[B, K], without a derivative.
 
-    Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Labels
+    Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Beside the
+    queries of the attack, predict is called once on zeros and once on x, which is checked. Labels
     become 1 for the predicted class and -1 for the others, which is what decision-based attacks
     read. Scores are taken as logits; for probabilities, write
     `lambda x: jnp.log(logits_fn(x).clip(1e-6))`.

@@ -1,7 +1,8 @@
 """Checks of arguments, one for each value, shared by the attacks, `evaluate` and the commands.
 
 They raise UserError, `{name} must be {what is allowed}, got {value}`. Inside jit, vmap or grad the
-values are unknown, and only shapes and dtypes are checked, at no cost.
+values are unknown, and only shapes and dtypes are checked, at no cost: not labels out of range, a
+negative eps or NaN.
 """
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
