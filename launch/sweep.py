@@ -218,9 +218,8 @@ def _rounds_of_grid(settings: Settings, fields: Mapping[str, tuple]) -> Iterator
     points = _space.product(own)
     yield from _round_at(points, settings, own)
     if apart := [p for p in points if _trials.runs_apart(settings.path_of(p))]:
-        print(
-            f"{len(apart)} of {len(points)} trials have diverged; each of their points runs apart"
-        )
+        counts = f"{len(apart)} of {len(points)} trials"
+        print(f"{counts} have diverged; their points run apart", flush=True)
         grid = {f: (*dict.fromkeys(v),) for f, v in settings.config["replicas"]["grid"].items()}
         points = [p | replica for p in apart for replica in _space.product(grid)]
         yield from _round_at(points, settings._replace(traced=frozenset(grid)), own | grid)
