@@ -175,7 +175,7 @@ def test_the_examples_of_an_evaluation_with_bounds_stay_inside():
 
 def test_an_attack_of_another_norm_is_refused():
     for inner in (attacks.ddn, partial(attacks.transferred, attack=attacks.ddn)):
-        with pytest.raises(UserError, match="^norm must be l2 for ddn, got linf$"):
+        with pytest.raises(UserError, match="^a: norm must be l2 for ddn, got linf$"):
             evaluate.evaluate(logits_fn, X, Y, {"a": inner}, eps=EPS, norm="linf")
     assert prepared({"a": attacks.ddn}, norm=2)["a"] is attacks.ddn
 
