@@ -129,7 +129,8 @@ def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
 def test_a_missing_npz_file_is_refused_and_the_name_of_ours_is_not_taken(tmp_path):
     message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message.startswith("data.dir must be a folder with mine.npz, or an npz file")
-    assert "for mnist, got 'npz'" in refusal(data.load, "mnist", source="npz", dir=str(tmp_path))
+    of_ours = refusal(data.load, "mnist", source="npz", dir=str(tmp_path))
+    assert "for mnist, or a name of your own for source npz, got 'npz'" in of_ours
 
 
 def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
