@@ -9,9 +9,9 @@ import dataclasses
 import functools
 import inspect
 import math
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 import jax
@@ -23,8 +23,7 @@ from adv_jax.types import UserError, check_choice, described
 COUNT = "{1, 2, ...}"
 ANY = "(-inf, inf)"
 
-_REAL = r"-?(?:inf|\d+(?:\.\d+)?(?:e-?\d+)?)"
-_TEXT = re.compile(rf"[\[(]{_REAL}, {_REAL}[\])]|\{{-?\d+(?:, (?:-?\d+|\.\.\.))*\}}")
+_SUCH_AS = "a text such as '[0, 1)', '{1, 2, ...}' or '{0, ..., 9}'"
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 Part = TypeVar("Part", bound=Callable)
@@ -52,13 +51,20 @@ class Range(NamedTuple):
         >>> Range.of("{1, 2, ...}").allows(3), Range.of("{1, 2, ...}").allows(3.5)
         (True, False)
         """
-        if not _TEXT.fullmatch(text):
-            allowed = "a text such as '[0, 1)' or '{1, 2, ...}'"
-            raise UserError(f"a range must be {allowed}, got {text!r}")
-        first, *_, last = text[1:-1].split(", ")
-        if text[0] == "{":
-            return cls(int(first), math.inf if last == "..." else int(last), whole=True)
-        return cls(float(first), float(last), above=text[0] == "(", below=text[-1] == ")")
+        with suppress(ValueError):
+            parts, ends = text[1:-1].split(", "), text[:1] + text[-1:]
+            if ends == "{}" and parts.count("...") < 2:
+                numbers = [int(part) for part in parts if part != "..."]
+                low, high = int(parts[0]), math.inf if parts[-1] == "..." else numbers[-1]
+                if numbers != sorted(set(numbers)):
+                    raise ValueError
+                if "..." in parts or numbers == [*range(low, numbers[-1] + 1)]:
+                    return cls(low, high, whole=True)
+            if ends in ("[]", "[)", "(]", "()") and len(parts) == 2:
+                low, high = map(float, parts)
+                if low <= high:
+                    return cls(low, high, above=ends[0] == "(", below=ends[1] == ")")
+        raise UserError(f"a range must be {_SUCH_AS}, got {text!r}")
 
     def holds(self, number: Any) -> Any:
         """Returns whether a real number, or each of an array, lies in the range."""
@@ -133,15 +139,15 @@ def check_ranges(part: Any, ranges: Mapping[str, str]) -> None:
     Traceback (most recent call last):
     adv_jax.types.UserError: ranges of <lambda> must be one of std, got 'sd'; did you mean 'std'?
     """
-    settings = _annotated(part) if isinstance(part, type) else [*inspect.signature(part).parameters]
-    of = f"ranges of {_name_of(part)}"
+    is_class, of = isinstance(part, type), f"ranges of {_name_of(part)}"
+    parameters: Mapping[str, inspect.Parameter] = {} if is_class else parameters_of(part)
     for name, text in ranges.items():
-        check_choice(of, name, settings)
+        if catch_all(parameters) is None:
+            check_choice(of, name, _annotated(part) if is_class else [*parameters])
         try:
             Range.of(text)
         except (TypeError, UserError):
-            allowed = "a text such as '[0, 1)' or '{1, 2, ...}'"
-            raise UserError(f"{of} must be {allowed}, got {text!r} for {name}") from None
+            raise UserError(f"{of} must be {_SUCH_AS}, got {text!r} for {name}") from None
 
 
 def takes(

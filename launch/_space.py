@@ -19,6 +19,7 @@ from adv_jax.runner.config.schema import literal
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
+_MOST_POINTS = 100  # with which a value is tried that the config alone refuses
 _RANGES = ("uniform", "loguniform", "randint", "lograndint")
 _GRID = "{'batch_size': (50, 100), 'optimizer.learning_rate': (.1, .2)}"
 _SEARCH = "{'optimizer.learning_rate': ('loguniform', 1e-4, 1e-1)}"
@@ -70,18 +71,24 @@ def check_values(
 ) -> None:
     """Raises the UserError of `check` for a value that no trial can have.
 
-    A value is tried in the config alone, and if it is refused there, together with values of the
-    other fields, which it may need.
+    A value is tried in the config alone, and if it is refused there, together with the values of
+    the other fields, of which it may need one. Of more than _MOST_POINTS the trials show it.
     """
     for field, values in tried.items():
-        for i, value in enumerate(values):
+        others = {name: others for name, others in tried.items() if name != field}
+        for value in values:
+            own = {field: value}
             try:
-                check(with_values(config, {field: value}))
+                check(with_values(config, own))
             except UserError:
-                with suppress(UserError):
-                    check(with_values(config, {f: v[i % len(v)] for f, v in tried.items()}))
-                    continue
-                raise
+                points = itertools.product(*others.values())
+                for point in itertools.islice(points, _MOST_POINTS):
+                    with suppress(UserError):
+                        check(with_values(config, dict(zip(others, point, strict=True)) | own))
+                        break
+                else:
+                    if next(points, None) is None:
+                        raise
 
 
 def traced_fields(

@@ -91,12 +91,12 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     tree = _joined_tree(config, parts, seen, order)
     result = _joined_result(parts, order)
     with Workdir(path, config) as files:
+        files.record_data(seen.document, seen.rows, seen.fitted)
         with Checkpoints(files.checkpoints, kept=1) as checkpoints:
             # A killed join leaves the same checkpoint; a different one is from a training.
             there = checkpoints.restore(tree).tree
             if there is not None and digest(there) != digest(tree):
                 raise taken
-            files.record_data(seen.document, seen.rows, seen.fitted)
             files.rewind_metrics(0)
             files.append_metrics(_joined_lines(parts, order))
             files.sync_metrics()

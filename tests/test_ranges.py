@@ -130,12 +130,24 @@ def test_a_range_of_no_setting_or_that_is_none_is_refused_by_the_decorator(state
     with pytest.raises(UserError, match=r"got 'strenght'; did you mean 'strength'\?$") as error:
         state({"strenght": "[0, inf)"})
     assert "\n" not in str(error.value)
-    for text in ("0..1", "[0, 1", "{a}", "[0,1]", "", 3, [0, 1]):
+    wrong = ("0..1", "[0, 1", "{a}", "[0,1]", "", 3, [0, 1], "[1, 0]", "[0, nan]")
+    for text in (*wrong, "{0, 2, 4}", "{1, ..., ...}", "{..., 3}", "{3, ..., 1}"):
         with pytest.raises(UserError) as error:
             state({"strength": text})
-        allowed = "must be a text such as '[0, 1)' or '{1, 2, ...}'"
+        allowed = "must be a text such as '[0, 1)', '{1, 2, ...}' or '{0, ..., 9}'"
         assert str(error.value).endswith(f"{allowed}, got {text!r} for strength")
-    state({"strength": "[0, inf)"})
+    for text in ("[0, inf)", "[0, .5]", "(-1e3, 1E+3)", "{0, 1, 2}"):
+        state({"strength": text})
+
+
+def test_a_range_may_be_of_a_keyword_that_a_function_takes_with_others():
+    @attacks.attack(ranges={"lr": "[0, .5]"})
+    def attack(logits_fn, x, y, *, eps, **others):
+        return x
+
+    x, y = jnp.zeros((1, 2)), jnp.zeros(1, int)
+    with pytest.raises(UserError, match=r"^lr must be a number from 0 to 0.5, got 2"):
+        attack(lambda x: x, x, y, eps=0.1, lr=2)
 
 
 # Kind of part -> (what a config may name, the decorator that it needs).

@@ -61,6 +61,8 @@ class Folder:
             with np.load(file, allow_pickle=False) as stored:
                 flat = {name: stored[name] for name in stored if not name.startswith("examples/")}
             digest, found = str(flat.pop("rows")), _measured(flat)
+        except MemoryError:
+            raise
         except Exception as error:  # NumPy and zipfile raise many types for a damaged file.
             raise UserError(f"{file} must be a whole npz file, got a damaged one") from error
         if digest != _digest(rows):

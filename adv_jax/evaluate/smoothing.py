@@ -91,7 +91,8 @@ def certify_smoothed(
     batch_size = checked_count("batch_size", batch_size)
     std, dtype = checked_number("std", std, "(0, inf)"), working_dtype(x.dtype)
     span = jnp.finfo(dtype)
-    norms.check_known("std", std, lambda s: (span.tiny <= s) & (s <= span.max), f"a normal {dtype}")
+    allowed = f"from {span.tiny:.2g} to {span.max:.2g}"
+    norms.check_known("std", std, lambda s: (span.tiny <= s) & (s <= span.max), allowed)
     alpha = checked_number("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))

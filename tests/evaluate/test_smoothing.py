@@ -81,8 +81,8 @@ def test_votes_are_those_of_the_noise_itself():
     ("change", "message"),
     [
         ({"std": 0.0}, "std must be a finite number above 0, got 0.0"),
-        ({"std": 1e39}, "std must be a normal float32, got 1e+39"),
-        ({"std": 1e-46}, "std must be a normal float32, got 1e-46"),
+        ({"std": 1e39}, "std must be from 1.2e-38 to 3.4e+38, got 1e+39"),
+        ({"std": 1e-46}, "std must be from 1.2e-38 to 3.4e+38, got 1e-46"),
         ({"std": "1"}, "std must be a real number, got '1'"),
         ({"alpha": 1.0}, "alpha must be a number above 0 and below 1, got 1.0"),
         ({"num_selection": 0}, "num_selection must be a whole number of at least 1, got 0"),

@@ -159,7 +159,9 @@ def test_a_value_is_refused_only_if_no_trial_can_have_it(config):
 
     config["microbatches"] = 1
     space.check_values(config, tried, check)
-    assert checked == [(100, 1), (99, 1), (100, 2), (100, 3), (99, 3)]
+    assert checked == [(100, 1), (99, 1), (100, 2), (100, 3), (100, 3), (99, 3)]
+    config |= {"batch_size": 101}
+    space.check_values(config, {"microbatches": (2, 3, 5), "batch_size": (99, 100)}, check)
     with pytest.raises(ConfigError, match="must be a divisor"):
         space.check_values(config, {"microbatches": (2, 3)}, check)
 

@@ -239,7 +239,7 @@ def _explain_field(
         name = f"{field}.name"
         near = f"; did you mean {name!r}?" if name in values else ""
         group, _, last = field.rpartition(".")
-        if group and isinstance(found := _read(overridden[field]), dict):
+        if group and isinstance(found := _read(overridden[field]), dict) and "name" in found:
             whole = {**_node(document, group), **_group_of(group, overridden), last: found}
             near = f'; did you mean --config.{group}="{whole}"?'
         return f"--config.{field} must be {kind}, got {overridden[field]!r}{near}"

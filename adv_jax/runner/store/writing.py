@@ -49,7 +49,7 @@ def check_writable(folder: Path) -> None:
 def write_files(contents: Mapping[Path, bytes]) -> None:
     """Writes files that belong together, in order, and their folders.
 
-    Each file changes at once, and none before all are on the disk.
+    Each file changes at once, and none before all are on the disk. No path may be there twice.
 
     Raises:
       WorkdirError: a file cannot be written.
@@ -58,9 +58,10 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         with writing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as parts:
-        for path, content in contents.items():
+        # In the same order in all processes, which may wait for each other.
+        for path in sorted(contents, key=os.path.realpath):
             with writing(path):
-                parts.enter_context(_part_of(path, content))
+                parts.enter_context(_part_of(path, contents[path]))
         for path in contents:
             with writing(path):
                 _part(path).replace(path)
@@ -96,7 +97,8 @@ def _opened_alone(path: Path) -> BinaryIO:
     """Opens a file to write; waits while another process has it, which may rename it meanwhile."""
     while True:
         file = path.open("ab")
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # Some file systems have no locks.
+            fcntl.flock(file, fcntl.LOCK_EX)
         if _is_of(path, file):
             return file
         file.close()

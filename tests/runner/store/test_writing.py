@@ -69,3 +69,22 @@ def test_what_a_killed_process_left_is_overwritten(tmp_path):
     (tmp_path / "file.part").write_bytes(b"a longer content than ours")
     replace(tmp_path / "file", b"ours")
     assert (tmp_path / "file").read_bytes() == b"ours"
+
+
+def test_writers_of_the_same_files_in_another_order_do_not_wait_for_each_other_forever(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+
+    def write(paths, content):
+        for _ in range(50):
+            write_files(dict.fromkeys(paths, content))
+
+    writers = [
+        threading.Thread(target=write, args=(paths, content), daemon=True)
+        for paths, content in (((first, second), b"forth"), ((second, first), b"back"))
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(timeout=30)
+        assert not writer.is_alive()
+    assert first.read_bytes() == second.read_bytes()
