@@ -32,6 +32,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import Rated, note_loss
 from adv_jax.random import key_of_rows
+from adv_jax.ranges import Range
 from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of
 
 Settings = dict[str, Any]
@@ -179,8 +180,8 @@ def _unchanged(x: Array) -> Array:
 def _check_settings(body: Body, settings: Settings) -> None:
     """Checks counts and flags, which become Python's, and real numbers with a range."""
     parameters = parameters_of(body.fn)
-    own = {n: v for n, v in settings.items() if n in parameters}
-    given = {n: v for n, v in own.items() if v is not None or not is_optional(parameters[n])}
+    needed = {name for name, parameter in parameters.items() if not is_optional(parameter)}
+    given = {n: v for n, v in settings.items() if v is not None or n in needed}
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
             checked_number(name, given[name], interval, per_row=name in body.row_ranges)
@@ -206,11 +207,15 @@ def _as_number(body: Body, name: str, value: Any) -> Any:
 
 
 def _is_real(body: Body, name: str) -> bool:
-    """Returns whether a setting is a real number, which may be written as an integer."""
-    parameter = parameters_of(body.fn).get(name)
-    return name == body.traits.size or (
-        parameter is not None and float in _members(parameter.annotation)
-    )
+    """Returns whether a setting is a real number, which may be written as an integer.
+
+    Its annotation is float, or its range is real: ArrayLike, which has int too, may be an index.
+    """
+    ranges, parameter = {**body.ranges, **body.row_ranges}, parameters_of(body.fn).get(name)
+    if name == body.traits.size or (name in ranges and not Range.of(ranges[name]).whole):
+        return True
+    kinds = set() if parameter is None else _members(parameter.annotation)
+    return float in kinds and int not in kinds
 
 
 def _as_plain(value: Any) -> Any:
@@ -250,13 +255,15 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
     """Returns whether a program is compiled for the value of a setting; else it is an argument."""
     value, parameter = settings[name], parameters_of(body.fn).get(name)
     kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
-    is_array = isinstance(value, np.ndarray | jax.Array)
-    if is_array and (np.ndim(value) or not is_known(value)):
-        return False
     unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
+    if isinstance(value, np.ndarray | jax.Array):
+        is_number = norms.is_real(value) or jnp.issubdtype(dtype_of(value), jnp.bool_)
+        if unknown or np.ndim(value) or not is_number or not is_known(value):
+            return False
+        # One number, as of a norm, may stand for a value that Python branches on.
+        return jax.Array not in kinds and not kinds.isdisjoint((int, bool, str))
     if unknown:  # A text names what only type checkers import.
-        real = isinstance(value, float | np.floating) or _is_real(body, name)
-        return not real and not is_array
+        return not isinstance(value, float | np.floating) and not _is_real(body, name)
     return jax.Array not in kinds and kinds - {type(None)} != {float}
 
 

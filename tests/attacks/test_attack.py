@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,33 @@ def test_other_values_of_a_number_compile_nothing_where_annotations_stay_text():
         found = attack(logits_fn, X, None, eps=0.5, alpha=0.25)
     assert compiled == []
     np.testing.assert_array_equal(found, X + 0.125)
+
+
+def test_an_integer_of_a_setting_that_may_be_an_array_stays_one():
+    def picked(logits_fn, x, y, *, eps, target: jax.typing.ArrayLike = 0, rho: float = 1):
+        return x + eps * rho * logits_fn(x)[:, target][:, None]
+
+    x = X - np.arange(3, dtype=np.float32)
+    attack = adv_jax.attack()(picked)
+    np.testing.assert_array_equal(attack(logits_fn, x, None, eps=1), x)
+    np.testing.assert_array_equal(attack(logits_fn, x, None, eps=1, target=1, rho=2), x - 2)
+
+
+def test_an_array_without_axes_stays_an_array_unless_the_setting_is_a_plain_value():
+    def shifted(
+        logits_fn, x, y, *, eps, noise: Any, shift: np.ndarray, scale: Any, norm: "str | int"
+    ):
+        assert shift.shape == () and norm == 2
+        return x + shift * scale + 0 * jax.random.uniform(noise)
+
+    attack = adv_jax.attack()(shifted)
+    given = {"eps": 0.1, "noise": jax.random.key(0), "norm": np.array(2)}
+    run = lambda shift, scale: attack(logits_fn, X, None, shift=shift, scale=scale, **given)
+    run(np.array(0.5), jnp.float32(1))
+    with counted() as compiled:
+        found = run(np.array(0.25), jnp.float32(2))
+    assert compiled == []
+    np.testing.assert_array_equal(found, X + 0.5)
 
 
 def test_a_count_annotated_as_text_is_one_of_python():
