@@ -83,7 +83,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
     """Returns a function of NumPy arrays as x f[B, *D] -> logits f32[B, K], without a derivative.
 
     Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Beside
-    the queries of the attack, predict is called once on zeros and once on x, which is checked.
+    the queries of the attack, predict is called once on zeros and once on x, whose logits are
+    checked (`square` starts from these; `hop_skip_jump` and `boundary` ask once more for x).
     Labels become 1 for the predicted class and -1 for the others, which is what decision-based
     attacks read. Scores are taken as logits; for probabilities, write
     `lambda x: jnp.log(logits_fn(x).clip(1e-6))`.

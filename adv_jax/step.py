@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from adv_jax.annotations import catch_all
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import (
     Array,
@@ -181,10 +182,17 @@ def _check_bound(objective: Objective) -> None:
     try:
         signature.bind(None, None, key=None)
     except TypeError:
-        own = ("variables", "batch", "key")
-        needed = [n for n, p in signature.parameters.items() if p.default is p.empty]
-        free = " and ".join(n for n in needed if n not in own)
-        bind = f": bind {free} with functools.partial" if free else ""
+        given = signature.parameters
+        single = [p for p in given.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if {"variables", "batch"} <= given.keys():
+            own = {"variables", "batch", "key"}
+        else:
+            own = {*[p.name for p in single if p.kind != p.KEYWORD_ONLY][:2], "key"}
+        free = " and ".join(p.name for p in single if p.default is p.empty and p.name not in own)
+        if "key" not in given and catch_all(given) is None:
+            bind = ": the key must be named key"
+        else:
+            bind = f": bind {free} with functools.partial" if free else ""
         found = f"one of ({', '.join(signature.parameters)})"
         allowed = "a function (variables, batch, *, key)"
         raise UserError(f"objective must be {allowed}, got {found}{bind}") from None

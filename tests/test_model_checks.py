@@ -10,7 +10,9 @@ import pytest
 from flax import linen as nn
 from flax import nnx
 
+import adv_jax
 from adv_jax import attacks, bridges, evaluate
+from adv_jax.checks import arity
 from adv_jax.types import UserError
 
 X = jnp.asarray(np.random.default_rng(0).uniform(size=(4, 6)), jnp.float32)
@@ -208,6 +210,9 @@ def test_a_model_without_its_variables_is_refused_with_the_call_to_write(call, m
     assert str(error.value) == f"{said}pass lambda x: model.apply(variables, x)"
 
 
+X_ALONE = "logits_fn must be a function of x alone (or of x and aux, if aux is given)"
+
+
 def two_inputs(x, aux):
     return x @ w + aux[:, None]
 
@@ -217,11 +222,11 @@ def two_inputs(x, aux):
     [
         (
             lambda: attacked(two_inputs),
-            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+            f"{X_ALONE}, got one of (x, aux)",
         ),
         (
             lambda: evaluated(two_inputs),
-            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+            f"{X_ALONE}, got one of (x, aux)",
         ),
         (
             lambda: attacks.fgsm(lambda x: x @ w, X, Y, eps=0.1, aux=jnp.ones(4)),
@@ -229,7 +234,7 @@ def two_inputs(x, aux):
         ),
         (
             lambda: attacks.fgsm(two_inputs, X, Y, eps=0.1, loss=lambda o, y: o.sum(axis=1)),
-            "logits_fn must be a function of (x), or get aux, got one of (x, aux)",
+            f"{X_ALONE}, got one of (x, aux)",
         ),
         (
             lambda: attacks.fgsm(lambda x: x @ w, X, Y, eps=0.1, loss=lambda o: o.sum(axis=1)),
@@ -265,10 +270,59 @@ def test_one_logistic_output_is_not_taken_for_a_missing_axis():
 
 
 def test_settings_by_position_are_refused_with_how_to_pass_them():
-    with pytest.raises(TypeError) as error:
+    with pytest.raises(UserError) as error:
         attacks.fgsm(lambda x: x @ w, X, Y, 0.1)
-    first = "fgsm() takes logits_fn, x, y by position, and settings by name, as eps=eps"
-    assert str(error.value) == f"{first}, got 4 by position"
+    first = "settings of fgsm must be given by name, as eps=0.1"
+    assert str(error.value) == f"{first}, got 4 arguments by position"
+
+
+@pytest.mark.parametrize("compiles", [True, False])
+def test_an_error_of_the_attack_itself_does_not_blame_the_model(compiles):
+    def broken(logits_fn, x, y, *, eps):
+        return len(3)
+
+    run = adv_jax.attack(compiles=compiles, rank=adv_jax.attacks.NOISE)(broken)
+    with pytest.raises(TypeError, match="^object of type 'int' has no len"):
+        run(two_inputs, X, None, eps=0.1)
+
+
+def test_a_model_that_is_no_function_keeps_the_error_of_the_call():
+    def calling(logits_fn, x, y, *, eps):
+        return logits_fn(x)
+
+    run = adv_jax.attack(compiles=False)(calling)
+    with pytest.raises(TypeError, match="^'int' object is not callable"):
+        run(3, X, None, eps=0.1)
+    with (
+        pytest.raises(TypeError, match="^'int' object is not callable"),
+        arity("logits_fn", 3, ("x",)),
+    ):
+        calling(3, X, None, eps=0.1)
+
+
+class Weighted(nn.Module):
+    w: object
+
+    def __call__(self, x):
+        return x @ self.w
+
+    def predict(self, x):
+        return x @ self.w
+
+
+def test_a_method_of_a_flax_module_that_works_without_variables_is_a_model():
+    module = Weighted(np.asarray(w))
+    found = attacks.fgsm(module.predict, X, Y, eps=0.1)
+    np.testing.assert_array_equal(found, attacks.fgsm(lambda x: x @ w, X, Y, eps=0.1))
+    for method in (module, module.apply, module.init, module.__call__):
+        with pytest.raises(UserError, match="^logits_fn must be a function of x alone, got "):
+            attacks.fgsm(method, X, Y, eps=0.1)
+
+
+def test_labels_beyond_32_bits_are_refused_with_a_loss_of_the_user():
+    y = np.array([0, 1, 2, 2**32], np.int64)
+    with pytest.raises(UserError, match="^y must be integers of 32 bits, got 4294967296$"):
+        attacks.fgsm(lambda x: x @ w, X, y, eps=0.1, loss=lambda o, y: o[:, 0] * y.astype(o.dtype))
 
 
 def test_a_model_of_numpy_is_pointed_to_the_bridge():

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
-from adv_jax import objectives
+from adv_jax import models, objectives
 from adv_jax.runner.host.devices import Layout
 from adv_jax.step import (
     Packing,
@@ -365,8 +366,18 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             r"variables, batch, key, attack, beta\): bind apply and attack with functools.partial",
         ),
         (
+            lambda: make_step(lambda v, b, *, rng: 0, MOMENTUM),
+            r"objective must be a function \(variables, batch, \*, key\), got one of \(v, b, rng\)"
+            ": the key must be named key",
+        ),
+        (
+            lambda: make_step(lambda v, b, c, *rest, key, beta, **more: 0, MOMENTUM),
+            r"objective must be .* \(v, b, c, rest, key, beta, more\): bind c and beta with .*",
+        ),
+        (
             lambda: make_step(lambda variables: 0, MOMENTUM),
-            r"objective must be a function \(variables, batch, \*, key\), got one of \(variables\)",
+            r"objective must be a function \(variables, batch, \*, key\), got one of \(variables\)"
+            ": the key must be named key",
         ),
         (
             lambda: make_step(regression, MOMENTUM)({"w": jnp.ones(2)}, {}),
@@ -378,7 +389,10 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         ),
         (
             lambda: objectives.cross_entropy(
-                lambda *given, **options: given, {"w": jnp.ones(2)}, {"x": 0, "y": 0}, key=None
+                models.apply_fn(nn.Dense(2)),
+                {"w": jnp.ones(2)},
+                {"x": jnp.ones((1, 2)), "y": 0},
+                key=None,
             ),
             r"variables must be a dict with params, got {w: float32\[2\]}",
         ),

@@ -110,13 +110,11 @@ def attack(
             try:
                 call = signature.bind(*args, **given)
             except TypeError as error:
-                positional = positional_of(signature.parameters)
-                if len(args) > len(positional):
-                    takes_first = f"{name}() takes {', '.join(positional)} by position"
-                    setting = size or "key"
-                    raise TypeError(
-                        f"{takes_first}, and settings by name, as {setting}={setting}, got "
-                        f"{len(args)} by position"
+                if len(args) > len(positional_of(signature.parameters)):
+                    setting = f"{size}=0.1" if size else "key=key"
+                    raise UserError(
+                        f"settings of {name} must be given by name, as {setting}, got {len(args)} "
+                        "arguments by position"
                     ) from None
                 raise TypeError(f"{name}() is {error}") from None
             call.apply_defaults()
@@ -151,8 +149,9 @@ def _check_signature(
     by_position = positional_of(parameters)[:3]
     is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     if size in by_position or is_variadic or not takes(parameters, ("logits_fn", "x"), ()):
-        legal, found = f"(logits_fn, x, y, *, {size or '...'})", ", ".join(parameters)
-        raise UserError(f"an attack must take {legal}, got {name}, which takes ({found})")
+        bare = [p.replace(annotation=p.empty, default=p.empty) for p in parameters.values()]
+        legal, found = f"(logits_fn, x, y, *, {size or '...'})", inspect.Signature(bare)
+        raise UserError(f"an attack must take {legal}, got {name}, which takes {found}")
 
 
 def forward_only() -> list[str]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from adv_jax import programs
+from adv_jax import norms, programs
 from adv_jax.attacks._hoisting import hoisted
 from adv_jax.checks import (
     check_finite,
@@ -162,8 +162,15 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
 
 
 def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targeted: bool) -> Array:
-    """Returns `labels_at` x of a model with side inputs: the prediction is compiled and checked."""
+    """Returns `labels_at` x of a model with side inputs: the prediction is compiled and checked.
+
+    Raises:
+      UserError: known integers of y have more than 32 bits; as `compiled`.
+    """
     if y is not None and jnp.issubdtype(dtype_of(y), jnp.integer):
+        if jnp.iinfo(dtype_of(y)).max >= 2**31:
+            fits = lambda label: (label >= -(2**31)) & (label < 2**31)
+            norms.check_known("y", y, fits, "classes of 32 bits")
         y = with_dtype(y, jnp.int32)
     if y is not None or targeted:
         return labels_at(fn, x, y, targeted=targeted)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax import norms
 from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import (
     arity,
@@ -26,6 +27,7 @@ from adv_jax.types import (
     RowTree,
     UserError,
     described,
+    dtype_of,
     working_dtype,
 )
 
@@ -62,9 +64,23 @@ def folded(
         loss = loss_of_logits(named[name], y)
         y = labels_of(logits_fn, x, y, aux, targeted=targeted)
     check_rows("y", y, batch=x.shape[0])
+    for leaf in jax.tree.leaves(y):
+        _check_bits(leaf)
     kinds = {"targeted": targeted, "gradient": gradient, "of_logits": name is not None}
     row_fn: Any = loss
     return rating(logits_fn, row_fn, fooled, **kinds), None, (aux, y), None
+
+
+def _check_bits(labels: Any) -> None:
+    """Raises UserError for known integers that JAX would wrap, as those of more than 32 bits."""
+    dtype = dtype_of(labels)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return
+    kept = jax.dtypes.canonicalize_dtype(dtype)
+    if kept != dtype:
+        least, most = int(jnp.iinfo(kept).min), int(jnp.iinfo(kept).max)
+        fits = lambda label: (label >= least) & (label <= most)
+        norms.check_known("y", labels, fits, "integers of 32 bits")
 
 
 def checked_start(start: Array | None, x: Array) -> Array | None:

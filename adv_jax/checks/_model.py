@@ -22,7 +22,6 @@ from adv_jax.types import (
     Output,
     RowTree,
     UserError,
-    check_variables,
     described,
     dtype_of,
     host_array,
@@ -48,6 +47,7 @@ _NO_DERIVATIVE = re.compile(
 )
 _NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
 _OF_CALLBACK = re.compile(r"^(?:\S+\.)?UserError: (.+)\Z", re.MULTILINE)  # A traceback's last line.
+_OF_VARIABLES = ("apply", "init", "init_with_output", "__call__")  # Methods of a Flax module.
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
 _MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
 _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
@@ -151,15 +151,34 @@ def arity(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
     except TypeError as error:
         try:
             parameters = inspect.signature(fn)
-            parameters.bind(*takes)
-        except ValueError:  # A builtin has no signature.
+        except (TypeError, ValueError):  # It is no function, or a builtin without a signature.
             raise error from None
+        try:
+            parameters.bind(*takes)
         except TypeError:
             found = ", ".join(parameters.parameters)
             legal = ", ".join(takes)
-            aux = {"x": ", or get aux", "x, aux": ", as aux is given"}.get(legal, "")
-            allowed = f"a function of ({legal}){aux}"
+            allowed = {
+                "x": "a function of x alone (or of x and aux, if aux is given)",
+                "x, aux": "a function of (x, aux), as aux is given",
+            }.get(legal, f"a function of ({legal})")
             raise UserError(f"{name} must be {allowed}, got one of ({found})") from error
+        raise
+
+
+@contextlib.contextmanager
+def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
+    """As `arity`, in an attack, which may raise a TypeError of its own: Python's names fn."""
+    try:
+        yield
+    except TypeError as error:
+        own = fn
+        while isinstance(own, functools.partial):
+            own = own.func
+        own = inspect.unwrap(own if hasattr(own, "__qualname__") else type(own).__call__)
+        if str(error).startswith(f"{getattr(own, '__qualname__', name)}() "):
+            with arity(name, fn, takes):
+                raise
         raise
 
 
@@ -202,14 +221,19 @@ def traceable(
 def checked_apply(apply: Any) -> Apply:
     """Returns `apply`, which raises UserError if it is none or returns bare logits.
 
-    Three rows of logits would be taken for the three entries of an Output. It also raises for a
-    dict of variables without "params".
+    Three rows of logits would be taken for the three entries of an Output. It also raises for
+    variables without "params", if Flax fails with them: a function of yours may take others.
     """
 
     def applied(*args: Any, **options: Any) -> Any:
-        if isinstance(args[0], Mapping) and args[0]:
-            check_variables(args[0])
-        output = apply(*args, **options)
+        try:
+            output = apply(*args, **options)
+        except flax.errors.FlaxError as error:
+            variables = args[0] if args else options.get("variables")
+            if isinstance(variables, Mapping) and variables and "params" not in variables:
+                found = described(variables)
+                raise UserError(f"variables must be a dict with params, got {found}") from error
+            raise
         is_output = isinstance(output, tuple) and len(output) == len(Output._fields)
         if "method" not in options and not is_output:
             raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
@@ -254,7 +278,7 @@ def explained(
         raises UserError; the attack draws with all rows' keys as with one, or without a key.
     """
     try:
-        with callback_errors(), arity(model, fn, ("x", "aux")[: len(inputs)]):
+        with callback_errors(), _arity_of_model(model, fn, ("x", "aux")[: len(inputs)]):
             yield
     except Exception as error:  # Any: each operation raises its own.
         origin: BaseException = error
@@ -471,6 +495,8 @@ def _shape_of(fn: Callable[..., Any], *inputs: Any) -> tuple[int, ...]:
 
 
 def _is_unbound(fn: Any) -> bool:
-    """Whether it is a Flax module without its variables, or a method of one, as model.apply."""
+    """Whether it is a Flax module without its variables, or model.apply; other methods may work."""
+    if inspect.ismethod(fn) and fn.__name__ not in _OF_VARIABLES:
+        return False
     module = fn.__self__ if inspect.ismethod(fn) else fn
     return isinstance(module, nn.Module) and module.scope is None

@@ -142,7 +142,7 @@ def test_labels_and_settings_may_be_lists_of_numbers():
         ),
         (lambda: adv_jax.attack()(lambda fn, x, eps: x), "which takes (fn, x, eps)"),
         (lambda: adv_jax.attack(size=None)(lambda x: x), "(logits_fn, x, y, *, ...), got <lambda>"),
-        (lambda: adv_jax.attack()(lambda fn, *args, eps: fn), "which takes (fn, args, eps)"),
+        (lambda: adv_jax.attack()(lambda fn, *args, eps: fn), "which takes (fn, *args, eps)"),
         (lambda: adv_jax.attack(rank=True), "rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE"),
         (lambda: adv_jax.attack(ranks=1), "got 'ranks'; did you mean 'rank'?"),
     ],

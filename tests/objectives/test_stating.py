@@ -189,3 +189,16 @@ def test_a_function_of_other_arguments_is_no_objective(function):
     )
     with pytest.raises(UserError, match=allowed):
         objectives.objective()(function)
+
+
+def test_variables_of_another_form_are_passed_on_also_by_name():
+    def linear(apply, variables, batch, *, key):
+        output = apply(variables=variables, x=batch["x"], train=True, key=key)
+        return output.logits.sum(), ({}, {})
+
+    def apply(variables, x, *, train, key):
+        return Output(x @ variables["w"], {}, {})
+
+    variables, batch = {"w": jnp.ones((2, 3))}, {"x": jnp.ones((4, 2))}
+    loss, _ = objectives.objective()(linear)(apply, variables, batch, key=jax.random.key(0))
+    assert loss == 24
