@@ -56,7 +56,7 @@ class Range(NamedTuple):
             if ends == "{}" and parts.count("...") < 2:
                 numbers = [int(part) for part in parts if part != "..."]
                 low, high = int(parts[0]), math.inf if parts[-1] == "..." else numbers[-1]
-                if numbers != sorted(set(numbers)):
+                if numbers != sorted(numbers):
                     raise ValueError
                 if "..." in parts or numbers == [*range(low, numbers[-1] + 1)]:
                     return cls(low, high, whole=True)

@@ -79,14 +79,11 @@ def check_fit(
 
 
 def check_batch_size(config: Mapping[str, Any], dataset: Dataset) -> None:
-    """Raises ConfigError if a batch, or the rows of `monitor_attacks`, exceed the data."""
-    train, test = len(dataset.train.y) - config["data"]["num_valid"], len(dataset.test.y)
+    """Raises ConfigError if a batch exceeds the training set."""
+    train = len(dataset.train.y) - config["data"]["num_valid"]
     if not config["batch_size"] <= train:
         allowed = f"1 to {train}, the size of the training set"
         raise ConfigError(f"batch_size must be {allowed}, got {config['batch_size']}")
-    if (watched := config.get("monitor_attacks")) and not watched["rows"] <= test:
-        allowed = f"1 to {test}, the size of the test set"
-        raise ConfigError(f"monitor_attacks.rows must be {allowed}, got {watched['rows']}")
 
 
 def _check_shards(config: Mapping[str, Any], devices: Sequence[jax.Device] | None) -> None:

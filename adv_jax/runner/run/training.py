@@ -74,10 +74,11 @@ def run_checked(
             for line in (finished or {}).get("warnings", ()):
                 print(f"warning: {line}")
             return finished or {}
-        files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
-        sources.record(files.path, ready.sha256)
-        if ready.config["model"].get("weights"):
-            files.record_weights({name: a[0] for name, a in ready.starts.items()})
+        with raise_on_all():
+            files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
+            sources.record(files.path, ready.sha256)
+            if ready.config["model"].get("weights"):
+                files.record_weights({name: a[0] for name, a in ready.starts.items()})
         return _trained_and_evaluated(ready, files, ends)
 
 

@@ -110,7 +110,8 @@ class Workdir:
         if check_same_data(self.path, document):
             _check_rows(file, rows)
             return
-        if self.checkpoints.exists():
+        # Further processes of a run have its checkpoints elsewhere, and no data.json yet.
+        if (self.path / "checkpoints").exists():
             alone = "a run with checkpoints must have its data.json, got none"
             raise WorkdirError(f"workdir {self.path}: {alone}; choose another one")
         _write_arrays(file, rows)

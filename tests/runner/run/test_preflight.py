@@ -96,10 +96,6 @@ def ladder_of(layers="6-10", **changes):
             )
             for sizes in ((0.1, 2.0), (2.0, 0.1))
         ),
-        (
-            {"monitor_attacks": {"names": ("fgsm",), "eps": 0.1, "rows": 201}},
-            "monitor_attacks.rows must be 1 to 200, the size of the test set, got 201",
-        ),
         (ladder_of("6-ten"), "layer 2 of model.layers must be UNITS, fc:UNITS"),
         (
             ladder_of(objective={"name": "ladder", "weights": (1.0, 0.1, 0.1), "draw": "new"}),
