@@ -168,9 +168,7 @@ def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targete
       UserError: known integers of y have more than 32 bits; as `compiled`.
     """
     if y is not None and jnp.issubdtype(dtype_of(y), jnp.integer):
-        if jnp.iinfo(dtype_of(y)).max >= 2**31:
-            fits = lambda label: (label >= -(2**31)) & (label < 2**31)
-            norms.check_known("y", y, fits, "classes of 32 bits")
+        check_fits(y, jnp.int32, "classes of 32 bits")
         y = with_dtype(y, jnp.int32)
     if y is not None or targeted:
         return labels_at(fn, x, y, targeted=targeted)
@@ -180,6 +178,13 @@ def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targete
 def _predicted(fn: Fn, x: Array, *, bounds: None) -> Array:
     del bounds
     return labels_at(fn, x, None)
+
+
+def check_fits(y: Any, dtype: Any, what: str) -> None:
+    """Raises UserError for known integers that a narrower dtype would wrap; `what` it holds."""
+    least, most = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
+    if jnp.iinfo(dtype_of(y)).max > most:
+        norms.check_known("y", y, lambda label: (label >= least) & (label <= most), what)
 
 
 def _program(

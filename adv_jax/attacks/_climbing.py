@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
-from adv_jax.attacks._bare import labels_of
+from adv_jax.attacks._bare import check_fits, labels_of
 from adv_jax.checks import (
     arity,
     as_batch,
@@ -74,13 +73,8 @@ def folded(
 def _check_bits(labels: Any) -> None:
     """Raises UserError for known integers that JAX would wrap, as those of more than 32 bits."""
     dtype = dtype_of(labels)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        return
-    kept = jax.dtypes.canonicalize_dtype(dtype)
-    if kept != dtype:
-        least, most = int(jnp.iinfo(kept).min), int(jnp.iinfo(kept).max)
-        fits = lambda label: (label >= least) & (label <= most)
-        norms.check_known("y", labels, fits, "integers of 32 bits")
+    if jnp.issubdtype(dtype, jnp.integer):
+        check_fits(labels, jax.dtypes.canonicalize_dtype(dtype), "integers of 32 bits")
 
 
 def checked_start(start: Array | None, x: Array) -> Array | None:

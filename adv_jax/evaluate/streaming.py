@@ -31,7 +31,6 @@ from adv_jax.types import (
     Norm,
     UserError,
     described,
-    dtype_of,
     host_array,
 )
 
@@ -200,7 +199,7 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
 def _array(name: str, value: Any) -> np.ndarray:
     """Returns an array, tensor or list as a NumPy array; raises UserError if JAX takes none."""
     array = host_array(value)
-    if array is None or dtype_of(array).kind == "O":
+    if array is None:
         raise UserError(f"{name} must be an array of numbers in each batch, got {described(value)}")
     return array
 
