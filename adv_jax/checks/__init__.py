@@ -6,27 +6,19 @@ negative eps or NaN.
 """
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
+from adv_jax.checks._calls import arity, callback_errors, explained, has_derivative, traceable
 from adv_jax.checks._keywords import check_keywords, own_keywords
-from adv_jax.checks._model import (
-    arity,
+from adv_jax.checks._logits import (
     array_of_lists,
     bad_rows,
-    callback_errors,
-    check_batched,
     check_finite,
     check_flags,
-    check_function,
     check_logits,
-    checked_apply,
     checked_labels,
     checked_logits,
-    explained,
-    has_derivative,
     logit_flags,
-    traceable,
-    traced,
-    with_aux,
 )
+from adv_jax.checks._model import check_batched, check_function, checked_apply, traced, with_aux
 from adv_jax.checks._values import (
     as_batch,
     broadcasts,

@@ -1,56 +1,20 @@
-"""Checks of a model, its logits and the labels."""
+"""Checks of a model."""
 
-import contextlib
-import functools
 import inspect
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.errors
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from adv_jax import losses, norms
-from adv_jax.checks._values import is_known
-from adv_jax.types import (
-    Apply,
-    Array,
-    Output,
-    RowTree,
-    UserError,
-    described,
-    dtype_of,
-    host_array,
-    working_dtype,
-)
+from adv_jax.checks._calls import arity, traceable
+from adv_jax.types import Apply, Array, Output, RowTree, UserError, described
 
-_ASKS_FOR_VALUES = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-# Flax's errors for a dropout without a key, and for statistics that are updated while JAX traces.
-_TRAINING = (
-    flax.errors.InvalidRngError,
-    flax.errors.ModifyScopeVariableError,
-    flax.errors.TraceContextError,
-)
-
-# JAX's messages, whose types it shares with errors of the user.
-_NO_DERIVATIVE = re.compile(
-    r"do(es)? not support (JVP|autodiff|differentiation)|Reverse-mode differentiation does not work"
-    r"|ifferentiation rule .*not implemented|Transpose rule .*not implemented"
-)
-_NO_VMAP = re.compile(r"vmap_method|vmap is only supported|[Bb]atching rule .*not implemented")
-_OF_CALLBACK = re.compile(r"^(?:\S+\.)?UserError: (.+)\Z", re.MULTILINE)  # A traceback's last line.
 _OF_VARIABLES = ("apply", "init", "init_with_output", "__call__")  # Methods of a Flax module.
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
-_MANY_KEYS = re.compile(r"(\w+) accepts a single key, but was given a key array of shape (\(.*?\))")
-_NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
 
 def check_function(
@@ -139,83 +103,12 @@ def traced(
         raise
 
 
-@contextlib.contextmanager
-def arity(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
-    """Converts the TypeError of a function that does not take as many arguments to one line.
-
-    Raises:
-      UserError: the error of the context, if fn cannot be called with the arguments named.
-    """
-    try:
-        yield
-    except TypeError as error:
-        try:
-            parameters = inspect.signature(fn)
-        except (TypeError, ValueError):  # It is no function, or a builtin without a signature.
-            raise error from None
-        try:
-            parameters.bind(*takes)
-        except TypeError:
-            found = ", ".join(parameters.parameters)
-            legal = ", ".join(takes)
-            allowed = {
-                "x": "a function of x alone (or of x and aux, if aux is given)",
-                "x, aux": "a function of (x, aux), as aux is given",
-            }.get(legal, f"a function of ({legal})")
-            raise UserError(f"{name} must be {allowed}, got one of ({found})") from error
-        raise
-
-
-@contextlib.contextmanager
-def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
-    """As `arity`, in an attack, which may raise a TypeError of its own: Python's names fn."""
-    try:
-        yield
-    except TypeError as error:
-        own = fn
-        while isinstance(own, functools.partial):
-            own = own.func
-        own = inspect.unwrap(own if hasattr(own, "__qualname__") else type(own).__call__)
-        if str(error).startswith(f"{getattr(own, '__qualname__', name)}() "):
-            with arity(name, fn, takes):
-                raise
-        raise
-
-
 def check_batched(fn: Callable[..., Any], x: Any, *others: Any) -> None:
     """Raises UserError if a model that fails for x maps x[None] to logits [1, K]."""
     one = jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
     if not others and len(_shape_of(fn, one)) == 2:
         found = f"{described(x)}, one input to logits_fn"
         raise UserError(f"x must be a batch f32[B, *D], got {found}: pass x[None]")
-
-
-@contextlib.contextmanager
-def traceable(
-    name: str, instead: str = "wrap a model of NumPy by adv_jax.bridges.black_box"
-) -> Iterator[None]:
-    """Converts errors of JAX and Flax for common mistakes to one line that names the function.
-
-    instead: the advice on code that needs the value of a traced array.
-
-    Raises:
-      UserError: a function called in this context needs the value of a traced array, or is a model
-        in training mode, which draws random numbers or updates its statistics.
-    """
-    try:
-        yield
-    except _ASKS_FOR_VALUES as error:
-        raise UserError(
-            f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
-            f"for values, as NumPy's, float() and if do: {instead}"
-        ) from error
-    except _TRAINING as error:
-        raise UserError(
-            f"{name} must be a model in evaluation mode, got one that draws random numbers or "
-            "updates its state, as dropout and batch normalization do in training, and nnx.jit "
-            "always: call model.eval() in Flax NNX, and the model itself; or pass train=False in "
-            "Linen, as the model names it"
-        ) from error
 
 
 def checked_apply(apply: Any) -> Apply:
@@ -242,232 +135,6 @@ def checked_apply(apply: Any) -> Apply:
     if not callable(apply) or isinstance(apply, nn.Module):
         raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
     return applied
-
-
-@contextlib.contextmanager
-def callback_errors() -> Iterator[None]:
-    """Converts JAX's report of a UserError that Python has raised in a callback to this error."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if found := _OF_CALLBACK.search(str(error).rstrip()):
-            raise UserError(found[1]) from None
-        raise
-
-
-@contextlib.contextmanager
-def explained(
-    name: str,
-    fn: Any,
-    *inputs: Any,
-    gradient: bool,
-    instead: Iterable[str],
-    model: str = "logits_fn",
-) -> Iterator[None]:
-    """Converts JAX's errors for what a model or an attack lacks; the user's own pass as they are.
-
-    Args:
-      name: of the attack.
-      fn, inputs: the model and what it is called with: x, or x and aux.
-      gradient: the attack needs the derivative.
-      instead: names of attacks that do not, if any.
-      model: the name of fn.
-
-    Raises:
-      UserError: the model works, but without a derivative or under vmap, or it calls Python that
-        raises UserError; the attack draws with all rows' keys as with one, or without a key.
-    """
-    try:
-        with callback_errors(), _arity_of_model(model, fn, ("x", "aux")[: len(inputs)]):
-            yield
-    except Exception as error:  # Any: each operation raises its own.
-        origin: BaseException = error
-        while isinstance(origin, UserError) and origin.__cause__ is not None:
-            origin = origin.__cause__  # An inner attack has converted it; name the outer one.
-        said = str(origin)
-        if isinstance(origin, UserError) or not _traces(fn, *inputs):
-            raise
-        if found := _MANY_KEYS.match(said):
-            raise UserError(
-                f"{name} must draw each row with its own key, by norms.sample or jax.vmap over "
-                f"random.row_keys(key, len(x)), got jax.random.{found[1]} of keys {found[2]}"
-            ) from origin
-        if _NO_KEY.match(said):
-            raise UserError(
-                f"key must be jax.random.key(seed) or one key per row, as {name} draws, got None"
-            ) from origin
-        if gradient and _NO_DERIVATIVE.search(said) and not has_derivative(fn, *inputs):
-            names = ", ".join([*instead, "transferred", "evaluate.substitute"])
-            others = f", or use {names}" if instead else ""
-            raise UserError(
-                f"{name} must have a logits_fn with a derivative, got one without, as "
-                f"jax.pure_callback and loops of unknown length are: give it one by "
-                f"jax.custom_vjp{others}"
-            ) from origin
-        of_two = jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), inputs)
-        mapped = jax.vmap(functools.partial(_derivative, fn) if gradient else fn)
-        if _NO_VMAP.search(said) and not _traces(mapped, *of_two):
-            raise UserError(
-                f"{name} must have a logits_fn that jax.vmap can map, got one that it cannot: "
-                'pass vmap_method="sequential" to jax.pure_callback'
-            ) from origin
-        raise
-
-
-def has_derivative(fn: Callable[..., Any], x: Any, *aux: Any) -> bool:
-    """Returns whether JAX can pull a gradient by x back through a model that it can trace.
-
-    x, aux: arrays or their shapes; fn returns a tree of arrays.
-    """
-    return _traces(functools.partial(_derivative, fn), x, *aux)
-
-
-def _derivative(fn: Callable[..., Any], x: Any, *aux: Any) -> Any:
-    outputs, pullback = jax.vjp(lambda x: _floats(fn(x, *aux)), x)
-    return pullback(outputs)
-
-
-def _floats(outputs: Any) -> list[Any]:
-    return [leaf for leaf in jax.tree.leaves(outputs) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-
-def _traces(fn: Callable[..., Any], *inputs: Any) -> bool:
-    try:
-        # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-        jax.eval_shape(lambda *inputs: fn(*inputs), *inputs)
-    except Exception:  # Any: each operation raises its own.
-        return False
-    return True
-
-
-def checked_logits(logits: Array, *, batch: int) -> Array:
-    """Returns logits f[B, K] as float32, or as float64 where they are, `losses.unfused`.
-
-    Raises:
-      UserError: as `check_logits`.
-    """
-    check_logits(logits, batch=batch)
-    return losses.unfused(logits.astype(working_dtype(logits.dtype)))
-
-
-def check_logits(logits: Any, *, batch: int, name: str = "logits_fn") -> None:
-    """Checks the shape and dtype of logits, or of the result of `traced`.
-
-    name: of the function that returned them.
-
-    Raises:
-      UserError: not one array f[B, K] of floats, or a single class.
-    """
-    allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
-    if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
-        found = described(logits)
-        if logits.ndim == 2 and logits.shape[0] == batch:
-            if not jnp.issubdtype(logits.dtype, jnp.floating):
-                allowed = "logits of floating point, which have a gradient"
-            elif logits.shape[1] < 2:
-                allowed = "logits of 2 classes or more ([0, z] for one logistic output z)"
-            else:
-                return
-    raise UserError(f"{name} must return {allowed}, got {found}")
-
-
-def logit_flags(logits: Any) -> dict[str, Any]:
-    """Returns {"finite", "probabilities": bool[B]} for the rows of logits f[B, K], NumPy or traced.
-
-    The sum of a row of probabilities may be 0.01 off, as in bfloat16.
-    """
-    # Clipped, as the sum of huge logits would overflow.
-    sums_to_one = abs(logits.astype("float32").clip(0, 2).sum(axis=1) - 1) < 1e-2
-    return {
-        "finite": (abs(logits) < float("inf")).all(axis=1),
-        "probabilities": (logits >= 0).all(axis=1) & sums_to_one,
-    }
-
-
-def check_flags(flags: Mapping[str, np.ndarray], where: str) -> None:
-    """Checks the flags that `logit_flags` gives for all rows.
-
-    Raises:
-      UserError: as `check_finite`, or all rows are probabilities.
-    """
-    check_finite(flags["finite"], where)
-    if flags["probabilities"].all():
-        raise UserError(
-            "logits_fn must return logits, the values before the softmax or the jnp.log of it, "
-            "got rows >= 0 that sum to 1, which look like probabilities: their gradients vanish"
-        )
-
-
-def check_finite(finite: np.ndarray, where: str) -> None:
-    """Checks that a model has not diverged.
-
-    Args:
-      finite: bool[..., N], whether the logits of a row are finite.
-      where: the inputs, in words.
-
-    Raises:
-      UserError: some are not.
-    """
-    if bad := bad_rows(finite):
-        raise UserError(
-            f"logits_fn must return finite logits, got NaN or infinity for {bad} of {where}"
-        )
-
-
-def bad_rows(good: np.ndarray) -> str:
-    """Returns the number of rows of bool[..., N] that are False somewhere, in words; "" if none.
-
-    >>> bad_rows(np.array([[True, False, True], [True, True, False]]))
-    '2 of 3 rows'
-    """
-    bad = int((~good).reshape(-1, good.shape[-1]).any(0).sum())
-    return f"{bad} of {good.shape[-1]} rows" if bad else ""
-
-
-def checked_labels(y: Any, logits: Any) -> Array:
-    """Returns y as a JAX array: i32[B], or f32[B, K] like the logits.
-
-    Integers i32[B, 1] become i32[B]; a one-hot i32[B, K] becomes f32[B, K].
-
-    Args:
-      logits: f32[B, K], or a ShapeDtypeStruct.
-
-    Raises:
-      UserError: another shape or dtype; where values are known: not classes, or not weights.
-    """
-    given = y
-    y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y) and y.ndim == 2:
-        values = np.asarray(y, np.float64)
-        bad = values[~((values >= 0) & (values < np.inf))]
-        if bad.size:
-            raise UserError(f"y must be finite weights of at least 0, got {bad[0]:g}")
-        if np.asarray(given).dtype.kind in "iu":
-            other = values[values.sum(axis=1) != 1]
-            if other.size:
-                raise UserError(
-                    f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}"
-                )
-    return y
-
-
-def _flat(y: Any, logits: Any) -> Any:
-    """Returns integers [B, 1] as [B], and [B, K] as weights; else y."""
-    if jnp.issubdtype(dtype_of(y), jnp.integer) and np.ndim(y) == 2:
-        if np.shape(y) == (logits.shape[0], 1):
-            return losses.on_host(y).reshape(-1)
-        if np.shape(y) == logits.shape:
-            return losses.with_dtype(y, working_dtype(logits.dtype))
-    return y
-
-
-def array_of_lists(y: Any) -> Any:
-    """Returns nested lists of numbers as a NumPy array; all else, as trees of arrays, as it is."""
-    leaves = jax.tree.leaves(y)
-    if not isinstance(y, list | tuple) or not leaves or any(map(np.ndim, leaves)):
-        return y
-    array = host_array(y)
-    return array if norms.is_real(array) else y
 
 
 def _array(output: Any, name: str) -> Any:
