@@ -1,7 +1,6 @@
 """Converts the results of each paper to lines of words, which all generated pages show."""
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,9 +13,17 @@ from papers.judging.metrics import in_percent, unit_of
 from papers.judging.numbers import Entry, Paper
 from papers.judging.statistics import LEVEL, epochs_in_words, seeds_in_words, spread
 from papers.judging.verdicts import num_tests
-from papers.judging.words import FINDINGS, FULL, NOT_REPRODUCED, NOT_RUN, REPRODUCED, SHORT
+from papers.judging.words import (
+    FINDINGS,
+    FULL,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    SHORT,
+    joined,
+)
 from papers.pages.charts import UNITS
-from papers.pages.wording import in_words, label_of, number, printed, said
+from papers.pages.wording import in_words, label_of, number, place_of, printed, said
 from papers.running import power, single_runs
 from papers.running.budget import PAPER
 from papers.running.family import rank
@@ -50,11 +57,16 @@ class Verdict(NamedTuple):
     is_small: bool = False
 
     @property
+    def is_run(self) -> bool:
+        """Whether anything was run."""
+        return self.extent not in ("", NOT_RUN)
+
+    @property
     def qualified(self) -> str:
         """The word, and what a reader must know beside it."""
         small = "less than half of the printed gain" if self.is_small else ""
         source = "not established by the source" if self.is_established is False else ""
-        return "; ".join(filter(None, (self.word, small, source)))
+        return joined(self.word, small, source)
 
 
 class Line(NamedTuple):
@@ -92,7 +104,7 @@ class Line(NamedTuple):
     @property
     def measured(self) -> str:
         """Ours, with the seeds, epochs and data."""
-        return "; ".join(filter(None, (self.ours, self.runs)))
+        return joined(self.ours, self.runs)
 
 
 class Unmeasured(NamedTuple):
@@ -188,10 +200,10 @@ def _weighed(document: Mapping[str, Any], rates: power.Rates, tests: int) -> dic
 
 def _order(line: Line) -> int:
     """Findings of full runs first, then what is not judged, then what was not run or tested."""
-    word, extent = line.verdict.word, line.verdict.extent
-    if extent == FULL:
+    word = line.verdict.word
+    if line.verdict.extent == FULL:
         return FINDINGS.index(word) if word in FINDINGS else len(FINDINGS)
-    if extent not in ("", NOT_RUN):
+    if line.verdict.is_run:
         return len(FINDINGS)
     return len(FINDINGS) + (1 if word == NOT_RUN else 2)
 
@@ -208,6 +220,11 @@ def extent_in_words(line: Line) -> str:
     return "without a test" if is_alone else line.verdict.extent
 
 
+def unjudged_in_words(line: Line) -> str:
+    """Returns why a line that was run is not judged, with the direction of a short run, if any."""
+    return ": ".join(filter(None, (extent_in_words(line), line.verdict.word)))
+
+
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     """Returns the line of a measured row, its fractions in percent."""
     row, of = in_percent(row), f" {unit_of(row['metric'])}"
@@ -220,7 +237,7 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
-        "; ".join(filter(None, (runs_in_words(target, [row]), row.get("mark") and _EARLIER))),
+        joined(runs_in_words(target, [row]), row.get("mark", "") and _EARLIER),
         row.get("mark", ""),
         key=row["id"] or "",
         row=row,
@@ -395,8 +412,7 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
         # A claim that a target compares as a number is a line of its place too.
         if entry["kind"] == "claim" and name not in ours:
             continue
-        place = re.split(r"[,(]", entry["where"])[0].strip()
-        tables.setdefault(place, []).append(entry)
+        tables.setdefault(place_of(entry), []).append(entry)
     for place, entries in tables.items():
         labels = list(map(label_of, entries))
         counts = Counter(labels)
@@ -443,7 +459,7 @@ def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
     """Returns the verdict of a row or a claim, with what would settle it if it is unclear."""
     if judged["extent"] == NOT_RUN:
         return Verdict(NOT_RUN, extent=NOT_RUN)
-    why = "; ".join(filter(None, (judged["why"], judged.get("plan"))))
+    why = joined(judged["why"], judged.get("plan", ""))
     established = judged.get("established")
     strong = judged.get("strong", False)
     small = judged.get("less_than_half", False)

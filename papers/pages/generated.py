@@ -14,7 +14,7 @@ from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.statistics import LEVEL
 from papers.judging.verdicts import num_tests
-from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG
+from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, joined
 from papers.pages import chapters, moved, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
@@ -159,12 +159,12 @@ def _grids(one: Chapter, *, with_details: bool) -> Iterator[str]:
 
 def _claims(one: Chapter, *, with_details: bool) -> Iterator[str]:
     """Yields the table of the claims that were run: the sentence, what was found, and ours."""
-    run = [line for line in one.claims if line.verdict.extent not in ("", NOT_RUN)]
+    run = [line for line in one.claims if line.verdict.is_run]
     if not run:
         return
     rows = []
     for line, label in zip(run, chapters.told_apart(run), strict=True):
-        details = "; ".join(filter(None, (line.where, line.verdict.why, line.runs)))
+        details = joined(line.where, line.verdict.why, line.runs)
         test = f" {folded('test', [details])}".rstrip() if with_details else ""
         rows.append([label, found_in_words(line), f"{line.ours}{test}", line.paper])
     yield markdown(["claim", "found", "ours", "paper"], rows)
@@ -174,7 +174,7 @@ def found_in_words(line: Line) -> str:
     """Returns what was found of a claim, gray if it was not judged."""
     verdict = line.verdict
     if verdict.extent != FULL:
-        return printed.gray(": ".join(filter(None, (chapters.extent_in_words(line), verdict.word))))
+        return printed.gray(chapters.unjudged_in_words(line))
     star = "★" if verdict.is_strong else ""
     return f"**{verdict.word}**{star}{verdict.qualified.removeprefix(verdict.word)}"
 
@@ -241,7 +241,7 @@ def _over_seeds(target: Mapping[str, Any]) -> str:
 
 def _others(one: Chapter) -> str:
     """Returns generators, other runs, readings, and what has no test or was not run."""
-    lines = [line for line in one.lines if line.verdict.extent not in ("", NOT_RUN)]
+    lines = [line for line in one.lines if line.verdict.is_run]
     parts = list(_generators(one))
     if others := _other_runs(one, {(line.key, line.measured) for line in lines}):
         parts.append("Runs that measure a number above in another way, or over fewer seeds:\n")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from papers.judging.words import FULL, RIGHT, WRONG
 from papers.pages import summary
-from papers.pages.chapters import Chapter, Line, extent_in_words, told_apart
+from papers.pages.chapters import Chapter, Line, told_apart, unjudged_in_words
 from papers.pages.tables import markdown
 
 BEFORE = json.loads(Path(__file__).with_name("words_before.json").read_text("utf-8"))
@@ -70,7 +70,7 @@ def _now(line: Line) -> str:
     verdict = line.verdict
     if verdict.extent in ("", FULL):
         return verdict.word
-    return ": ".join(filter(None, (extent_in_words(line), verdict.word)))
+    return unjudged_in_words(line)
 
 
 def _counts(works: Sequence[Chapter]) -> str:

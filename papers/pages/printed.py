@@ -17,16 +17,17 @@ from papers.judging.words import (
     CONSISTENT,
     FULL,
     NOT_REPRODUCED,
-    NOT_RUN,
     REPRODUCED,
     RIGHT,
     SAME_DIRECTION,
     UNCLEAR,
     WRONG,
+    joined,
 )
 from papers.pages.chapters import Line
 from papers.pages.charts import UNITS
 from papers.pages.tables import folded, markdown
+from papers.pages.wording import place_of
 
 MARKS = {
     REPRODUCED: "✓",
@@ -64,7 +65,7 @@ class Grid(NamedTuple):
     @property
     def is_measured(self) -> bool:
         """Whether a cell was run."""
-        return any(_is_run(line) for line in self.lines)
+        return any(line.verdict.is_run for line in self.lines)
 
 
 def grids(paper: Paper, lines: Sequence[Line]) -> Iterator[Grid]:
@@ -90,11 +91,6 @@ def grids(paper: Paper, lines: Sequence[Line]) -> Iterator[Grid]:
         metrics = {UNITS.get(paper.entries[line.key].get("metric", ""), "ours") for line in alone}
         column = metrics.pop() if len(metrics) == 1 else "ours"
         yield Grid("Tables of one number", [column], {k: {column: v} for k, v in label.items()})
-
-
-def place_of(entry: Entry) -> str:
-    """Returns the place of an entry: "Table 5"."""
-    return re.split(r"[,(]", entry["where"])[0].strip()
 
 
 def label_in(paper: Paper, line: Line) -> str:
@@ -155,7 +151,7 @@ def table(grid: Grid) -> str:
         [
             [row, *(_cell(cells[name]) if name in cells else "" for name in grid.columns)]
             for row, cells in grid.rows.items()
-            if len(grid.columns) > 1 or any(_is_run(line) for line in cells.values())
+            if len(grid.columns) > 1 or any(line.verdict.is_run for line in cells.values())
         ],
     )
 
@@ -166,7 +162,7 @@ def details(grid: Grid) -> str:
         f"{row}{'' if len(grid.columns) == 1 else f', {column}'}: {detail(line)}"
         for row, cells in grid.rows.items()
         for column, line in cells.items()
-        if _is_run(line)
+        if line.verdict.is_run
     ]
     return folded("difference (95 % interval), tolerance T, p, seeds n", found)
 
@@ -179,7 +175,7 @@ def mark(line: Line) -> str:
 
 def plain_cell(line: Line) -> tuple[str, str]:
     """Returns ours with the mark, and the paper's value; two empty texts if nothing was run."""
-    if not _is_run(line):
+    if not line.verdict.is_run:
         return "", ""
     if line.row is None:
         paper = line.paper.partition(" (")[0]
@@ -212,10 +208,10 @@ def in_digits(mean: float, sd: float | None) -> str:
 def detail(line: Line) -> str:
     """Returns the difference of a cell, its interval, tolerance, p and seeds."""
     row = line.row
-    if not _is_run(line):
+    if not line.verdict.is_run:
         return ""
     if row is None or row["difference"] is None:
-        return "; ".join(filter(None, (line.verdict.why, line.trained)))
+        return joined(line.verdict.why, line.trained)
     parts = [f"{row['difference']:+.3g}"]
     if row["interval"]:
         factor = percent_factor(row["metric"])
@@ -226,8 +222,8 @@ def detail(line: Line) -> str:
     parts += [f"p {row['p']:.1g}"] if row["p"] is not None else []
     parts += [f"n {row['n']}"]
     is_untested = row["extent"] == FULL != line.verdict.extent
-    why = line.verdict.why if is_untested else row.get("plan")
-    return "; ".join(filter(None, (", ".join(parts), why)))
+    why = line.verdict.why if is_untested else row.get("plan", "")
+    return joined(", ".join(parts), why)
 
 
 def caption(lines: Sequence[Line]) -> str:
@@ -266,10 +262,6 @@ def _trained(lines: Sequence[Line], is_full: bool) -> str:
 def arithmetic(lines: Sequence[Line]) -> list[Line]:
     """Returns the lines of worked examples."""
     return [line for line in lines if line.verdict.word in (RIGHT, WRONG)]
-
-
-def _is_run(line: Line) -> bool:
-    return line.verdict.extent not in ("", NOT_RUN)
 
 
 def gray(text: str) -> str:

@@ -15,7 +15,7 @@ from adv_jax import style
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.writing import replace
 from papers.judging import numbers
-from papers.judging.words import QUICK, SHORT
+from papers.judging.words import QUICK, SHORT, joined
 from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
@@ -101,7 +101,7 @@ def page(one: Chapter, folder: Path, results: Path) -> str:
       folder: where the page will lie.
       results: the folder of results.
     """
-    title = f"{one.paper.short[:1].upper()}{one.paper.short[1:]}: all numbers and figures"
+    title = f"{summary.begin_of(one)}: all numbers and figures"
     parts = [f"# {title}\n", f"{_cited(one)}\n", f"{summary.paragraph(one)}\n"]
     if one.targets:
         parts += ["## Targets\n", f"{_LEGEND}\n"]
@@ -243,5 +243,5 @@ def _verdict(line: Line) -> str:
     """Returns what was found, or why nothing was; the other page has the reasons of a finding."""
     verdict = line.verdict
     if verdict.extent in (SHORT, QUICK):
-        return "; ".join(filter(None, (chapters.extent_in_words(line), verdict.word)))
+        return joined(chapters.extent_in_words(line), verdict.word)
     return verdict.qualified or verdict.why

@@ -1,6 +1,7 @@
 """Formats printed and measured numbers, and what they are of, for the generated pages."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,11 @@ def words_of_key(key: str) -> str:
     parts = [f"{config}: {options}" if options else config, *fields]
     words = "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
     return words.replace("{source}", f"({words_of_key(source)})") if source else words
+
+
+def place_of(entry: Entry) -> str:
+    """Returns the place of an entry: "Table 5"."""
+    return re.split(r"[,(]", entry["where"])[0].strip()
 
 
 def label_of(entry: Entry) -> str:
