@@ -23,8 +23,8 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.training import compile_ahead
-from adv_jax.runner.store.workdir import InUse, json_bytes, read_config, read_json
-from adv_jax.runner.store.writing import check_writable, locked, replace, writing
+from adv_jax.runner.store.workdir import InUse, read_config, read_json, write_json
+from adv_jax.runner.store.writing import check_writable, locked, writing
 from adv_jax.types import UserError
 from launch import _carry
 from papers.judging.statistics import span
@@ -105,7 +105,7 @@ class Campaign:
         for lack in self._ordered():
             left = [t for t in lack.trainings.values() if not self._is_finished(t)]
             seconds = sum(map(self._seconds, left))
-            seeds = sorted({len({r.seed for r in replicas(t.config)}) for t in left})
+            seeds = sorted({t.config["replicas"]["seeds"] for t in left})
             epochs = sorted({t.config["epochs"] for t in left})
             runs = sum(len(replicas(t.config)) for t in left)
             shares = [state(t) for t in left if t.workdir.name not in self._failed]
@@ -363,7 +363,7 @@ class Campaign:
             return
         try:
             seconds = {workdir.name: round(time.monotonic() - began, 1)}
-            replace(file, json_bytes(_read_bounds(file) | seconds))
+            write_json(file, _read_bounds(file) | seconds)
         except UserError as error:
             self._fail(workdir.name, error)
 

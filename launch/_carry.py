@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from adv_jax.runner.store.workdir import InUse, Workdir, read_config
+from adv_jax.runner.store.workdir import InUse, Workdir, is_finished, read_config
 from adv_jax.runner.store.writing import check_writable, locked, write_files, writing
 from adv_jax.types import UserError
 from papers.running.reproduction import size_of
@@ -288,7 +288,7 @@ def _progress(workdir: Path) -> tuple[bool, int]:
     """Returns whether a run has finished, and the epoch of its newest checkpoint."""
     if not (workdir / "config.json").exists():
         return False, -1
-    return (workdir / "result.json").exists(), saved_epochs(workdir)
+    return is_finished(workdir), saved_epochs(workdir)
 
 
 def _with_its_name(result: Path) -> list[Path]:

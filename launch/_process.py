@@ -1,6 +1,5 @@
 """The process of a trial: `python -m launch._process DIR` runs the config in DIR."""
 
-import fcntl
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from adv_jax.main import execute
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.store.workdir import read_config
+from adv_jax.runner.store.writing import locked
 from launch._trials import note_divergence
 
 
@@ -20,8 +20,7 @@ def main(path: Path) -> None:
     """Runs the config in a directory, after the process of a killed sweep has saved its epoch."""
     flags.FLAGS.mark_as_parsed()  # The command line has none.
     end_with_parent()
-    with (path / "trial.lock").open("a") as lock, without_traceback():
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with without_traceback(), locked(path / "trial.lock"):
         try:
             execute(read_config(path), path)
         except SystemExit as ended:

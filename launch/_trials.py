@@ -44,7 +44,7 @@ def prepare(path: Path, config: Mapping[str, Any]) -> None:
     if not workdir.check_same_config(path, config):
         with writing.writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        writing.replace(path / "config.json", workdir.json_bytes(workdir.as_json(config)))
+        workdir.write_json(path / "config.json", workdir.as_json(config))
 
 
 def known(folder: Path) -> list[Path]:
@@ -81,12 +81,12 @@ def note_failure(path: Path, message: str) -> None:
 
 def note_stop(path: Path, epoch: int) -> None:
     """Records that the search stopped a trial after an epoch."""
-    writing.replace(path / "stopped.json", workdir.json_bytes({"epoch": epoch}))
+    workdir.write_json(path / "stopped.json", {"epoch": epoch})
 
 
 def note_divergence(path: Path) -> None:
     """Records that a loss or a metric of a trial was not finite."""
-    writing.replace(path / "diverged.json", workdir.json_bytes({"error": "not finite"}))
+    workdir.write_json(path / "diverged.json", {"error": "not finite"})
 
 
 def runs_apart(path: Path) -> bool:

@@ -38,8 +38,8 @@ from adv_jax.main import CONFIG, parse_flags
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.workdir import json_bytes
-from adv_jax.runner.store.writing import replace, writing
+from adv_jax.runner.store.workdir import write_json
+from adv_jax.runner.store.writing import writing
 from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config
 from launch.compiling.topologies import target
@@ -128,7 +128,7 @@ def main(_: Sequence[str]) -> None:
         found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)
         print_report(found)
         if out:
-            replace(out, json_bytes(found))
+            write_json(out, found)
     except UserError as error:
         sys.exit(f"error: {error}")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax.runner.config.document import ConfigError, leaves
-from adv_jax.runner.store.workdir import is_finished, json_bytes, read_json
-from adv_jax.runner.store.writing import WorkdirError, replace
+from adv_jax.runner.store.workdir import is_finished, read_json, write_json
+from adv_jax.runner.store.writing import WorkdirError
 
 _RECORD = "sources.json"
 
@@ -49,4 +49,4 @@ def finished(field: str, source: Any) -> Path:
 def record(workdir: Path, found: Mapping[str, str]) -> None:
     """Records the output of `checked_sha256`."""
     if found:
-        replace(workdir / _RECORD, json_bytes(found))
+        write_json(workdir / _RECORD, found)

@@ -10,12 +10,11 @@ MLFLOW_EXPERIMENT_NAME and WANDB_PROJECT name the experiment, which else has the
 group has the name of the workdir. A resumed run goes on in the same runs of a tracker.
 """
 
-import fcntl
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,8 +22,8 @@ from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 from adv_jax.runner.config.replicas import Replica
-from adv_jax.runner.store.workdir import as_json, json_bytes, read_json
-from adv_jax.runner.store.writing import replace
+from adv_jax.runner.store.workdir import as_json, read_json, write_json
+from adv_jax.runner.store.writing import locked
 from adv_jax.types import install_hint
 
 Line = Mapping[str, Any]  # of metrics.jsonl
@@ -54,7 +53,7 @@ class Tracked(NamedTuple):
         """Returns a name for each replica that no other run has, the same in a resumed run."""
         file = self.workdir / "trackers.json"
         if not file.exists():
-            replace(file, json_bytes({"id": uuid.uuid4().hex}))
+            write_json(file, {"id": uuid.uuid4().hex})
         return [f"{read_json(file)['id']}-{i}" for i in range(len(self.replicas))]
 
     def settings(self, replica: Replica) -> dict[str, Any]:
@@ -274,12 +273,8 @@ def _store(folder: Path) -> str:
     return f"{_SQLITE}{quote(str(folder.absolute()))}/mlflow.db"
 
 
-@contextmanager
-def _alone(uri: str) -> Iterator[None]:
+def _alone(uri: str) -> AbstractContextManager[None]:
     """Lets processes open a file of MLflow one by one: each makes the tables if there are none."""
     if not uri.startswith(_SQLITE):
-        yield
-        return
-    with open(f"{unquote(uri.removeprefix(_SQLITE))}.lock", "a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        return nullcontext()
+    return locked(Path(f"{unquote(uri.removeprefix(_SQLITE))}.lock"))

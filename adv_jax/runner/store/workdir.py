@@ -52,7 +52,7 @@ class Workdir:
         try:
             self._acquire_lock()
             if not check_same_config(self.path, config):
-                _write_json(self.path / "config.json", as_json(config))
+                write_json(self.path / "config.json", as_json(config))
         except WorkdirError:
             self._lock.close()
             raise
@@ -88,7 +88,7 @@ class Workdir:
     def write_result(self, result: Mapping[str, Any]) -> None:
         """Writes result.json atomically, which marks the run as finished."""
         self._check_exists()
-        _write_json(self._result, result)
+        write_json(self._result, result)
 
     def record_data(
         self,
@@ -118,7 +118,7 @@ class Workdir:
         if fitted is not None:
             _write_arrays(self.path / _FITTED, fitted)
         # Written last: data.json marks the other files as complete.
-        _write_json(self.path / "data.json", as_json(document))
+        write_json(self.path / "data.json", as_json(document))
 
     def record_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keeps a copy of the weights from which the run starts, unless there is one."""
@@ -338,6 +338,15 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=1) + "\n").encode()
 
 
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON file in a folder that exists, atomically.
+
+    Raises:
+      WorkdirError: it cannot be written.
+    """
+    replace(path, json_bytes(value))
+
+
 def read_json(path: Path) -> Any:
     """Returns the value in a JSON file.
 
@@ -345,10 +354,6 @@ def read_json(path: Path) -> Any:
       WorkdirError: the file is damaged, or cannot be read.
     """
     return _parsed(path, _content(path))
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    replace(path, json_bytes(value))
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
