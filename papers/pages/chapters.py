@@ -26,7 +26,7 @@ from papers.pages.charts import UNITS
 from papers.pages.wording import in_words, label_of, number, place_of, printed, said
 from papers.running import power, single_runs
 from papers.running.budget import PAPER
-from papers.running.family import rank
+from papers.running.family import largest, rank
 from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
 
@@ -154,11 +154,10 @@ class Chapter(NamedTuple):
         return [line for _, lines in self.tables for line in lines]
 
 
-def _measured(paper: str, found: Results) -> list[dict[str, Any]]:
+def _measured(paper: str, found: Results) -> list[Mapping[str, Any]]:
     """Returns the judged documents of a paper, those of the largest budget only."""
-    targets = [one for one in found.targets.values() if one["paper"] == paper]
-    largest = {target["target"]: target for target in sorted(targets, key=rank)}
-    return [*found.of_runs.get(paper, []), *largest.values()]
+    targets = largest(one for one in found.targets.values() if one["paper"] == paper)
+    return [*found.of_runs.get(paper, []), *targets.values()]
 
 
 def chapter(paper: Paper, found: Results) -> Chapter:

@@ -1,6 +1,6 @@
 """Judges what a work's results have measured together, as its gains share one test level."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ def family(paper: Paper, targets: Sequence[Json], runs: Mapping[Path, Json]) -> 
       targets: its results.
       runs: path of the result.json of a single run -> its contents.
     """
-    best = {target["target"]: target for target in sorted(targets, key=rank)}
+    best = largest(targets)
     of_runs = list(single_runs.documents(paper, runs, best))
     judged = judge([*best.values(), *of_runs])
     by_name = dict(zip(best, judged, strict=False))
@@ -40,6 +40,11 @@ def family(paper: Paper, targets: Sequence[Json], runs: Mapping[Path, Json]) -> 
     return Family(found, judged[len(best) :])
 
 
+def largest(targets: Iterable[Json]) -> dict[str, Json]:
+    """Returns the result of each target that decides, that of the largest budget, by its name."""
+    return {target["target"]: target for target in sorted(targets, key=rank)}
+
+
 def rank(document: Json) -> int:
-    """Returns the rank of a document's budget; the largest decides."""
+    """Returns the rank of a document's budget."""
     return list(BUDGETS).index(document["budget"])
