@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import leaves, with_values
 from adv_jax.runner.config.optimizer import IN_EPOCHS
-from adv_jax.runner.config.replicas import replicas
 from adv_jax.types import UserError
 from papers.running.target import Run
 
@@ -105,7 +104,7 @@ def paper_epochs(run: Run) -> int:
 
 def paper_seeds(run: Run) -> int:
     """Returns the number of seeds of a training with the budget `paper`."""
-    return len({replica.seed for replica in replicas(config_of(run, BUDGETS[PAPER], {}))})
+    return config_of(run, BUDGETS[PAPER], {})["replicas"]["seeds"]
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:

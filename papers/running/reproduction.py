@@ -15,7 +15,7 @@ from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
 from papers.running.comparison import Kept, compare, has_its_trainings, updated
 from papers.running.drawing import Drawing
-from papers.running.family import family
+from papers.running.family import family, rank
 from papers.running.figures import drawing_of
 from papers.running.records import read_lines
 from papers.running.target import Target
@@ -208,7 +208,7 @@ def _check_replaceable(
     new = Size(
         list(BUDGETS).index(budget.name),
         max(training.config["epochs"] for training in trainings),
-        max(map(_num_seeds, trainings)),
+        max(training.config["replicas"]["seeds"] for training in trainings),
     )
     if old > new:
         raise UserError(
@@ -242,14 +242,10 @@ def size_of(path: Path) -> Size | None:
 def _size(document: Mapping[str, Any]) -> Size:
     trained = document["trainings"].values()
     return Size(
-        list(BUDGETS).index(document["budget"]),
+        rank(document),
         max((training["config"]["epochs"] for training in trained), default=0),
         max((len(training["seeds"]) for training in trained), default=0),
     )
-
-
-def _num_seeds(training: Training) -> int:
-    return len({replica.seed for replica in replicas(training.config)})
 
 
 def _written(path: Path) -> dict[str, Any] | None:
