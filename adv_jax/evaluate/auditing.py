@@ -14,24 +14,18 @@ import numpy as np
 
 from adv_jax.attacks import ONE_STEP
 from adv_jax.checks import width
+from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.budget import (
     ball_of,
     has_unknown_ball,
     is_aimed,
     is_noise,
-    norm_of,
     rank_of,
     sizes_of,
 )
 from adv_jax.evaluate.probing import Step
-from adv_jax.types import Attack, Bounds, described
-
-_MASKED = 0.01  # report a sign of gradient masking at this share of the rows
-_MISLED = 0.25  # the same for misleading gradients; a defense by random masks reaches about 0.4
-_SLACK, _SLACK_ROWS = 0.01, 3  # share (and number) of rows by which a stronger attack may lag
-_RISE = 0.05  # share of rows by which accuracy may rise with eps: one long step overshoots
-_BEHIND = 0.05  # share of rows by which a single step may beat all attacks, or one of unknown rank
+from adv_jax.types import Attack, Bounds
 
 
 class AuditWarning(UserWarning):
@@ -140,6 +134,7 @@ def audit(
     def share(sign: str) -> float:
         return float(probed[sign].mean()) if sign in probed else math.nan
 
+    order = _orders(attacks, accuracies, sizes, balls)
     found = Audit(
         nan_gradients=share("nan_gradient"),
         zero_gradients=share("zero_gradient"),
@@ -154,13 +149,25 @@ def audit(
             for name, rows in attacked.items()
             if (sizes[name] == 0).any()
         },
-        order=_orders(attacks, accuracies, sizes, balls),
+        order={f"{strong} - {weak}": excess for (strong, weak), excess in order.items()},
         rises=_rises(attacks, accuracies, clean_accuracy, sizes),
         one_step=_one_step(correct, steps),
         at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
-    return found._replace(warnings=tuple(_warnings(found, attacks, y, bounds)))
+    said = (
+        *sentences.of_gradients(found.nan_gradients, found.zero_gradients, found.saturated),
+        *sentences.of_values(found.random, found.batch),
+        *sentences.of_misleading(found.misleading),
+        *sentences.of_ball(found.outside_ball, attacks),
+        *sentences.of_bounds(found.outside_bounds, bounds),
+        *sentences.of_zero(found.changed_at_zero),
+        *sentences.of_order(order, attacks, len(y)),
+        *sentences.of_rises(found.rises, len(y)),
+        *sentences.of_one_step(found.one_step, len(y)),
+        *sentences.of_gray(found.at_gray, y),
+    )
+    return found._replace(warnings=said)
 
 
 def warnings_of_curves(
@@ -178,18 +185,12 @@ def warnings_of_curves(
     """
     sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     balls = {name: ball_of(attack) for name, attack in attacks.items()}
-    found = Audit(
-        *(0.0,) * 6,
-        outside_ball={},
-        outside_bounds={},
-        changed_at_zero={},
-        order=_orders(attacks, accuracies, sizes, balls),
-        rises=_rises(attacks, accuracies, clean_accuracy, sizes),
-        one_step={},
-        at_gray={},
-        warnings=(),
+    order = _orders(attacks, accuracies, sizes, balls)
+    rises = _rises(attacks, accuracies, clean_accuracy, sizes)
+    return (
+        *sentences.of_order(order, attacks, num_rows),
+        *sentences.of_rises(rises, num_rows),
     )
-    return tuple(_warnings(found, attacks, np.zeros(num_rows, int), None))
 
 
 def _orders(
@@ -197,10 +198,10 @@ def _orders(
     accuracies: Mapping[str, np.ndarray],
     sizes: Mapping[str, np.ndarray],
     balls: Mapping[str, str | None],
-) -> dict[str, float]:
-    """Returns `Audit.order`."""
+) -> dict[tuple[str, str], float]:
+    """Returns `Audit.order` by pairs of attacks, (stronger, weaker)."""
     return {
-        f"{strong} - {weak}": float((accuracies[strong] - accuracies[weak]).max())
+        (strong, weak): float((accuracies[strong] - accuracies[weak]).max())
         for strong, weak in _ordered(attacks, sizes, balls)
     }
 
@@ -279,128 +280,3 @@ def _at_gray(
             if (large := sizes[name] >= enough).any():
                 withstand[norm] = withstand.get(norm, True) & correct[name][large].all(0)
     return {norm: float(rows.mean()) for norm, rows in withstand.items()}
-
-
-def _warnings(
-    found: Audit, attacks: Mapping[str, Attack], y: np.ndarray, bounds: Bounds | None
-) -> Iterator[str]:
-    """Yields one sentence for each problem."""
-
-    def too_many(excess: float, slack: float = _SLACK) -> bool:
-        return round(excess * len(y)) > max(slack * len(y), _SLACK_ROWS)
-
-    yield from _warnings_of_model(found)
-    for name, share in found.outside_ball.items():
-        if share:
-            norm = norm_of(attacks[name])
-            ball = f"its {norm} ball" if norm else "the linf ball, which holds those of l2 and l1,"
-            yield (
-                f"{name} leaves {ball} in {_percent(share)} of the rows: its accuracy is lower "
-                "than eps allows; project the perturbation"
-                + ("" if norm else ", or decorate it by adv_jax.attack, with the norm of its eps")
-            )
-    for name, share in found.outside_bounds.items():
-        if share:
-            yield (
-                f"{name} leaves the bounds {described(bounds)} in {_percent(share)} of the "
-                f"rows: they are not valid inputs; pass bounds={described(bounds)}"
-            )
-    for name, share in found.changed_at_zero.items():
-        if share:
-            yield (
-                f"{name} changes the class of {_percent(share)} of the rows at eps = 0: it ignores "
-                "eps, or the model draws random numbers"
-            )
-    for pair, excess in found.order.items():
-        strong, weak = pair.split(" - ")
-        unknown = rank_of(attacks[strong]) is None
-        if too_many(excess, _BEHIND if unknown else _SLACK):
-            yield (
-                f"{strong} leaves {_percent(excess)} more of the rows correct than {weak}, which "
-                "should be weaker: gradients are masked, or its steps are too few or too small"
-                + ("; adv_jax.attack(aimed=False) marks a control" if unknown else "")
-            )
-    for name, excess in found.rises.items():
-        if too_many(excess, _RISE):
-            yield (
-                f"the accuracy under {name} rises by {_percent(excess)} as eps grows: the model "
-                "was trained on such steps (label leaking), or the step direction is wrong; attack "
-                "the model's own prediction (y=None), or take several steps"
-            )
-    for norm, share in found.one_step.items():
-        if too_many(share, _BEHIND):
-            yield (
-                f"{_percent(share)} of the rows are correct under all attacks but misclassified "
-                f"after a single {norm} step of the same size on the logit margin: the attacks are "
-                'too weak, or their loss saturates; try apgd with loss="dlr"'
-            )
-    guessed = np.unique(y, return_counts=True)[1].max() / len(y)
-    for norm, share in found.at_gray.items():
-        if too_many(share - guessed):
-            yield (
-                f"{_percent(share)} of the rows are correct under all {norm} attacks, although eps "
-                "suffices to make all inputs equal; a constant guess gets "
-                f"{_percent(guessed)}: the attacks are too weak, and accuracies at smaller eps are "
-                "overestimated"
-            )
-
-
-def _warnings_of_model(found: Audit) -> Iterator[str]:
-    """Yields one sentence for each problem of the model, independent of the attacks."""
-    if math.isnan(found.zero_gradients):
-        yield (
-            "logits_fn has no derivative, so gradient masking was not examined, and only attacks "
-            "by forward passes were possible: robustness is overestimated; also attack a "
-            "differentiable substitute (transferred)"
-        )
-    if found.nan_gradients > 0:
-        yield (
-            f"the gradient of logits_fn is NaN for {_percent(found.nan_gradients)} of the rows, "
-            "although the logits are finite, and gradient attacks take it for 0: robustness is "
-            "overestimated; mend operations such as jnp.sqrt at 0 or a jnp.where around them, or "
-            "try an attack without gradients"
-        )
-    if found.zero_gradients >= _MASKED:
-        saturated = found.saturated > found.zero_gradients / 2
-        yield (
-            f"{_percent(found.zero_gradients)} of the gradients are exactly 0 (gradient masking), "
-            "and gradient attacks fail; "
-            + (
-                "the logits saturate the softmax: divide them by a constant, or attack their "
-                'margin (apgd with loss="dlr")'
-                if saturated
-                else "try an attack without gradients, or a transferred one; replace operations "
-                "without derivative, such as rounding, by smooth ones in the backward pass (BPDA, "
-                "attacks.straight_through)"
-            )
-        )
-    yield from of_values(found.random, found.batch)
-    if found.misleading >= _MISLED:
-        yield (
-            f"{_percent(found.misleading)} of the gradients are misleading: the logits do not "
-            "change along them as predicted; the model has a custom derivative (a reversed sign, a "
-            "straight-through estimator without attacks.straight_through) or random numbers drawn "
-            "from its input (attacks.expectation); try an attack without gradients"
-        )
-
-
-def of_values(random: float, batch: float) -> Iterator[str]:
-    """Yields one sentence for each problem that forward passes show; shares of the rows."""
-    if random >= _MASKED:
-        yield (
-            f"the model draws random numbers: two evaluations differ for {_percent(random)} "
-            "of the rows, so attack and evaluation use different random draws; disable the "
-            "randomness, or attack the mean over many draws (expectation over transformation, "
-            "attacks.expectation)"
-        )
-    if batch >= _MASKED:
-        yield (
-            f"the logits of {_percent(batch)} of the rows depend on the other rows of the "
-            "batch, or on the position in it: batch normalization or dropout is in training mode "
-            "(set train=False), or random numbers are drawn by the batch (draw them by the row, as "
-            "attacks.expectation does)"
-        )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"

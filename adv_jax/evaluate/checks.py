@@ -24,7 +24,6 @@ from adv_jax.checks import (
     traced,
     with_aux,
 )
-from adv_jax.evaluate.auditing import of_values
 from adv_jax.evaluate.batching import (
     mesh_sharding,
     over_batches,
@@ -35,6 +34,7 @@ from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.sentences import of_values
 from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
