@@ -72,20 +72,19 @@ def benchmark(
         raise UserError(f'threat_model must be "Linf" or "L2", got {described(kind)}')
     checked_number("eps", eps, "[0, inf)")
     if bounds is None:
-        bounds = getattr(data, "bounds", None)
-    lo, hi = (0.0, 1.0) if bounds is None else bounds
+        bounds = getattr(data, "bounds", None) or (0.0, 1.0)
     members = {member: partial(auto_attack, members=(member,)) for member in MEMBERS}
     with shown(progress) as steps:
         found = streamed(
             logits_fn,
             _batches(data),
-            prepared(members, bounds=(lo, hi), norm=kind),
+            prepared(members, bounds=bounds, norm=kind),
             eps=[eps],
             batch_size=batch_size,
             key=jax.random.key(0) if key is None else key,
             folder=folder,
             progress=steps,
-            options={"bounds": (lo, hi), "bits": None, "examples": False, "in_sequence": True},
+            options={"bounds": bounds, "bits": None, "examples": False, "in_sequence": True},
         )
     issue(found.audit.warnings)
     correct = found.correct[MEMBERS[-1]]
@@ -93,7 +92,7 @@ def benchmark(
         "name": name,
         "threat_model": threat_model,
         "eps": float(eps),
-        "bounds": [np.asarray(bound, float).tolist() for bound in (lo, hi)],
+        "bounds": [np.asarray(bound, float).tolist() for bound in bounds],
         "n": correct.shape[1],
         "clean": float(found.clean.accuracy),
         "robust": float(found.worst_case[0]),

@@ -227,11 +227,13 @@ def _settings(
 ) -> dict[str, Any]:
     """Returns what determines the result of a block beside its rows, as JSON values."""
     prints = suite.fingerprints(rows, batch_size=size // jax.local_device_count())
+    bounds = options["bounds"]
     return {
         **prints,
         "eps": {name: [float(value) for value in sizes] for name, sizes in suite.eps.items()},
         "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
         "rows of a block": size,
         **options,
+        "bounds": None if bounds is None else [np.asarray(bound).tolist() for bound in bounds],
         "versions": {"adv_jax": __version__, "jax": jax.__version__},
     }

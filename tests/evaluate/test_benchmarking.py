@@ -84,6 +84,13 @@ def test_another_threat_model_is_refused(two_classes, threat_model):
         evaluate.benchmark(logits_fn, (x, y), threat_model=threat_model)
 
 
+@pytest.mark.parametrize("bounds", [5, (1.0,), "01"])
+def test_bounds_of_another_form_are_refused(two_classes, bounds):
+    x, y, logits_fn, _ = two_classes
+    with pytest.raises(UserError, match=r"bounds must be \(lo, hi\) with lo < hi, got"):
+        evaluate.benchmark(logits_fn, (x, y), bounds=bounds)
+
+
 @pytest.mark.parametrize("members", [(), "square", ("square", "pgd")])
 def test_unknown_members_of_auto_attack_are_refused(two_classes, members):
     x, y, logits_fn, _ = two_classes

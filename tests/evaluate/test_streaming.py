@@ -156,6 +156,22 @@ def test_a_folder_of_another_evaluation_is_refused(problem, tmp_path, change, me
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "bounds", [(np.float32(0), np.float32(1)), (np.zeros(2), np.ones(2)), np.array([0.0, 1.0])]
+)
+def test_a_folder_takes_bounds_that_are_arrays(bounds, tmp_path):
+    x, y = np.array([[0.5, 0.2], [0.1, 0.4]], np.float32), np.array([0, 1])
+
+    def run(**options):
+        attacked = {"fgsm": attacks.fgsm}
+        return evaluate.evaluate_batches(
+            lambda x: x, [(x, y)], attacked, eps=[0.3], bounds=bounds, **options
+        )
+
+    for found in (run(folder=tmp_path), run(folder=tmp_path)):  # The second reads the file.
+        assert_equal(found, run())
+
+
 @pytest.mark.slow
 def test_a_damaged_file_of_the_folder_is_refused_in_one_line(problem, tmp_path):
     w, b, x, y = problem(9)
