@@ -1,6 +1,5 @@
 """Reproduces targets, and prints and writes their comparisons."""
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from adv_jax import style
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.workdir import json_bytes
+from adv_jax.runner.store.workdir import csv_bytes, json_bytes
 from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers
@@ -18,6 +17,7 @@ from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import FULL
 from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
+from papers.pages.tables import markdown
 from papers.running import figures
 from papers.running.budget import PAPER, Budget
 from papers.running.reproduction import measure, stored
@@ -177,7 +177,7 @@ def _write(path: Path, found: Mapping[str, Any]) -> None:
     style.save(chart, png)
     files = {
         path.with_suffix(".png"): png.getvalue(),
-        path.with_suffix(".csv"): _csv(found).encode(),
+        path.with_suffix(".csv"): _csv(found),
         path.with_suffix(".md"): _markdown(found).encode(),
         path: json_bytes(found),
     }
@@ -185,24 +185,21 @@ def _write(path: Path, found: Mapping[str, Any]) -> None:
     print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
 
 
-def _csv(found: Mapping[str, Any]) -> str:
+def _csv(found: Mapping[str, Any]) -> bytes:
     """Returns the CSV; the last column has the values by seed as "seed:value"."""
-    table = io.StringIO()
     names = ["label", "id", "metric", "paper", "paper_sd", "paper_n", "mean", "sd", "n"]
     names += ["difference", "interval", "tolerance", "extent", "verdict"]
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["target", "budget", *names, "values"])
+    rows = []
     for row in found["rows"]:
         values = " ".join(f"{seed}:{value:.6g}" for seed, value in row["values"].items())
         cells = {**row, "interval": " to ".join(map(str, row["interval"] or ()))}
-        writer.writerow([found["target"], found["budget"], *(cells[n] for n in names), values])
-    return table.getvalue()
+        rows.append([found["target"], found["budget"], *(cells[n] for n in names), values])
+    return csv_bytes(["target", "budget", *names, "values"], rows)
 
 
 def _markdown(found: Mapping[str, Any]) -> str:
     lines = [f"# {found['target']}", "", f"{heading(found)}.", ""]
-    lines += [_line(_COLUMNS), _line("---" for _ in _COLUMNS)]
-    lines += [_line(_cells(row)) for row in found["rows"]]
+    lines += [markdown(_COLUMNS, map(_cells, found["rows"])).rstrip()]
     if found["claims"]:
         lines += ["", "## Claims", ""]
     lines += [
@@ -216,7 +213,3 @@ def _markdown(found: Mapping[str, Any]) -> str:
             f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
         ]
     return "\n".join(lines) + "\n"
-
-
-def _line(cells: Any) -> str:
-    return "| " + " | ".join(str(cell).replace("|", r"\|") for cell in cells) + " |"

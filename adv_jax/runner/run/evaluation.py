@@ -1,6 +1,5 @@
 """Evaluates trained models and writes JSON, CSV and figures."""
 
-import csv
 import io
 import os
 import sys
@@ -23,7 +22,7 @@ from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
-from adv_jax.runner.store.workdir import is_finished, json_bytes, read_config
+from adv_jax.runner.store.workdir import csv_bytes, is_finished, json_bytes, read_config
 from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
 
@@ -183,13 +182,13 @@ def _evaluation_files(
         smallest = _of_each_attack(measure, name, task)
         document["minimal_eps"] = {a: _minimal(eps, high) for a, eps in smallest.items()}
         rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
-        files[folder / "minimal_eps.csv"] = _csv(["example", "label", *smallest], rows)
+        files[folder / "minimal_eps.csv"] = csv_bytes(["example", "label", *smallest], rows)
     rows = (
         [attack, eps, *(curve[measure][i] for measure in _MEASURES)]
         for attack, curve in document["attacks"].items()
         for i, eps in enumerate(document["eps"])
     )
-    files[folder / "evaluation.csv"] = _csv(["attack", "eps", *_MEASURES], rows)
+    files[folder / "evaluation.csv"] = csv_bytes(["attack", "eps", *_MEASURES], rows)
     files[folder / "evaluation.png"] = _evaluation_png(name, document, found.norms.values())
     files[folder / "evaluation.json"] = json_bytes(document)
     _print(name, document)
@@ -297,7 +296,7 @@ def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> 
     file = io.BytesIO()
     figures.transfer_matrices(file, matrices, names, title=f"accuracy at eps {eps:g}")
     return {
-        folder / "transfer.csv": _csv(columns, rows),
+        folder / "transfer.csv": csv_bytes(columns, rows),
         folder / "transfer.png": file.getvalue(),
         folder / "transfer.json": json_bytes(document),
     }
@@ -327,9 +326,3 @@ def _progress(what: str) -> Progress:
             print(f"{title}  {time.monotonic() - began:.1f} s", flush=True)
 
     return steps
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-    return file.getvalue().encode()

@@ -1,5 +1,6 @@
 """Reads and writes the files of a run: config, data, metrics and result."""
 
+import csv
 import fcntl
 import hashlib
 import io
@@ -336,6 +337,13 @@ def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """Serializes a value as the bytes of a JSON file."""
     return (json.dumps(value, indent=1) + "\n").encode()
+
+
+def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Serializes a table as the bytes of a CSV file."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    return file.getvalue().encode()
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
