@@ -14,15 +14,13 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
-import jax
 from absl import app, flags, logging
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.store.workdir import json_bytes, read_json
 from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
-from launch.compiling.cases import cases_of
+from launch.compiling.cases import cases_of, document_of
 from launch.compiling.gpu_cases import Case, cases, config_of
 from launch.compiling.gpu_page import PAGE, RESULT, page
 from launch.compiling.programs import compile_config
@@ -50,20 +48,10 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     try:
         for case in cases_of(cases(), argv[1:]):
-            if _AGAIN.value or case.name not in _stored():
-                print(case.name, flush=True)
-                found = compile_case(case)
-                # Another process may have stored a case meanwhile.
-                replace(RESULT, json_bytes(_stored() | {case.name: found}))
-                jax.clear_caches()
+            document_of(case, compile_case, RESULT, again=_AGAIN.value)
     except UserError as error:
         sys.exit(f"error: {error}")
     replace(PAGE, page().encode())
-
-
-def _stored() -> dict[str, Any]:
-    """Returns the documents of the cases in the file, by name."""
-    return read_json(RESULT) if RESULT.exists() else {}
 
 
 if __name__ == "__main__":

@@ -27,11 +27,10 @@ from absl import app, logging
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.inputs import Inputs
-from adv_jax.runner.store.workdir import json_bytes, read_json
-from adv_jax.runner.store.writing import replace
+from adv_jax.runner.store.writing import WorkdirError, replace
 from adv_jax.types import UserError
 from launch.compiling import tpus
-from launch.compiling.cases import cases_of
+from launch.compiling.cases import cases_of, document_of
 from launch.compiling.programs import compiled, load, prepared, step_of, versions
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
@@ -54,6 +53,7 @@ def compile_case(case: Case) -> dict[str, Any]:
         "batch_size": config["batch_size"],
         "epochs": config["epochs"],
         "steps_per_epoch": run.experiment.steps_per_epoch,
+        "versions": versions(target),
     }
     if case == Case(case.config, fields=case.fields):
         own, others = of_one_chip(lowered.as_text(), case.chips), {}
@@ -98,38 +98,26 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     try:
         wanted = cases_of(cases(), argv[1:])
-        target = tpus.target(TOPOLOGIES[4])
+        tpus.target(TOPOLOGIES[4])  # Without libtpu no case is compiled.
     except UserError as error:
         sys.exit(f"error: {error}")
     for case in wanted:
-        _compile_missing(case, versions(target))
+        _compile_missing(case)
     replace(PAGE, page().encode())
 
 
-def _compile_missing(case: Case, by: Mapping[str, str]) -> None:
-    """Compiles a case that is not in the file; if it does not fit, also its batch in parts.
-
-    by: the versions of the compiler.
-    """
-    if case.name not in _stored():
-        print(case.name, flush=True)
-        try:
-            found = compile_case(case)
-        except UserError as error:
-            print(f"  skipped: {error}", flush=True)
-            return
-        # Another process may have stored a case meanwhile.
-        stored = _stored() | {case.name: found}
-        replace(RESULT, json_bytes({"versions": by, "cases": stored}))
-        jax.clear_caches()
-    found, parts = _stored()[case.name], 2 * case.fields.get("microbatches", 1)
+def _compile_missing(case: Case) -> None:
+    """Compiles a case that is not in the file; if it does not fit, also its batch in parts."""
+    try:
+        found = document_of(case, compile_case, RESULT)
+    except WorkdirError:  # The fault is the file's, not the case's.
+        raise
+    except UserError as error:
+        print(f"  skipped: {error}", flush=True)
+        return
+    parts = 2 * case.fields.get("microbatches", 1)
     if "needs" in found and found["batch_size"] // case.shards % parts == 0:
-        _compile_missing(case._replace(fields={**case.fields, "microbatches": parts}), by)
-
-
-def _stored() -> dict[str, Any]:
-    """Returns the documents of the cases in the file, by name."""
-    return read_json(RESULT)["cases"] if RESULT.exists() else {}
+        _compile_missing(case._replace(fields={**case.fields, "microbatches": parts}))
 
 
 if __name__ == "__main__":

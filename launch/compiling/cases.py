@@ -1,15 +1,22 @@
-"""The cases that the arguments of `launch.gpu` and `launch.tpu` choose."""
+"""The cases of `launch.gpu` and `launch.tpu`: those that arguments choose, and their documents."""
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import jax
 
 from adv_jax.runner.config.document import unknown
+from adv_jax.runner.store.workdir import read_json, write_json
 from adv_jax.types import UserError
 
 
 class _Case(Protocol):
     @property
     def config(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
 
 
 C = TypeVar("C", bound=_Case)
@@ -27,3 +34,33 @@ def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
         if config not in known:
             raise UserError(unknown("an argument", config, known))
     return [case for case in cases if not configs or case.config in configs]
+
+
+def document_of(
+    case: C, compile_case: Callable[[C], dict[str, Any]], file: Path, *, again: bool = False
+) -> dict[str, Any]:
+    """Returns the stored document of a case, or compiles the case and stores its document.
+
+    Args:
+      case: the case.
+      compile_case: case -> document.
+      file: {name of a case: document}, as JSON; made if it is missing.
+      again: compile the case even if it is stored.
+
+    Raises:
+      UserError: as `compile_case`.
+      WorkdirError: the file is damaged, or cannot be written.
+    """
+    stored = _stored(file)
+    if case.name in stored and not again:
+        return stored[case.name]
+    print(case.name, flush=True)
+    found = compile_case(case)
+    # Another process may have stored a case meanwhile.
+    write_json(file, _stored(file) | {case.name: found})
+    jax.clear_caches()
+    return found
+
+
+def _stored(file: Path) -> dict[str, Any]:
+    return read_json(file) if file.exists() else {}

@@ -1,22 +1,16 @@
 """Writes launch/GPU.md from gpu.json: `python -m launch.compiling.gpu_page`, or `launch.gpu`."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from absl import app
-
-from adv_jax.runner.config.command_line import read_flags_alone
-from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.store.writing import replace
 from launch.compiling.gpu_cases import ATTACKS, TRAININGS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
+from launch.compiling.pages import Document, collectives, gb, run, table, versions
 from papers.pages.tables import markdown
 
 RESULT = Path(__file__).parent / "gpu.json"
 PAGE = RESULT.parents[1] / "GPU.md"
-Document = Mapping[str, Any]
 INTRODUCTION = """\
 # The configs on GPUs
 
@@ -68,15 +62,15 @@ def page() -> str:
     """Returns the page of the result file."""
     found = json.loads(RESULT.read_text())
     there = {name: one for name, one in found.items() if "functions" in one}
-    first = [(case, there[case.name]) for case in cases() if case.name in there]
-    runs = [pair for pair in first if "init" in pair[1]["functions"]]
+    first = _titled(cases(), there)
+    runs = [one for one in first if "init" in one["functions"]]
     return "\n".join(
         [
-            f"{INTRODUCTION}\nCompiled by {_versions(first)}.\n\n{_configs()}",
+            f"{INTRODUCTION}\nCompiled by {versions(first)}.\n\n{_configs()}",
             *(_on_card(card, there) for card in CARDS),
-            f"{FUNCTIONS}\n{_table(_FUNCTIONS, runs)}",
-            f"{EVALUATIONS}\n{_table(_ATTACKS, _pairs(ATTACKS, there))}",
-            f"{SEVERAL}\n{_table(_SEVERAL, _pairs(several(), there))}",
+            f"{FUNCTIONS}\n{table(_FUNCTIONS, runs)}",
+            f"{EVALUATIONS}\n{table(_ATTACKS, _titled(ATTACKS, there))}",
+            f"{SEVERAL}\n{table(_SEVERAL, _titled(several(), there))}",
             f"{NOT_FITTING}\n{_refused(found)}",
             f"## Not compiled\n\n{_missing(found)}\n",
         ]
@@ -88,19 +82,12 @@ def _on_card(name: str, found: Mapping[str, Document]) -> str:
     about = ON_CARD.format(
         memory=card.memory / 1e9, bandwidth=card.bandwidth / 1e9, flops=card.flops / 1e12
     )
-    return f"## {card.title}\n\n{about}\n{_table(_STEPS, _pairs(trainings(name), found))}"
+    return f"## {card.title}\n\n{about}\n{table(_STEPS, _titled(trainings(name), found))}"
 
 
-def _pairs(wanted: Iterable[Case], found: Mapping[str, Document]) -> list[tuple[Case, Document]]:
-    return [(case, found[case.name]) for case in wanted if case.name in found]
-
-
-def _versions(pairs: Iterable[tuple[Case, Document]]) -> str:
-    texts = (
-        ", ".join(f"{name} {number}" for name, number in one["versions"].items())
-        for _, one in pairs
-    )
-    return " and ".join(dict.fromkeys(texts))
+def _titled(wanted: Iterable[Case], found: Mapping[str, Document]) -> list[Document]:
+    """Returns the documents of the cases that are stored, with their titles."""
+    return [{**found[c.name], "title": c.title} for c in wanted if c.name in found]
 
 
 def kernels_of_step(one: Document) -> float:
@@ -112,10 +99,6 @@ def kernels_of_turn(one: Document) -> int:
     """Returns the launches of a step of the one attack."""
     (function,) = one["functions"].values()
     return sum(function["launched"]["turn"]["kinds"].values())
-
-
-def _title(case: Case, _: Document) -> str:
-    return case.title
 
 
 def _configs() -> str:
@@ -140,16 +123,11 @@ def _only(one: Document) -> Document:
     return function
 
 
-def _gb(function: Document) -> str:
-    sizes = (function[kind] for kind in ("arguments", "results", "temporaries", "code"))
-    return f"{sum(sizes) / 1e9:.3f}"
-
-
 def _kernels(count: float, of: Document) -> str:
     return f"{count:,.0f}{'+' if of['open_ended'] else ''}"
 
 
-def _step(_: Case, one: Document) -> str:
+def _step(one: Document) -> str:
     return _kernels(kernels_of_step(one), _epoch(one)["launched"]["call"])
 
 
@@ -158,8 +136,8 @@ def _kinds(kinds: Mapping[str, float], over: int = 1) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in shares.items() if count)
 
 
-def _function(name: str) -> Callable[[Case, Document], str]:
-    def cell(_: Case, one: Document) -> str:
+def _function(name: str) -> Callable[[Document], str]:
+    def cell(one: Document) -> str:
         function = one["functions"][name]
         kernels = _kernels(function["kernels"], function["launched"]["call"])
         return f"{kernels}; {function['processor_seconds']:.0f} s"
@@ -167,7 +145,7 @@ def _function(name: str) -> Callable[[Case, Document], str]:
     return cell
 
 
-def _all_seconds(_: Case, one: Document) -> str:
+def _all_seconds(one: Document) -> str:
     return f"{sum(f['processor_seconds'] for f in one['functions'].values()):.0f} s"
 
 
@@ -180,56 +158,45 @@ def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{1e3 * seconds:.3g}"
 
 
-def _collectives(_: Case, one: Document) -> str:
-    kinds = _epoch(one)["collectives"].items()
-    return ", ".join(f"{count} {kind}" for kind, count in kinds) or "0"
-
-
+_TITLE = {"title": lambda one: one["title"]}
 _STEPS = {
-    "title": _title,
-    "GB": lambda _, one: _gb(_epoch(one)),
-    "replicas that fit": lambda _, one: f"{one['replicas_that_fit']:,}",
+    **_TITLE,
+    "GB": lambda one: gb(_epoch(one)),
+    "replicas that fit": lambda one: f"{one['replicas_that_fit']:,}",
     "kernels": _step,
-    "by kind": lambda _, one: _kinds(
-        _epoch(one)["launched"]["call"]["kinds"], one["steps_per_epoch"]
-    ),
-    "in CUDA graphs": lambda _, one: _share(_epoch(one)),
-    "ms at the peaks": lambda _, one: _ms(one["step"]["seconds"].get("peak")),
-    "epoch compiled in, s": lambda _, one: f"{_epoch(one)['processor_seconds']:.0f}",
+    "by kind": lambda one: _kinds(_epoch(one)["launched"]["call"]["kinds"], one["steps_per_epoch"]),
+    "in CUDA graphs": lambda one: _share(_epoch(one)),
+    "ms at the peaks": lambda one: _ms(one["step"]["seconds"].get("peak")),
+    "epoch compiled in, s": lambda one: f"{_epoch(one)['processor_seconds']:.0f}",
 }
 _FUNCTIONS = {
-    "title": _title,
+    **_TITLE,
     **{name: _function(name) for name in ("init", "epoch", "monitor", "evaluate")},
     "all": _all_seconds,
 }
 _ATTACKS = {
-    "title": _title,
-    "attack": lambda case, _: ", ".join(case.attacks),
-    "GB": lambda _, one: _gb(_only(one)),
-    "kernels of a turn": lambda _, one: f"{kernels_of_turn(one)}",
-    "by kind": lambda _, one: _kinds(_only(one)["launched"]["turn"]["kinds"]),
-    "kernels of a call": lambda _, one: _kernels(
+    **_TITLE,
+    "attack": lambda one: ", ".join(one["attacks"]),
+    "GB": lambda one: gb(_only(one)),
+    "kernels of a turn": lambda one: f"{kernels_of_turn(one)}",
+    "by kind": lambda one: _kinds(_only(one)["launched"]["turn"]["kinds"]),
+    "kernels of a call": lambda one: _kernels(
         _only(one)["kernels"], _only(one)["launched"]["call"]
     ),
-    "in CUDA graphs": lambda _, one: _share(_only(one)),
-    "compiled in, s": lambda _, one: f"{_only(one)['processor_seconds']:.0f}",
+    "in CUDA graphs": lambda one: _share(_only(one)),
+    "compiled in, s": lambda one: f"{_only(one)['processor_seconds']:.0f}",
 }
 _SEVERAL = {
-    "divided": _title,
-    "topology": lambda case, _: case.topology,
-    "replicas": lambda _, one: str(one["replicas"]),
-    "shards": lambda _, one: str(one["shards"]),
-    "collectives": _collectives,
-    "MB": lambda _, one: f"{_epoch(one)['communicated'] / 1e6:.3g}",
+    "divided": _TITLE["title"],
+    "topology": lambda one: one["topology"],
+    "replicas": lambda one: str(one["replicas"]),
+    "shards": lambda one: str(one["shards"]),
+    "collectives": lambda one: collectives(_epoch(one)),
+    "MB": lambda one: f"{_epoch(one)['communicated'] / 1e6:.3g}",
     "kernels": _step,
-    "in CUDA graphs": lambda _, one: _share(_epoch(one)),
+    "in CUDA graphs": lambda one: _share(_epoch(one)),
     "epoch compiled in, s": _STEPS["epoch compiled in, s"],
 }
-
-
-def _table(columns: Mapping[str, Callable], pairs: Iterable[tuple[Case, Document]]) -> str:
-    rows = [[cell(case, one) for cell in columns.values()] for case, one in pairs]
-    return markdown([*columns], rows) if rows else "Not compiled.\n"
 
 
 def _refused(found: Mapping[str, Document]) -> str:
@@ -242,12 +209,5 @@ def _missing(found: Mapping[str, Document]) -> str:
     return "\n".join(lines) or "Every case is compiled."
 
 
-def main(_: Sequence[str]) -> None:
-    """Writes the page."""
-    replace(PAGE, page().encode())
-    print(PAGE.name)
-
-
 if __name__ == "__main__":
-    with without_traceback():
-        app.run(main, flags_parser=read_flags_alone)
+    run(PAGE, page)

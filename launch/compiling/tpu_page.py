@@ -1,16 +1,11 @@
 """Writes launch/TPU.md from tpu.json: `python -m launch.compiling.tpu_page`, or `launch.tpu`."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from absl import app
-
-from adv_jax.runner.config.command_line import read_flags_alone
-from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.store.writing import replace
 from launch.compiling import tpus
+from launch.compiling.pages import Document, collectives, gb, memory, run, table, versions
 from launch.compiling.tpu_cases import (
     LEAST,
     SEEDS,
@@ -27,7 +22,6 @@ from papers.pages.tables import markdown
 
 RESULT = Path(__file__).parent / "tpu.json"
 PAGE = RESULT.parents[1] / "TPU.md"
-Document = Mapping[str, Any]
 _CHIP = tpus.CHIPS["v5e"]
 _PEAK = tpus.PASSES * _CHIP.flops  # of bfloat16
 INTRODUCTION = f"""\
@@ -103,36 +97,26 @@ gradients up to rounding without batch normalization.
 
 def page() -> str:
     """Returns the page of the result file."""
-    stored = json.loads(RESULT.read_text())
-    found = stored["cases"]
-    of = lambda wanted: [(case, found.get(case.name)) for case in wanted]
-    configs = dict.fromkeys(case.config for case in cases())
-    fit = _there(of(map(Case, configs)))
+    found = json.loads(RESULT.read_text())
+    there = {name: one for name, one in found.items() if "epoch" in one}
+    fit = _of(map(Case, dict.fromkeys(case.config for case in cases())), there)
     parts = [
-        f"{INTRODUCTION}\nCompiled by {_versions(stored['versions'])}.\n",
-        f"{MEMORY}\n{_table(_MEMORY, fit)}",
-        f"{STEPS}\n{_table(_STEPS, fit)}",
-        f"{SIZES}\n{_table({**_SIZES, **_EFFORT}, _there(of(sizes())))}",
-        f"{SHARDS}\n{_table(_SHARDS, _there(of(sharded())))}",
-        f"{SEEDED}\n{_table(_SIZES, _there(of([Case(SEEDS, 256, 1024)])))}",
-        f"{IMAGES}\n{_table(_IMAGES, [pair for pair in of(imagenet()) if pair[1]])}",
+        f"{INTRODUCTION}\nCompiled by {versions(found.values())}.\n",
+        f"{MEMORY}\n{table(_MEMORY, fit)}",
+        f"{STEPS}\n{table(_STEPS, fit)}",
+        f"{SIZES}\n{table({**_SIZES, **_EFFORT}, _of(sizes(), there))}",
+        f"{SHARDS}\n{table(_SHARDS, _of(sharded(), there))}",
+        f"{SEEDED}\n{table(_SIZES, _of([Case(SEEDS, 256, 1024)], there))}",
+        f"{IMAGES}\n{table(_IMAGES, _of(imagenet(), found))}",
         f"{NOT_FITTING}\n{_not_fitting(found)}",
         f"## Not compiled\n\n{_missing(found)}\n",
     ]
     return "\n".join(parts)
 
 
-def _there(pairs: Iterable[tuple[Case, Document | None]]) -> list[tuple[Case, Document]]:
-    return [(case, one) for case, one in pairs if one and "epoch" in one]
-
-
-def _versions(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {number}" for name, number in versions.items())
-
-
-def memory(epoch: Document) -> int:
-    """Returns the bytes of a chip that an epoch takes."""
-    return sum(epoch[kind] for kind in ("arguments", "results", "temporaries", "code"))
+def _of(wanted: Iterable[Case], found: Mapping[str, Document]) -> list[Document]:
+    """Returns the documents of the cases that are stored."""
+    return [found[case.name] for case in wanted if case.name in found]
 
 
 def _size(one: Document) -> str:
@@ -158,13 +142,12 @@ def _run(one: Document) -> str:
 
 
 def _collectives(one: Document) -> str:
-    kinds = one["epoch"]["collectives"].items()
-    return ", ".join(f"{count} {kind}" for kind, count in kinds) or "0"
+    return collectives(one["epoch"])
 
 
 _NAME = {"config": lambda one: f"`{one['config']}`"}
 _TOTAL = {
-    "GB": lambda one: f"{memory(one['epoch']) / 1e9:.3f}",
+    "GB": lambda one: gb(one["epoch"]),
     "of the chip": lambda one: f"{memory(one['epoch']) / _CHIP.memory:.1%}",
 }
 _PLACE = {
@@ -207,11 +190,6 @@ _SHARDS = {
 }
 
 
-def _table(columns: Mapping[str, Callable], pairs: Iterable[tuple[Case, Document]]) -> str:
-    rows = [[cell(one) for cell in columns.values()] for _, one in pairs]
-    return markdown([*columns], rows) if rows else "Not compiled.\n"
-
-
 def _not_fitting(found: Mapping[str, Document]) -> str:
     rows = [
         [
@@ -238,12 +216,5 @@ def _missing(found: Mapping[str, Document]) -> str:
     return "\n".join(texts) or "Every case is compiled."
 
 
-def main(_: Sequence[str]) -> None:
-    """Writes the page."""
-    replace(PAGE, page().encode())
-    print(PAGE.name)
-
-
 if __name__ == "__main__":
-    with without_traceback():
-        app.run(main, flags_parser=read_flags_alone)
+    run(PAGE, page)

@@ -22,10 +22,10 @@ from adv_jax.types import UserError
 from launch import compile as command
 from launch.compiling import programs, topologies, tpus
 from launch.compiling.collectives import _bytes, collectives
+from launch.compiling.pages import memory
 from launch.compiling.programs import _does_not_fit, _remedies
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import Case
-from launch.compiling.tpu_page import memory
 from launch.tpu import compile_case
 
 needs_libtpu = pytest.mark.skipif(

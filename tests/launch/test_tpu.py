@@ -33,7 +33,7 @@ def test_every_config_has_a_case_of_one_replica_a_chip():
 
 
 def test_what_is_stored_stands_under_the_name_of_its_case():
-    for name, found in json.loads(RESULT.read_text("utf-8"))["cases"].items():
+    for name, found in json.loads(RESULT.read_text("utf-8")).items():
         case = Case(*(found[field] for field in ("config", "chips", "replicas", "shards")))
         assert name.startswith(case.name)
         assert ("epoch" in found) != ("needs" in found)
