@@ -24,6 +24,7 @@ and the printed settings. `about.toml` has the title, and reasons why claims hav
 """
 
 import json
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,7 @@ class Paper(NamedTuple):
       notes: name -> note; `global_notes` of an entry lists names.
       untested: id of a claim or of a setting -> why it has no test of its own; also of a number by
         which a setting of ours was chosen, which is shown and not judged.
+      order: its place among the works in a plan of trainings; infinity for the last.
       selection: what was selected on the test set, a sentence; "" if nothing is known.
       printed: key of a table -> its `title`, and the names of its `rows` and `columns` by their
         keys in the entries, or the field of the entries that has them.
@@ -59,6 +61,7 @@ class Paper(NamedTuple):
     entries: dict[str, Entry]
     notes: dict[str, str]
     untested: dict[str, str]
+    order: float
     selection: str
     printed: dict[str, dict[str, Any]]
     readings: list[str]
@@ -101,6 +104,7 @@ def _read(folder: Path) -> Paper:
         entries={entry["id"]: entry for entry in entries},
         notes=about.get("notes", {}),
         untested=about["untested"],
+        order=about.get("order", math.inf),
         selection=about.get("selection", ""),
         printed=about.get("printed", {}),
         readings=about.get("readings", []),

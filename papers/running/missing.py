@@ -9,6 +9,7 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.store.result import provenance
 from adv_jax.runner.store.workdir import as_json, read_json
 from adv_jax.types import UserError
+from papers.judging import numbers
 from papers.judging.documents import VERSIONS
 from papers.judging.gains import FEWEST_SEEDS
 from papers.judging.statistics import BySeed
@@ -22,9 +23,6 @@ from papers.running.trainings import Training, plan, saved_epochs, state
 from papers.running.works import TARGETS
 
 Json = Mapping[str, Any]
-# Decides between targets with equal or unknown rates; other works follow.
-_WORKS = ("huang2015", "maronas2016", "shallow_thesis", "wardefarley2016", "nokland2015")
-_WORKS += ("madry2018", "zhang2019", "wong2020", "goodfellow2014")
 
 
 class Lack(NamedTuple):
@@ -59,7 +57,8 @@ def lacks(
     """
     documents = list(results.targets.values())
     found = []
-    for target in sorted(targets, key=lambda t: _rank(t.paper)):
+    # The order decides between targets with equal or unknown rates.
+    for target in sorted(targets, key=lambda one: numbers.load()[one.paper].order):
         trainings = plan(target, BUDGETS[PAPER], runs=runs, data=data)
         own = [one for one in documents if one["target"] == target.name]
         if any(_is_full(one, trainings) for one in own):
@@ -128,10 +127,6 @@ def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, fl
     return found
 
 
-def _rank(work: str) -> int:
-    return _WORKS.index(work) if work in _WORKS else len(_WORKS)
-
-
 def _is_full(document: Json, trainings: Mapping[str, Training]) -> bool:
     stored = document["trainings"]
     return document["budget"] == PAPER and all(
@@ -159,13 +154,13 @@ def _open_verdicts(
     Claims with fewer seeds than they need do not count.
     """
     seeds = {row.label: trainings[row.run.key].config["replicas"]["seeds"] for row in target.rows}
-    numbers = [row.paper for row in target.rows if None not in (row.paper, row.tolerance)]
+    compared = [row.paper for row in target.rows if None not in (row.paper, row.tolerance)]
     claims = [
         claim.paper or claim.text
         for claim in target.claims
         if min(seeds[label] for label in claim_document(claim, target)["rows"]) >= FEWEST_SEEDS
     ]
-    return sum(name not in decided for name in (*numbers, *claims))
+    return sum(name not in decided for name in (*compared, *claims))
 
 
 def _kept(
