@@ -7,7 +7,7 @@ negative eps or NaN.
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._calls import arity, callback_errors, explained, has_derivative, traceable
-from adv_jax.checks._keywords import check_keywords, own_keywords
+from adv_jax.checks._keywords import check_keywords, own_keywords, targets
 from adv_jax.checks._logits import (
     array_of_lists,
     bad_rows,
@@ -70,6 +70,7 @@ __all__ = [
     "logit_flags",
     "own_keywords",
     "radius",
+    "targets",
     "traceable",
     "traced",
     "width",

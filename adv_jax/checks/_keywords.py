@@ -1,9 +1,9 @@
-"""Refuses unknown keywords."""
+"""What a function's signature says: unknown keywords, and attacks that are targeted."""
 
 import functools
 import inspect
 from collections.abc import Callable, Iterable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from adv_jax.annotations import catch_all
 from adv_jax.suggestions import suggestion
@@ -35,3 +35,22 @@ def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
         return function(*args, **given)
 
     return called
+
+
+def targets(attack: Callable[..., Any]) -> bool:
+    """Whether y is the class to reach, by an attack's bound or default arguments.
+
+    An inner attack, as of `transferred`, decides. False for a builtin, which has no signature.
+
+    >>> attack = lambda logits_fn, x, y, *, targeted=True: x
+    >>> targets(attack), targets(functools.partial(attack, targeted=False))
+    (True, False)
+    """
+    try:
+        parameters = inspect.signature(attack).parameters
+    except (TypeError, ValueError):
+        return False
+    bound = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    if callable(inner := bound.get("attack")):
+        return targets(inner)
+    return bool(bound.get("targeted", False))

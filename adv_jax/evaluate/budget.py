@@ -16,7 +16,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.annotations import catch_all
 from adv_jax.attacks import NOISE, SIZES, forward_only, function_name, traits_of
-from adv_jax.checks import bad_rows, check_keywords, explained, traceable, with_aux
+from adv_jax.checks import bad_rows, check_keywords, explained, targets, traceable, with_aux
 from adv_jax.loss_gradients import check_loss, noted_losses
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -125,8 +125,8 @@ def is_targeted(attack: Attack) -> bool:
     >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
     (True, False)
     """
-    parameter = checked_parameters(crafting(attack)).get("targeted")
-    return parameter is not None and parameter.default is True
+    checked_parameters(attack)
+    return targets(attack)
 
 
 def at_size(

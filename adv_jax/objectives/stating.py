@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from flax.errors import InvalidRngError
 
-from adv_jax.checks import check_keywords, checked_apply
+from adv_jax.checks import check_keywords, checked_apply, targets
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged, takes
 from adv_jax.types import (
@@ -21,8 +21,9 @@ from adv_jax.types import (
 )
 
 Function = TypeVar("Function", bound=Callable)
+_ATTACKS = ("attack", "unlabeled_attack")  # Keywords of an objective.
 # Keyword of an objective -> an example of the functions that it takes.
-_FUNCTIONS = {"attack": "pgd", "unlabeled_attack": "pgd", "objective": "lwa"}
+_FUNCTIONS = {**dict.fromkeys(_ATTACKS, "pgd"), "objective": "lwa"}
 
 _POSITIONAL = ("apply", "variables", "batch")
 
@@ -61,8 +62,8 @@ def _check_functions(given: Mapping[str, Any]) -> None:
     """Raises UserError for what should be a function, and for an attack that is targeted."""
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
-        if getattr(given[name], "keywords", {}).get("targeted") is True:
-            allowed = "an attack away from the labels it gets, which are the true ones"
+        if name in _ATTACKS and targets(given[name]):
+            allowed = "an attack away from the labels it gets, the true ones, by targeted=False"
             raise UserError(f"{name} must be {allowed}, got targeted=True")
 
 

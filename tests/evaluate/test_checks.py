@@ -150,7 +150,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "mine must return an array of the shape of x, ",
         ),
         (
-            {"attacks": {"a": partial(attacks.fgsm, targeted=True)}},
+            {"attacks": {"a": partial(attacks.fgsm, targeted=np.True_)}},
             "a must be an attack with targeted=False, as y are its labels, got targeted=True",
         ),
         (

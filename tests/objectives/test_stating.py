@@ -123,8 +123,16 @@ def test_what_is_no_key_is_refused():
     assert np.isfinite(loss)
 
 
-def test_an_attack_towards_the_true_labels_is_refused():
-    towards = partial(attacks.pgd, eps=0.1, targeted=True)
+@pytest.mark.parametrize(
+    "towards",
+    [
+        partial(attacks.pgd, eps=0.1, targeted=True),
+        partial(attacks.pgd, eps=0.1, targeted=np.True_),
+        partial(attacks.jsma, gamma=0.5, bounds=(0.0, 1.0)),  # By default.
+        partial(attacks.transferred, eps=0.1, attack=partial(attacks.fgsm, targeted=True)),
+    ],
+)
+def test_an_attack_towards_the_true_labels_is_refused(towards):
     with pytest.raises(UserError, match="^attack must be an attack away from .* targeted=True$"):
         objectives.trades(linear, W, BATCH, key=jax.random.key(0), attack=towards)
     with pytest.raises(UserError, match="^unlabeled_attack must be an attack away from "):
