@@ -9,7 +9,7 @@ over_devices   maps a function over a leading axis of devices, by pmap
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,6 +34,7 @@ from adv_jax.types import (
     check_variables,
     described,
     dtype_of,
+    working_dtype,
 )
 
 DEVICES = "devices"  # name of the pmapped axis
@@ -125,12 +126,14 @@ def make_step(
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
 
     Raises:
-      UserError: the objective is no function or has arguments that are not bound, the optimizer is
-        no optax transformation, or a count is not at least 1; raised by `step`, if the state is no
-        TrainState, or microbatches do not divide a batch.
+      UserError: the objective is no function or has arguments that are not bound, or keeps a state
+        of whole batches, which are divided; the optimizer is no optax transformation, or a count is
+        not at least 1; raised by `step`, if the state is no TrainState, or microbatches do not
+        divide a batch.
     """
     check_callable(objective, "objective")
     _check_bound(objective)
+    _check_divided(objective, {"shards": shards, "microbatches": microbatches})
     _check_optimizer(optimizer)
     update = optax.with_extra_args_support(optimizer).update
 
@@ -198,6 +201,16 @@ def _check_bound(objective: Objective) -> None:
         raise UserError(f"objective must be {allowed}, got {found}{bind}") from None
 
 
+def _check_divided(objective: Any, parts: Mapping[str, int]) -> None:
+    """Raises UserError if batches are divided that an objective has a state of."""
+    while isinstance(objective, partial):
+        objective = objective.func
+    for name, count in parts.items():
+        if count > 1 and getattr(objective, "state", None) is not None:
+            kept = f"{objective.__name__}, which keeps a state of whole batches"
+            raise UserError(f"{name} must be 1 for {kept}, got {count}")
+
+
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, optax.GradientTransformation):
         allowed = "an optax transformation such as optax.sgd(0.1)"
@@ -211,12 +224,17 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     parts = jax.tree.map(lambda leaf: leaf.reshape(count, -1, *leaf.shape[1:]), batch)
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 
-    def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
-        return jax.tree.map(lambda a, b: a + b if _is_float(a) else b, total, fn(*part)), None
+    # A sum of many parts in bfloat16 would not grow any more.
+    wide = lambda leaf: leaf.astype(working_dtype(leaf.dtype)) if _is_float(leaf) else leaf
 
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), found)
+    def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
+        added = lambda a, b: a + wide(b) if _is_float(a) else b
+        return jax.tree.map(added, total, fn(*part)), None
+
+    zeros = jax.tree.map(lambda leaf: wide(jnp.zeros(leaf.shape, leaf.dtype)), found)
     total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
-    return jax.tree.map(lambda leaf: leaf / count if _is_float(leaf) else leaf, total)
+    mean = lambda sum, like: (sum / count).astype(like.dtype) if _is_float(sum) else sum
+    return jax.tree.map(mean, total, found)
 
 
 def _as_float(metric: Any) -> Array:
@@ -435,13 +453,20 @@ def shard_index(shards: int) -> Array:
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """Returns the mean over the devices that share a replica; of integers, the largest."""
+    """Returns the mean over the devices that share a replica; of integers, the largest.
+
+    Keys of random numbers stay, as the devices have the same.
+    """
     groups = [list(range(i, i + shards)) for i in range(0, _devices_of(shards), shards)]
     leaves, structure = jax.tree.flatten(tree)
     floats = [leaf for leaf in leaves if _is_float(leaf)]
     means = iter(jax.lax.pmean(floats, DEVICES, axis_index_groups=groups))
     largest = partial(jax.lax.pmax, axis_name=DEVICES, axis_index_groups=groups)
-    found = [next(means) if _is_float(leaf) else largest(leaf) for leaf in leaves]
+    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    found = [
+        next(means) if _is_float(leaf) else leaf if is_key(leaf) else largest(leaf)
+        for leaf in leaves
+    ]
     return jax.tree.unflatten(structure, found)
 
 

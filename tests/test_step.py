@@ -333,6 +333,14 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             "microbatches must be a whole number of at least 1, got 0",
         ),
         (
+            lambda: make_step(partial(objectives.free, None, eps=0.1), MOMENTUM, shards=2),
+            "shards must be 1 for free, which keeps a state of whole batches, got 2",
+        ),
+        (
+            lambda: make_step(partial(objectives.free, None, eps=0.1), MOMENTUM, microbatches=4),
+            "microbatches must be 1 for free, which keeps a state of whole batches, got 4",
+        ),
+        (
             lambda: init_state({"params": {}}, MOMENTUM, seed=0.5),
             "seed must be a whole number of 32 bits, got 0.5",
         ),
@@ -437,6 +445,34 @@ def test_microbatches_keep_the_dtype_of_a_state():
         0.5
     ] * 3
     assert metrics["rows"].tolist() == [2.0] * 3
+
+
+def test_many_microbatches_of_bfloat16_have_the_gradient_of_the_batch():
+    """Each row's loss is w x with x = 1.34375, exact in bfloat16; a sum in it stops at 256."""
+
+    def objective(variables, batch, *, key):
+        return (variables["params"]["w"] * batch["x"]).mean(), ({}, {})
+
+    state = init_state({"params": {"w": jnp.bfloat16(1)}}, optax.sgd(1.0), seed=0)
+    step = make_step(objective, optax.sgd(1.0), microbatches=512)
+    state, metrics = jax.jit(step)(state, {"x": jnp.full(1024, 1.34375, jnp.bfloat16)})
+    assert (float(metrics["loss"]), metrics["loss"].dtype) == (1.34375, jnp.bfloat16)
+    assert (float(state.params["w"]), state.params["w"].dtype) == (-0.34375, jnp.bfloat16)
+
+
+def test_shards_and_microbatches_keep_keys_in_a_state(devices):
+    def objective(variables, batch, *, key):
+        state = {"rng": {"key": jax.random.split(variables["rng"]["key"])[0]}}
+        return (variables["params"]["w"] * batch["x"]).mean(), (state, {})
+
+    variables = {"params": {"w": jnp.ones(1)}, "rng": {"key": jax.random.key(3)}}
+    state, batch = init_state(variables, MOMENTUM, seed=0), {"x": jnp.ones(2)}
+    split = jax.random.key_data(jax.random.split(jax.random.key(3))[0])
+    in_parts, _ = make_step(objective, MOMENTUM, microbatches=2)(state, batch)
+    sharded = over_devices(make_step(objective, MOMENTUM, shards=2), devices[:2])
+    on_devices, _ = sharded(stack([state] * 2), stack([batch] * 2))
+    for key in (in_parts.model_state["rng"]["key"], *on_devices.model_state["rng"]["key"]):
+        np.testing.assert_array_equal(jax.random.key_data(key), split)
 
 
 def test_shards_keep_the_dtype_of_a_state_and_must_divide_the_devices(devices):
