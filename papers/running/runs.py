@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.runner.run import trained
-from adv_jax.runner.run.trained import Trained
+from adv_jax.runner.run.trained import Trained, tested_apart
 from adv_jax.runner.store.workdir import is_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
 from papers.judging.documents import data_in_words
@@ -120,9 +120,13 @@ def trained_on(runs: Sequence[Finished], *, first: bool = False) -> str:
 
 
 def require_same_inputs(runs: Sequence[Trained]) -> None:
-    """Raises UserError if the models' data or preprocessing differ."""
-    if len({str((run.about["data"]["sha256"], run.about["preprocess"])) for run in runs}) > 1:
-        raise UserError("workdir must be runs on the same data, got different data")
+    """Raises UserError if the models' files of data or test sets differ."""
+    for run in runs:
+        apart = tested_apart(runs[0].dataset, run.dataset)
+        if run.about["data"]["sha256"] != runs[0].about["data"]["sha256"] or apart:
+            raise UserError(
+                f"workdir must be runs on the same data, got {apart or 'different data'}"
+            )
 
 
 def require_same_data(runs: Sequence[Finished]) -> None:

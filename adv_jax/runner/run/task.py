@@ -14,7 +14,7 @@ from adv_jax.runner.config.binding import ATTACK, bind, named
 from adv_jax.runner.config.document import is_import_path, unknown
 from adv_jax.runner.config.schema import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
-from adv_jax.runner.run.trained import Trained
+from adv_jax.runner.run.trained import Trained, tested_apart
 from adv_jax.runner.store.result import provenance
 from adv_jax.runner.store.verified import digest
 from adv_jax.types import Attack, Bounds, UserError
@@ -110,21 +110,20 @@ def check_same(models: Mapping[str, Trained]) -> None:
 
 
 def _common_data(models: Mapping[str, Trained]) -> Dataset:
-    """Returns the data set that all models share.
+    """Returns the data set that all models are tested on.
 
     Raises:
-      UserError: a model has no classes, or the data sets or their preprocessing differ.
+      UserError: a model has no classes, or the test sets differ.
     """
     for name, its in models.items():
         if its.predicts == "loss":
             raise UserError(f"workdir must be runs of models with classes, got {name}")
     (first, model), *others = models.items()
     for name, other in others:
-        if other.dataset.sha256 != model.dataset.sha256:
-            raise UserError(f"workdir must be runs on the same data, got {first} and {name}")
-        if other.about["preprocess"] != model.about["preprocess"]:
+        if apart := tested_apart(model.dataset, other.dataset):
             raise UserError(
-                f"workdir must be runs with the same data.preprocess, got {first} and {name}"
+                f"workdir must be runs that are tested on the same data, got {first} and {name}: "
+                f"{apart}"
             )
     return model.dataset
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import runpy
 import shutil
+from functools import partial
 
 import jax
 import numpy as np
@@ -13,7 +14,9 @@ from short_run import few_digits
 from adv_jax import data, evaluate, train
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
+from adv_jax.runner.run.task import common_task
 from adv_jax.types import UserError
+from papers.running.runs import require_same_inputs
 
 
 def config_of(name, **changes):
@@ -182,12 +185,41 @@ def test_a_student_loads_without_the_teacher_but_a_stack_needs_the_classifier(re
         trained.load(tmp_path / "stack")
 
 
-def test_a_source_on_other_inputs_is_refused_with_the_field(replicas, digits):
+def changed(digits, **test):
+    return digits._replace(test=digits.test._replace(**test))
+
+
+def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas, digits):
     part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
     assert list(trained.sources(part, digits)) == [str(replicas[0])]
-    other = digits._replace(bounds=None)
-    with pytest.raises(UserError, match="^objective.teacher_fn must be a run on the same inputs"):
-        trained.sources(part, other)
+    x, y = digits.test
+    rounded = changed(digits, x=np.nextafter(x, np.float32(1)))
+    assert list(trained.sources(part, rounded)) == [str(replicas[0])]
+    others = {
+        "bounds None and (0.0, 1.0)": digits._replace(bounds=None),
+        "num_classes 12 and 10": digits._replace(num_classes=12),
+        "the shape of the test inputs .* and .*": changed(digits, x=x[:, 1:]),
+        "other test labels": changed(digits, y=y[::-1]),
+        "other test inputs": changed(digits, x=x[:, ::-1]),
+    }
+    for apart, other in others.items():
+        said = f"^objective.teacher_fn must be a run on the same inputs and classes, .*: {apart}$"
+        with pytest.raises(UserError, match=said.replace("(0.0, 1.0)", r"\(0.0, 1.0\)")):
+            trained.sources(part, other)
+
+
+def test_models_of_equal_files_that_are_tested_on_other_labels_are_not_compared(replicas):
+    model = trained.load(replicas[0])
+    discriminator = model._replace(predicts="real", dataset=trained._real(model.dataset))
+    options = {"norm": None, "eps": [0.1], "bounds": "data", "num_examples": 5}
+    compared = partial(common_task, attack_names=["fgsm"], batch_size=5, seed=0, **options)
+    assert len(compared({"one": model, "two": model}).labels) == 5
+    legal = "workdir must be runs that are tested on the same data"
+    for pair, apart in (((model, discriminator), "10 and 2"), ((discriminator, model), "2 and 10")):
+        with pytest.raises(UserError, match=f"^{legal}, got one and two: num_classes {apart}$"):
+            compared(dict(zip(("one", "two"), pair, strict=True)))
+        with pytest.raises(UserError, match=f"same data, got num_classes {apart}$"):
+            require_same_inputs(pair)
 
 
 def test_a_temperature_that_is_not_positive_is_refused(replicas, tmp_path):
