@@ -93,6 +93,11 @@ def joined(*words: str) -> str:
     return "; ".join(filter(None, words))
 
 
+def capitalized(text: str) -> str:
+    """Returns a text with its first letter in upper case; the others stay."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def rounded(value: float | None) -> float | None:
     """Rounds to four digits, which all versions of SciPy agree on."""
     return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

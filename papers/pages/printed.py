@@ -192,9 +192,8 @@ def _cell(line: Line) -> str:
     ours, paper = plain_cell(line)
     if not ours:
         return ""
-    if line.verdict.extent == FULL:
-        return f"{ours}<br><sub>{paper}</sub>"
-    return f'<span class="gray">_{ours}_</span><br><sub>{paper}</sub>'
+    shown = ours if line.verdict.extent == FULL else gray(ours)
+    return f"{shown}<br><sub>{paper}</sub>"
 
 
 def in_digits(mean: float, sd: float | None) -> str:

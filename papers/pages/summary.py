@@ -17,6 +17,7 @@ from papers.judging.words import (
     SHORT,
     UNCLEAR,
     WRONG,
+    capitalized,
 )
 from papers.pages import printed
 from papers.pages.chapters import Chapter, Line
@@ -78,8 +79,7 @@ def sentence(one: Chapter) -> str:
 
 def paragraph(one: Chapter) -> str:
     """Returns the sentence and the tally of a work, and what it selected on its test set."""
-    counts = tally(one)
-    words = f"{counts[:1].upper()}{counts[1:]} Each counts once, even if several tests have it."
+    words = f"{capitalized(tally(one))} Each counts once, even if several tests have it."
     return f"**{sentence(one)}** {words} {one.paper.selection}".strip()
 
 
@@ -134,7 +134,7 @@ def largest_deviation(one: Chapter) -> str:
     line = max(judged, key=_excess)
     others = sum(other.verdict.word == NOT_REPRODUCED for other in judged) - 1
     row = line.row or {}
-    unit = "%" if unit_of(row["metric"]) == "%" else unit_of(row["metric"])
+    unit = unit_of(row["metric"])
     values = f"({row['mean']:.3g} {unit}; the paper has {row['paper']:.3g} {unit})"
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
@@ -180,9 +180,7 @@ def _excess(line: Line) -> float:
 
 def _state(line: Line) -> str:
     verdict = line.verdict
-    if verdict.word in (RIGHT, WRONG, NOT_RUN):
-        return verdict.word
-    if verdict.extent == FULL:
+    if verdict.extent == FULL or verdict.word in (RIGHT, WRONG, NOT_RUN):
         return verdict.word
     return SHORT if verdict.extent else ""
 
@@ -207,7 +205,7 @@ def _joint(states: Sequence[str]) -> str:
 
 def begin_of(one: Chapter) -> str:
     """Returns the name of a work at the beginning of a sentence."""
-    return f"{one.paper.short[:1].upper()}{one.paper.short[1:]}"
+    return capitalized(one.paper.short)
 
 
 def _points(lines: Sequence[Line]) -> str:

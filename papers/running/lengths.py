@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from papers.judging.statistics import span
-from papers.judging.words import shortness
+from papers.judging.words import capitalized, shortness
 from papers.running.budget import BUDGETS, PAPER, config_of
 from papers.running.single_runs import runs_of
 from papers.running.works import TARGETS
@@ -28,7 +28,7 @@ def with_length(document: dict[str, Any], target: Json | None = None) -> dict[st
       target: the result of the target that the figure is of, if there is one.
     """
     words = shortness(target["budget"], target["trainings"].values()) if target else ""
-    words = f"{words[0].upper()}{words[1:]}." if words else short_runs(document)
+    words = f"{capitalized(words)}." if words else short_runs(document)
     caption = document["caption"]
     if not words or caption.endswith(words):
         return document
