@@ -126,22 +126,25 @@ def without_arrays(traced: Traced) -> ClosedJaxpr:
 
 def calls_back(jaxpr: Jaxpr) -> bool:
     """Returns whether a jaxpr calls Python."""
-    return any(
-        eqn.primitive.name in ("pure_callback", "io_callback") or any(map(calls_back, _inner(eqn)))
-        for eqn in jaxpr.eqns
-    )
+    names = "pure_callback", "io_callback"
+    return any(eqn.primitive.name in names for eqn in equations(jaxpr))
 
 
 def computes_in(dtype: Any, jaxpr: Jaxpr) -> bool:
     """Returns whether an operation of a jaxpr has results of that dtype."""
-    return any(
-        any(getattr(var.aval, "dtype", None) == dtype for var in eqn.outvars)
-        or any(computes_in(dtype, inner) for inner in _inner(eqn))
-        for eqn in jaxpr.eqns
-    )
+    results = (var.aval for eqn in equations(jaxpr) for var in eqn.outvars)
+    return any(getattr(aval, "dtype", None) == dtype for aval in results)
 
 
-def _inner(eqn: JaxprEqn) -> list[Jaxpr]:
+def equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:
+    """Yields each equation of a jaxpr, followed by those of the jaxprs inside it."""
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for inner in nested(eqn):
+            yield from equations(inner)
+
+
+def nested(eqn: JaxprEqn) -> list[Jaxpr]:
     """Returns the jaxprs among the parameters of an equation."""
     is_jaxpr = lambda value: isinstance(value, ClosedJaxpr | Jaxpr)
     leaves = jax.tree.leaves(eqn.params, is_leaf=is_jaxpr)
