@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from adv_jax.linear_bounds._tape import Tape, Value
+from adv_jax.programs import bound, evaluated
 from adv_jax.types import Array, UserError
 
 Operation = Callable[..., Any]
@@ -44,22 +45,16 @@ def run(tape: Tape, traced: ClosedJaxpr, args: list[Any]) -> list[Any]:
     Raises:
       UserError: no rule bounds a primitive.
     """
-    jaxpr = traced.jaxpr
-    values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*traced.consts, *args], strict=True))
-    read = lambda atom: atom.val if isinstance(atom, Literal) else values[atom]
-    for eqn in jaxpr.eqns:
-        found = _apply(tape, eqn, [read(atom) for atom in eqn.invars])
-        values.update(zip(eqn.outvars, found, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    apply = lambda eqn: lambda *args: _apply(tape, eqn, list(args))
+    return evaluated(traced.jaxpr, [*traced.consts, *args], apply)
 
 
 def _apply(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     """Returns the results of an equation."""
-    name, operation = eqn.primitive.name, _operation(eqn)
+    name, results = eqn.primitive.name, bound(eqn, eqn.params)
     depend = [isinstance(arg, Value) for arg in args]
     if not any(depend):
-        found = operation(*args)
-        return found if eqn.primitive.multiple_results else [found]
+        return results(*args)
     if name in _CALLS and not _is_convex(eqn, args):
         return run(tape, _closed(eqn.params[_CALLS[name]]), args)
     if name == "cond" and (platforms := eqn.params.get("branches_platforms")):
@@ -72,7 +67,8 @@ def _apply(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
         return _DECOMPOSED[name](tape, eqn, args)
     if name == "split":
         parts = range(len(eqn.outvars))
-        return [_nondecreasing(tape, lambda *a, i=i: operation(*a)[i], args) for i in parts]
+        return [_nondecreasing(tape, lambda *a, i=i: results(*a)[i], args) for i in parts]
+    operation = lambda *args: results(*args)[0]
     if name in _NONDECREASING or (name == "select_n" and not depend[0]) or _widens(eqn):
         return [_nondecreasing(tape, operation, args)]
     if name == "sub":
@@ -86,7 +82,7 @@ def _apply(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
     if name in _ACTIVATIONS:
         return [tape.activation(operation, _ACTIVATIONS[name], args[0])]
     if name in _CALLS:
-        fn = lambda t: operation(t, *args[1:])[0]
+        fn = lambda t: operation(t, *args[1:])
         return [tape.activation(fn, "convex", args[0])]
     raise _refusal(f"the primitive {name}")
 
@@ -96,16 +92,6 @@ def _refusal(found: str) -> UserError:
         "logits_fn must be made of affine maps, convolutions, pooling and monotone activations in "
         f"float32 to have bounds, got {found}"
     )
-
-
-def _operation(eqn: JaxprEqn) -> Operation:
-    """Returns the function that an equation applies."""
-
-    def operation(*args: Any) -> Any:
-        with eqn.ctx.manager:
-            return eqn.primitive.bind(*args, **eqn.primitive.get_bind_params(eqn.params))
-
-    return operation
 
 
 def _closed(jaxpr: Any) -> ClosedJaxpr:
