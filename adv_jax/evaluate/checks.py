@@ -124,16 +124,16 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: no size; a size is negative, not finite in float32, outside the range that the
-        attack states, or larger than the bounds allow; an attack that is not a function, or
-        targeted, or whose size cannot be set; an attack's norm is unknown.
+      UserError: no size; a size is negative, not finite in the precision of x, outside the range
+        that the attack states, or larger than the bounds allow; an attack that is not a function,
+        or targeted, or whose size cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
         if not len(sizes[key]):
             raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
         for size in sizes[key]:
             checked_number(name, size, "[0, inf)")
-            norms.per_row(name, size, jax.ShapeDtypeStruct(x.shape, jnp.float32))
+            norms.per_row(name, size, x)
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:

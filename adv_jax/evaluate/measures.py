@@ -68,7 +68,7 @@ def curves(
         An attack whose size is its eps is not run at 0.
     """
     keys = None if key is None else row_keys(key, len(y))
-    sizes = np.asarray(eps, np.float32)
+    sizes = np.asarray(eps, working_dtype(x.dtype))
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
         clean = predictions(logits_fn(x))

@@ -20,7 +20,7 @@ from adv_jax.evaluate.preparing import prepared
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, working_dtype
 
 
 @own_keywords
@@ -54,7 +54,8 @@ def minimal_eps(
       progress: as in `evaluate`; it wraps the bisection steps.
 
     Returns:
-      f32[N]: 0 for rows misclassified without an attack, inf for those not fooled at high.
+      f32[N] (f64 for x f64): 0 for rows misclassified without an attack, inf for those not fooled
+      at high.
 
     Raises:
       UserError: as `evaluate`.
@@ -87,7 +88,7 @@ def minimal_eps(
         check_crafted(function_name(attack), flags)
         return hit
 
-    upper = np.full(len(x), high, np.float32)
+    upper = np.full(len(x), high, working_dtype(x.dtype))
     lower, withstand = np.zeros_like(upper), ~fooled_at(upper)
     with shown(progress) as steps:
         for _ in steps(range(num_steps), "bisection"):

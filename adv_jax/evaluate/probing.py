@@ -152,7 +152,7 @@ def _one_step(logits_fn: LogitsFn, x: Array, gradient: Array, steps: Sequence[St
         unit, box, eps = step
         return jax.lax.map(partial(label, unit, box), eps)
 
-    eps = jnp.asarray([step.eps for step in steps], jnp.float32)
+    eps = jnp.asarray([step.eps for step in steps], working_dtype(x.dtype))
     return jax.lax.map(at_sizes, (units, boxes, eps))
 
 

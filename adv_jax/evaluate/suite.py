@@ -18,7 +18,7 @@ from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, working_dtype
 
 
 class Rows(NamedTuple):
@@ -112,7 +112,7 @@ class Suite:
         probed = over(self._look, (rows.x, rows.y, rows.aux), description="gradients")
         attacked, examples = {}, {}
         for name, program in self._attacked.items():
-            sizes = np.asarray(self.eps[name], np.float32)
+            sizes = np.asarray(self.eps[name], working_dtype(rows.x.dtype))
             attacked[name] = over(partial(_at_all_sizes, program, sizes), rows, description=name)
             flags = attacked[name].pop("flags")
             check_crafted(name, flags)
@@ -127,7 +127,7 @@ class Suite:
         """Traces all attacks before any runs, as a wrong setting would lose the work of others."""
         for name, program in self._attacked.items():
             with naming(name, self.attacks[name]):
-                program.trace(*batch, np.float32(0))
+                program.trace(*batch, working_dtype(batch[0].dtype).type(0))
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
         """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows."""
@@ -136,7 +136,7 @@ class Suite:
         def batched(leaf: Any) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct((devices, batch_size, *leaf.shape[1:]), leaf.dtype)
 
-        like, size = jax.tree.map(batched, rows), np.float32(0)
+        like, size = jax.tree.map(batched, rows), working_dtype(rows.x.dtype).type(0)
         found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
         for name, program in self._attacked.items():
             found[f"attacks[{name!r}]"] = program.fingerprint(*like, size)

@@ -178,3 +178,22 @@ def test_progress_counts_the_batches_of_every_pass(problem):
 
     evaluate.evaluate(lambda x: x @ w, x, y, FGSM, eps=[0.1], batch_size=5, progress=progress)
     assert reported == ["clean 2", "gradients 2", "sign 2", "direction 2"]
+
+
+@pytest.mark.parametrize("promotion", ["standard", "strict"])
+def test_sizes_have_the_precision_of_float64_inputs(promotion):
+    """The distance of x to the boundary, .1 + 1e-10, lies between .1 and the .1 of float32."""
+    chosen, y = {"fgsm": attacks.fgsm, "noise": attacks.sign_noise}, [0]
+
+    def logits_fn(x):
+        return jnp.concatenate([x, -x], axis=1)
+
+    with jax.enable_x64(True), jax.numpy_dtype_promotion(promotion):
+        x = np.array([[0.1 + 1e-10]])
+        call = {"eps": [0.1, 0.1001], "key": jax.random.key(0)}
+        found = evaluate.evaluate(logits_fn, x, y, chosen, **call)
+        assert found.attacks["fgsm"].accuracy.tolist() == [1, 0] and found.audit.warnings == ()
+        found = evaluate.evaluate_batches(logits_fn, [(x, y)], chosen, **call)
+        assert found.attacks["fgsm"].accuracy.tolist() == [1, 0]
+        least = evaluate.minimal_eps(logits_fn, x, y, attacks.fgsm, high=1.0, num_steps=45)
+    assert least == pytest.approx(0.1 + 1e-10, abs=1e-13)
