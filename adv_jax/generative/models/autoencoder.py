@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -61,9 +61,10 @@ class Autoencoder(nn.Module):
             raise ValueError("model.features must have one entry or more, got ()")
         sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
         self.act = activation_fn(self.activation)
-        self.encoder = _Layers(sizes, self.hidden_init)
+        self.encoder = Layers(sizes, self.hidden_init)
         back = [(units, inputs) for inputs, units in sizes]
-        self.decoder = _Biases(back) if self.tied else _Layers(back, self.hidden_init)
+        biases = [inputs for inputs, _ in sizes]
+        self.decoder = Biases(biases) if self.tied else Layers(back, self.hidden_init)
 
     def __call__(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> code f[B, D_L], {"hidden1": f[B, D_1], ...}, the activations."""
@@ -121,14 +122,14 @@ class Autoencoder(nn.Module):
 
     def _up(self, h: Array, layer: int) -> Array:
         linear = self.linear_code and layer == len(self.features)
-        values = self.encoder(layer)(h)
+        values = self.encoder()[layer - 1](h)
         return values if linear else self.act(values)
 
     def _down(self, h: Array, layer: int) -> Array:
-        decoder = self.decoder
-        if isinstance(decoder, _Layers):
-            return decoder(layer)(h)
-        return h @ self.encoder(layer).kernel.T + decoder(layer)[None]
+        part: Any = self.decoder()[layer - 1]
+        if not self.tied:
+            return part(h)
+        return h @ self.encoder()[layer - 1].kernel.T + part[None]
 
     def _shown(self, outputs: Array) -> Array:
         values = nn.sigmoid(outputs) if self.loss == "cross_entropy" else outputs
@@ -159,32 +160,29 @@ class Layer(nn.Module):
         return h @ self.kernel + self.bias[None]
 
 
-class _Layers(nn.Module):
+class Layers(nn.Module):
     """The layers "hidden1", "hidden2", ... of sizes (inputs, units)."""
 
     sizes: Sequence[tuple[int, int]]
     kernel_init: Initializer
 
-    def setup(self) -> None:
-        self.hidden = [
+    @nn.compact
+    def __call__(self) -> Sequence[Layer]:
+        """Returns the layers."""
+        return [
             Layer(*sizes, self.kernel_init, name=f"hidden{number}")
             for number, sizes in enumerate(self.sizes, start=1)
         ]
 
-    def __call__(self, layer: int) -> Layer:
-        return self.hidden[layer - 1]
 
+class Biases(nn.Module):
+    """The biases "hidden1", "hidden2", ... of layers of so many units."""
 
-class _Biases(nn.Module):
-    """The biases "hidden1", "hidden2", ... of layers of sizes (inputs, units)."""
+    units: Sequence[int]
+    bias_init: Initializer = zeros_init()
 
-    sizes: Sequence[tuple[int, int]]
-
-    def setup(self) -> None:
-        self.hidden = [
-            self.param(f"hidden{number}", zeros_init(), (units,))
-            for number, (_, units) in enumerate(self.sizes, start=1)
-        ]
-
-    def __call__(self, layer: int) -> Array:
-        return self.hidden[layer - 1]
+    @nn.compact
+    def __call__(self) -> Sequence[Array]:
+        """Returns the biases."""
+        sizes = enumerate(self.units, start=1)
+        return [self.param(f"hidden{number}", self.bias_init, (units,)) for number, units in sizes]

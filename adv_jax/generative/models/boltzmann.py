@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.linen.initializers import Initializer, constant, zeros_init
+from flax.linen.initializers import Initializer, constant
 
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side, Visible
-from adv_jax.generative.models.autoencoder import Layer
+from adv_jax.generative.models.autoencoder import Biases, Layers
 from adv_jax.models.checks import check_images
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
@@ -20,36 +20,6 @@ from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, Bounds, Key, UserError
 
 _CHAIN = 1000  # Gibbs steps before a sample
-
-
-class _Encoder(nn.Module):
-    """The hidden layers "hidden1", "hidden2", ..., as in `mlp`, which may start from them."""
-
-    sizes: Sequence[int]
-    kernel_init: Initializer
-
-    def setup(self) -> None:
-        self.hidden = [
-            Layer(inputs, units, self.kernel_init, name=f"hidden{number}")
-            for number, (inputs, units) in enumerate(itertools.pairwise(self.sizes), start=1)
-        ]
-
-    def __call__(self) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """Returns the kernels and the biases."""
-        return tuple(h.kernel for h in self.hidden), tuple(h.bias for h in self.hidden)
-
-
-class _Biases(nn.Module):
-    """The biases of the units below each hidden layer, "hidden1", "hidden2", ..."""
-
-    units: Sequence[int]
-    bias_init: Initializer = zeros_init()
-
-    @nn.compact
-    def __call__(self) -> list[Array]:
-        """Returns the biases."""
-        sizes = enumerate(self.units, start=1)
-        return [self.param(f"hidden{number}", self.bias_init, (units,)) for number, units in sizes]
 
 
 @ranged(features=COUNT)
@@ -74,7 +44,8 @@ class _Stack(nn.Module):
     def setup(self) -> None:
         if not self.features:
             raise ValueError(f"model.features must have a hidden layer, got {self.features}")
-        self.encoder = _Encoder((math.prod(self.shape), *self.features), self.hidden_init)
+        sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
+        self.encoder = Layers(sizes, self.hidden_init)
 
     def __call__(self, x: Array) -> tuple[Array, Extras]:
         """f[B, *D] -> means of the top layer f[B, D_L], {"hidden1": means f[B, D_1], ...}."""
@@ -142,7 +113,7 @@ class Boltzmann(_Stack):
 
     def setup(self) -> None:
         super().setup()
-        self.decoder = _Biases((math.prod(self.shape),))
+        self.decoder = Biases((math.prod(self.shape),))
 
     @staticmethod
     def converted(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,7 +166,8 @@ class Boltzmann(_Stack):
 
     def _machine(self) -> Machine:
         (visible_bias,) = self.decoder()
-        return Machine(visible_bias, *self.encoder(), visible=self.visible)
+        kernels, biases = zip(*((h.kernel, h.bias) for h in self.encoder()), strict=True)
+        return Machine(visible_bias, kernels, biases, visible=self.visible)
 
 
 @ranged(visible_mean="(0, 1)")
@@ -224,7 +196,7 @@ class NormalizedRBM(Boltzmann):
         log_odds = math.log(self.visible_mean) - math.log1p(-self.visible_mean)
         # log(1 + exp(log_odds)) of each visible unit, log 2 of each hidden one.
         log_z = -width * math.log1p(-self.visible_mean) + self.features[0] * math.log(2)
-        self.decoder = _Biases((width,), constant(log_odds))
+        self.decoder = Biases((width,), constant(log_odds))
         self.log_normalizer = self.param("log_normalizer", constant(log_z), ())
 
     def log_density(self, x: Array) -> Array:
@@ -252,7 +224,7 @@ class DBN(_Stack):
                 f"{self.features}"
             )
         super().setup()
-        self.decoder = _Biases((math.prod(self.shape), *self.features[:-1]))
+        self.decoder = Biases((math.prod(self.shape), *self.features[:-1]))
 
     def machines(self, x: Array) -> tuple[Array, dict[str, Any]]:
         """Returns x and {"machines": the RBMs, "data": (v,) of each}.
@@ -296,8 +268,8 @@ class DBN(_Stack):
         return found
 
     def _rbms(self) -> tuple[Machine, ...]:
-        parts = zip(self.decoder(), *self.encoder(), strict=True)
-        lowest, *upper = (Machine(below, (kernel,), (bias,)) for below, kernel, bias in parts)
+        parts = zip(self.decoder(), self.encoder(), strict=True)
+        lowest, *upper = (Machine(below, (h.kernel,), (h.bias,)) for below, h in parts)
         rbms = (lowest.replace(visible=self.visible), *upper)
         return boltzmann.doubled(rbms) if self.doubled else rbms
 
