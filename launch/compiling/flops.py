@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import Jaxpr, JaxprEqn
+
+from adv_jax.programs import nested
 
 
 class Flops(NamedTuple):
@@ -61,7 +63,7 @@ def _of_equation(eqn: JaxprEqn) -> Flops:
         return _of_jaxpr(params["body_jaxpr"].jaxpr)._replace(open_ended=True)
     if name == "cond":
         return max(_of_jaxpr(params["branches"][i].jaxpr) for i in _accelerated(params))
-    return sum((_of_jaxpr(inner) for inner in _inner(params)), Flops(0, False))
+    return sum(map(_of_jaxpr, nested(eqn)), Flops(0, False))
 
 
 def _size(eqn: JaxprEqn) -> int:
@@ -77,12 +79,3 @@ def _accelerated(params: dict[str, Any]) -> list[int]:
     platforms = params.get("branches_platforms")
     everyone = range(len(params["branches"]))
     return [i for i in everyone if platforms is None or platforms[i] is None] or [*everyone]
-
-
-def _inner(params: dict[str, Any]) -> list[Jaxpr]:
-    """Returns the jaxpr that an equation calls, if it calls one."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in params:
-            inner = params[name]
-            return [inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner]
-    return []
