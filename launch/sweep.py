@@ -143,7 +143,7 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
         check_settings(config, dataset, *parts(config))
 
     def measured(config: dict[str, Any]) -> set[str]:
-        return check_parts(config, dataset, rows, *parts(config)).metrics
+        return check_parts(config, dataset, *parts(config), rows=rows).metrics
 
     _check_metric(_METRIC.value, measured(config))
     if not any(field.startswith("data.") for field in tried):  # Others take minutes to load.

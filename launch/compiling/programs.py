@@ -18,7 +18,7 @@ from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run import inputs, pretrained, trained
 from adv_jax.runner.run.experiment import Experiment, Functions, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
-from adv_jax.runner.run.program import MappedFunctions, functions, is_packed
+from adv_jax.runner.run.program import functions, is_packed
 from adv_jax.types import UserError
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops
@@ -72,7 +72,7 @@ class Prepared(NamedTuple):
 
     experiment: Experiment
     chips: int
-    functions: MappedFunctions
+    functions: Functions
     seeds: Any
     data: Any
     shared: int
@@ -102,8 +102,8 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
     devices, shards = list(target.devices), config["replicas"]["shards"]
     check_fit(config, dataset, devices)
     sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
-    each = dataset, loaded.rows, runs[0], sources, starts
-    checked = check_parts(config, *each, packed=is_packed(devices))
+    each, packed = (dataset, runs[0], sources, starts), is_packed(devices)
+    checked = check_parts(config, *each, rows=loaded.rows, packed=packed)
     experiment = Experiment(config, dataset, sources)
     place = layout(len(runs), shards=shards, devices=devices)
     count, arrays = len(place.devices), dataset.arrays()

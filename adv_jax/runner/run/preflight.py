@@ -1,5 +1,6 @@
 """Checks a config against its data before anything is written."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
@@ -108,14 +109,46 @@ def _extremes(dataset: Dataset) -> tuple[float, float]:
     return min(part.min() for part in parts), max(part.max() for part in parts)
 
 
+def _explaining(check: Callable[..., _T]) -> Callable[..., _T]:
+    """Decorates check(config, dataset, replica, ...), so that it raises one line for bad settings.
+
+    Raises:
+      ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
+        any error.
+    """
+
+    @functools.wraps(check)
+    def explained(
+        config: Mapping[str, Any], dataset: Dataset, replica: Replica, *rest: Any, **more: Any
+    ) -> _T:
+        try:
+            return check(config, dataset, replica, *rest, **more)
+        except UserError:
+            raise
+        except Exception as error:
+            if not isinstance(error, _UNFIT) and not location(error):
+                raise
+            if replica.overrides:
+                # Raise the config's own error first, if it fails without the overrides too.
+                explained(config, dataset, replica._replace(overrides={}), *rest, **more)
+                raise ConfigError(
+                    "replicas.grid must be fields that JAX can trace (launch.sweep varies the "
+                    f"others), got {', '.join(replica.overrides)}"
+                ) from error
+            raise ConfigError(f"{_reason(error)}{location(error)}") from error
+
+    return explained
+
+
+@_explaining
 def check_parts(
     config: Mapping[str, Any],
     dataset: Dataset,
-    rows: Mapping[str, np.ndarray],
     replica: Replica,
     sources: Mapping[str, LogitsFn],
     starts: Mapping[str, Any] = MappingProxyType({}),
     *,
+    rows: Mapping[str, np.ndarray],
     packed: bool = False,
 ) -> Checked:
     """Traces all functions of a replica, so that invalid settings fail before training.
@@ -126,59 +159,9 @@ def check_parts(
       packed: as in `Experiment.epoch`.
 
     Raises:
-      ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
-        any error.
+      ConfigError: as `check_settings`.
     """
-    rest = {"sources": sources, "starts": starts, "packed": packed}
-    return _explained(partial(_checked, config, dataset, rows, **rest), replica)
-
-
-def check_settings(
-    config: Mapping[str, Any],
-    dataset: Dataset,
-    replica: Replica,
-    sources: Mapping[str, LogitsFn],
-    starts: Mapping[str, Any] = MappingProxyType({}),
-) -> None:
-    """Checks what `check_parts` does without tracing a step of training, which may take seconds.
-
-    Raises:
-      ConfigError: as `check_parts`.
-    """
-    _explained(partial(_begun, config, dataset, sources=sources, starts=starts), replica)
-
-
-def _explained(check: Callable[[Replica], _T], replica: Replica) -> _T:
-    """Returns check(replica); raises ConfigError for the errors of invalid settings."""
-    try:
-        return check(replica)
-    except UserError:
-        raise
-    except Exception as error:
-        if not isinstance(error, _UNFIT) and not location(error):
-            raise
-        if replica.overrides:
-            # Raise the config's own error first, if it fails without the overrides too.
-            _explained(check, replica._replace(overrides={}))
-            raise ConfigError(
-                "replicas.grid must be fields that JAX can trace (launch.sweep varies the others), "
-                f"got {', '.join(replica.overrides)}"
-            ) from error
-        raise ConfigError(f"{_reason(error)}{location(error)}") from error
-
-
-def _checked(
-    config: Mapping[str, Any],
-    dataset: Dataset,
-    rows: Mapping[str, np.ndarray],
-    replica: Replica,
-    *,
-    sources: Mapping[str, LogitsFn],
-    starts: Mapping[str, Any],
-    packed: bool,
-) -> Checked:
-    """Implements `check_parts` without converting errors."""
-    experiment, init = _begun(config, dataset, replica, sources=sources, starts=starts)
+    experiment, init = check_settings(config, dataset, replica, sources, starts)
     arrays, run = dataset.arrays(), init.out_info
     mine = {name: values[0] for name, values in rows.items()}
     epoch = jax.jit(partial(experiment.epoch, packed=packed)).trace(run, arrays, mine)
@@ -194,15 +177,22 @@ def _checked(
     return Checked(functions, {*trained, *monitored})
 
 
-def _begun(
+@_explaining
+def check_settings(
     config: Mapping[str, Any],
     dataset: Dataset,
     replica: Replica,
-    *,
     sources: Mapping[str, LogitsFn],
-    starts: Mapping[str, Any],
+    starts: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[Experiment, Any]:
-    """Returns the functions of a replica and its traced `init`, after checks of all settings."""
+    """Returns the functions of a replica and its traced `init`, after checks of all settings.
+
+    No step of training is traced, which may take seconds.
+
+    Raises:
+      ConfigError: an unknown name or setting, or an error that tracing raised; of a user's module,
+        any error.
+    """
     # A shard's index exists only on its device.
     experiment = Experiment(with_values(config, {"replicas.shards": 1}), dataset, sources)
     _check_averaging(config)

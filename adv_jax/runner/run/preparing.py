@@ -67,6 +67,7 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     sha256 = sources.checked_sha256(config, workdir)
     models = trained.sources(config, loaded.dataset)
     starts = pretrained.starts(config, runs, workdir)
-    each = loaded.dataset, loaded.rows, runs[0], models, starts
-    checked = check_parts(config, *each, packed=is_packed(jax.devices()))
+    each = loaded.dataset, runs[0], models, starts
+    packed = is_packed(jax.devices())
+    checked = check_parts(config, *each, rows=loaded.rows, packed=packed)
     return Prepared(config, runs, loaded, models, starts, sha256, checked.functions)

@@ -150,7 +150,7 @@ def test_a_run_is_not_traced_again_after_its_check_and_trains_bit_for_bit(datase
     config = document(objective__name="counted", replicas__seeds=2, data__num_valid=8, epochs=1)
     runs = replicas(config)
     rows, experiment = rows_of(config, dataset, runs), Experiment(config, dataset)
-    checked = check_parts(config, dataset, rows, runs[0], {})
+    checked = check_parts(config, dataset, runs[0], {}, rows=rows)
     once = len(traces)
     assert once > 0
     found = []
@@ -165,7 +165,7 @@ def test_a_run_is_not_traced_again_after_its_check_and_trains_bit_for_bit(datase
 def test_the_functions_of_shards_are_not_those_that_were_checked(dataset):
     config = document(replicas__shards=2, epochs=1)
     runs = replicas(config)
-    checked = check_parts(config, dataset, rows_of(config, dataset, runs), runs[0], {})
+    checked = check_parts(config, dataset, runs[0], {}, rows=rows_of(config, dataset, runs))
     assert checked.functions is None and "loss" in checked.metrics
 
 
