@@ -120,7 +120,8 @@ def make_step(
         groups of `shards` neighbors average gradients, model state and metrics.
       microbatches: equal parts of each batch (or shard) that are computed one after another, for
         batches whose activations exceed the memory. Their mean gradient is that of the batch if
-        the loss is a mean over rows; each part draws its own noise.
+        the loss is a mean over rows; each part draws its own noise. As with shards, a layer of
+        batch normalization sees a part alone, and the means of its statistics are kept.
 
     Returns:
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
