@@ -52,6 +52,26 @@ def test_features_far_from_0_keep_the_digits_of_distances():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_a_column_of_large_numbers_leaves_the_others_their_digits():
+    # As a table of incomes and ages: half of the rows differ by one year from another class.
+    incomes, ages = RNG.lognormal(11, 1, 40).round(), RNG.integers(18, 90, 40)
+    train_x = np.float32([*zip(incomes, ages, strict=True), *zip(incomes, ages + 1, strict=True)])
+    train_y = np.repeat([0, 1], 40)
+    x = train_x + np.float32([0, 0.25])
+    distances = np.square(np.float64(x)[:, None] - train_x).sum(axis=2)
+    expected = np.stack([-distances[:, train_y == i].min(axis=1) for i in range(2)], axis=1)
+    settings = {"train_x": train_x, "train_y": train_y, "num_classes": 2, "block_size": 30}
+    np.testing.assert_allclose(models.nearest_neighbour(x, **settings), expected, rtol=1e-6)
+    # The derivative of a row's distance is 2 (x - x_n).
+    of_0 = lambda x: models.nearest_neighbour(x, **settings)[:, 0].sum()
+    to_0 = train_x[distances[:, train_y == 0].argmin(axis=1)] - x
+    np.testing.assert_allclose(jax.grad(of_0)(jnp.asarray(x)), 2 * to_0, rtol=1e-6)
+    weights = np.exp(distances.min(axis=1, keepdims=True) - distances)
+    weights = np.stack([weights[:, train_y == i].sum(axis=1) for i in range(2)], axis=1)
+    found = jnp.exp(models.smoothed_nearest_neighbour(x, **settings))
+    np.testing.assert_allclose(found, weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_gradient_of_the_smoothed_classifier_is_the_finite_difference():
     logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)

@@ -6,10 +6,8 @@ from adv_jax.checks import as_batch
 from adv_jax.types import Array, UserError, working_dtype
 
 
-def centered(samples: Array, x: Array) -> tuple[Array, Array]:
-    """Returns f[n, *D] and f[m, *D] as f[n, d] and f[m, d], minus the mean of x.
-
-    Distances do not change, but squares of points far from 0 would round them away.
+def as_rows(samples: Array, x: Array) -> tuple[Array, Array]:
+    """Returns f[n, *D] and f[m, *D] as f[n, d] and f[m, d], in the dtype to compute in.
 
     Raises:
       UserError: samples and x of different inputs, without rows or not finite.
@@ -19,6 +17,4 @@ def centered(samples: Array, x: Array) -> tuple[Array, Array]:
     samples, x = (jnp.asarray(rows, working_dtype(rows.dtype)) for rows in (samples, x))
     as_batch(samples, name="samples")
     as_batch(x)
-    flat = x.reshape(len(x), -1)
-    center = flat.mean(0, keepdims=True)
-    return samples.reshape(len(samples), -1) - center, flat - center
+    return samples.reshape(len(samples), -1), x.reshape(len(x), -1)

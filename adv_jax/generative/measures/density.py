@@ -5,7 +5,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.checks import checked_count, checked_number
-from adv_jax.generative.measures._rows import centered
+from adv_jax.generative.measures._rows import as_rows
+from adv_jax.models.nearest_neighbour import squared_distances
 from adv_jax.types import Array
 
 
@@ -38,15 +39,13 @@ def parzen(samples: Array, x: Array, *, bandwidth: ArrayLike, batch_size: int = 
     """
     checked_number("bandwidth", bandwidth, "(0, inf)")
     batch_size = checked_count("batch_size", batch_size)
-    flat, rows = centered(samples, x)
+    flat, rows = as_rows(samples, x)
     width = jnp.asarray(bandwidth, flat.dtype)
     size, norm = flat.shape[1], jnp.log(2 * jnp.pi) + 2 * jnp.log(width)
-    own = jnp.sum(flat**2, axis=1)
+    features = flat.T
 
     def of_row(row: Array) -> Array:
-        # By default accelerators round products to 10 bits or less.
-        products = jnp.matmul(flat, row, precision="float32")
-        squares = own - 2 * products + jnp.sum(row**2)
+        (squares,) = squared_distances(row[:, None], features)
         return jax.nn.logsumexp(-squares / (2 * width**2)) - jnp.log(len(flat)) - size * norm / 2
 
     return jax.lax.map(of_row, rows, batch_size=batch_size)

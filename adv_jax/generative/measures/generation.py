@@ -12,7 +12,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.checks import checked_count, checked_number
-from adv_jax.generative.measures._rows import centered
+from adv_jax.generative.measures._rows import as_rows
+from adv_jax.models.nearest_neighbour import squared_distances
 from adv_jax.types import Array, UserError
 
 FEWEST = 0.1  # share of the samples from which on a class is covered, in units of 1 / K
@@ -176,17 +177,15 @@ def collapse(
 def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
     """`nearest`, but for the row `skipped` i32[n] of x; -1: none."""
     batch_size = checked_count("batch_size", batch_size)
-    rows, flat = centered(samples, x)
-    own = jnp.sum(flat**2, axis=1)
+    rows, flat = as_rows(samples, x)
+    features = flat.T
 
     def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:
         row, skip = arrays
-        # By default accelerators round products to 10 bits or less.
-        products = jnp.matmul(flat, row, precision="float32")
-        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, own - 2 * products)
+        (squares,) = squared_distances(row[:, None], features)
+        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, squares)
         index = jnp.argmin(away)
-        # The expanded square, with which rows are compared, rounds for near ones.
-        return index.astype(jnp.int32), jnp.linalg.norm(flat[index] - row)
+        return index.astype(jnp.int32), jnp.sqrt(away[index])
 
     return jax.lax.map(of_row, (rows, skipped), batch_size=batch_size)
 

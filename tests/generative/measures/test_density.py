@@ -54,3 +54,11 @@ def test_the_log_likelihood_far_from_0_is_that_of_scikit_learn():
     expected = KernelDensity(bandwidth=0.5, rtol=1e-9, atol=1e-12).fit(samples).score_samples(x)
     found = parzen(jnp.asarray(samples), jnp.asarray(x), bandwidth=0.5)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_the_log_likelihood_of_rows_with_a_wide_column_is_that_of_scikit_learn():
+    # As incomes and ages: the square of an income has no digits left for that of an age.
+    samples = np.float32([[50_000, 30], [50_000, 31], [900_000, 40], [10_000, 50]])
+    expected = KernelDensity(rtol=1e-9, atol=1e-12).fit(samples).score_samples(samples)
+    found = parzen(jnp.asarray(samples), jnp.asarray(samples), bandwidth=1.0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

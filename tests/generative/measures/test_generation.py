@@ -102,6 +102,22 @@ def test_neighbors_and_diversity_of_points_far_from_0_are_those_of_float64():
     assert moved == pytest.approx(diversity(*near_0), rel=1e-5)
 
 
+def test_neighbors_and_diversity_of_rows_with_a_wide_column_are_those_of_float64():
+    # As incomes and ages: the square of an income has no digits left for that of an age.
+    incomes = np.repeat(RNG.lognormal(11, 1, 50).round(), 2)
+    x = np.float32(np.stack([incomes, RNG.permutation(100)], axis=1))
+    away = np.linalg.norm(x[:, None].astype(float) - x[None], axis=2)
+    index, distance = nearest(jnp.asarray(x), jnp.asarray(x))
+    np.testing.assert_array_equal(index, np.arange(100))
+    np.testing.assert_array_equal(distance, 0)
+    np.fill_diagonal(away, np.inf)
+    near = x * np.float32([1, 0.5])
+    apart = np.linalg.norm(near[:, None].astype(float) - near[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    expected = np.median(apart.min(axis=1)) / np.median(away.min(axis=1))
+    assert diversity(jnp.asarray(near), jnp.asarray(x)) == pytest.approx(expected, rel=1e-5)
+
+
 @pytest.mark.slow
 def test_a_sample_that_repeats_a_row_far_from_0_has_the_distance_0():
     x = jnp.float32(1000 + RNG.normal(size=(5, 3)))
