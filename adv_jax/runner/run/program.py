@@ -20,13 +20,9 @@ from adv_jax.runner.run.experiment import Experiment, Functions, RunState, initi
 from adv_jax.step import over_devices, over_replicas
 
 
-class MappedFunctions(Functions):
-    """The functions of all replicas on their devices: the output of `functions`."""
-
-
 def functions(
     experiment: Experiment, devices: Sequence[jax.Device], traced: Functions | None = None
-) -> MappedFunctions:
+) -> Functions:
     """Maps the functions of a replica over replicas and devices, by `over_devices`.
 
     Arguments get a leading axis of devices, and then one of replicas, except for the arrays of the
@@ -48,7 +44,7 @@ def functions(
 
         return on_device
 
-    return MappedFunctions(
+    return Functions(
         init=over_devices(mapped(own.init), devices),
         epoch=over_devices(with_data(own.epoch), devices, donate=(0,)),
         monitor=over_devices(with_data(own.monitor), devices, donate=(0,)),
