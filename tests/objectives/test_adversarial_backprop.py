@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import oracles
 import pytest
+from linear_net import linear
 
 from adv_jax import attacks, models, objectives
 from adv_jax.step import init_state, make_step
@@ -88,10 +89,6 @@ def test_a_training_step_equals_the_algorithm_of_the_paper(activation):
     expected_loss, expected = five_steps(params, x, y, activation)
     assert loss == pytest.approx(expected_loss, rel=1e-9)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-9), found, expected)
-
-
-def linear(variables, x, *, train=False, key=None):
-    return Output(x @ variables["params"], {}, {})
 
 
 def both_objectives(eps, loss):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
+from linear_net import linear
 
 from adv_jax import attacks, models, objectives
 from adv_jax.types import Output
@@ -18,10 +19,6 @@ KEY = jax.random.key(0)
 # W (p - onehot) = p (-1 - 1, -2 - 0) = (-.238406, -.238406), of the signs (-, -).
 W = np.array([[1.0, -1.0], [2.0, 0.0]], np.float32)
 X, Y = np.array([[0.5, 0.5]], np.float32), np.array([0])
-
-
-def linear(variables, x, *, train=False, key=None):
-    return Output(x @ variables["params"], {}, {})
 
 
 def mix(w=W, x=X, y=Y, *, apply=linear, **kwargs):

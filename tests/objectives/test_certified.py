@@ -5,20 +5,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from linear_net import linear
 
 from adv_jax import models, objectives
 from adv_jax.losses import loss_fn
-from adv_jax.types import Output
 
 KEY = jax.random.key(0)
 # x = (.5, .5) has the logits (1.5, -.5), whose difference falls by 4 eps: the weights of it are
 # (2, 2).
 W = np.array([[1.0, -1.0], [2.0, 0.0]], np.float32)
 BATCH = {"x": jnp.array([[0.5, 0.5]]), "y": jnp.array([0])}
-
-
-def linear(variables, x, *, train=False, key=None):
-    return Output(x @ variables["params"], {}, {})
 
 
 @pytest.mark.parametrize("kappa", [0.0, 0.25, 1.0])
