@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.perturbations import choose, dot
+from adv_jax.perturbations import choose, dot, or_one
 from adv_jax.types import Array
 
 MEMORY = 5  # curvature pairs kept; 10 were no better on images and twice the work
@@ -107,7 +107,7 @@ def box_lbfgs(
         value,
         gradient,
         step=jnp.ones_like(value),
-        scale=1 / jnp.where(steepest == 0, 1, steepest),
+        scale=1 / or_one(steepest),
         memory=(nothing,) * MEMORY,
     )
     return jax.lax.fori_loop(0, num_steps, turn, state).point.reshape(shape)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
-from adv_jax.perturbations import dot, in_units, limits, spread
+from adv_jax.perturbations import dot, in_units, limits, or_one, spread
 from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
 
 
@@ -51,7 +51,7 @@ def width_of(x: Array, bounds: Bounds, scale: Array | None) -> Array:
     widths = jnp.where(moves, in_units(hi - lo, scale), 0)
     # Divided by the largest width, so that the logarithms do not depend on the unit.
     largest = _over_features(jnp.max, widths)
-    logs = jnp.log(jnp.where(moves, widths / jnp.where(largest == 0, 1, largest), 1))
+    logs = jnp.log(jnp.where(moves, widths / or_one(largest), 1))
     count = _over_features(jnp.sum, moves.astype(widths.dtype))
     mean = largest * jnp.exp(_over_features(jnp.sum, logs) / jnp.maximum(count, 1))
     return jnp.where(count > 0, mean, jnp.inf)

@@ -20,7 +20,7 @@ from adv_jax.checks import (
     checked_logits,
 )
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
-from adv_jax.perturbations import in_units, limits, perturbed, spread
+from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
@@ -114,7 +114,7 @@ def carlini_wagner(
     middle, half = (hi + lo) / 2, (hi - lo) / 2
     if scale is not None:
         middle, half = jnp.where(scale == 0, origin, middle), jnp.where(scale == 0, 0, half)
-    share = (origin - middle) / jnp.where(half == 0, 1, half)
+    share = (origin - middle) / or_one(half)
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
     far = jnp.full_like(origin, jnp.inf, shape=x.shape[:1])

@@ -20,7 +20,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
-from adv_jax.perturbations import inside, moved, perturbed, spread
+from adv_jax.perturbations import inside, moved, or_one, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -103,7 +103,7 @@ def jsma(
     y = classes(labels_at(logits_fn, x, y, targeted=targeted))
     batch, dtype = x.shape[0], change_of_each.dtype
     largest = jnp.abs(change_of_each).max(axis=tuple(range(1, x.ndim)), keepdims=True)
-    unit = change_of_each / jnp.where(largest == 0, 1, largest)
+    unit = change_of_each / or_one(largest)
 
     def change(search: PairSearch) -> PairSearch:
         values, pullback = class_values(logits_fn, moved(x, search.r), of)
@@ -180,4 +180,4 @@ def _best_pair(helps: Array, hinders: Array, domain: Array) -> Array:
 def _unit(rows: Array) -> Array:
     """Divides each row f32[B, d] by its largest |entry|, so that products do not underflow."""
     largest = norms.norm(rows, "linf")[:, None]
-    return rows / jnp.where(largest == 0, 1, largest)
+    return rows / or_one(largest)

@@ -23,7 +23,7 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
-from adv_jax.perturbations import limits
+from adv_jax.perturbations import limits, or_one
 from adv_jax.programs import run_compiled
 from adv_jax.random import fold_in_rows, key_of_rows, row_keys
 from adv_jax.types import (
@@ -115,7 +115,7 @@ def adversarial_patch(
     # In shares of the width neither the step nor Adam's smallest gradient has a unit.
     step = RATE
     if learning_rate is not None:
-        step = jnp.asarray(learning_rate, dtype) / jnp.where(width == 0, 1, width)
+        step = jnp.asarray(learning_rate, dtype) / or_one(width)
     near, angle, adam = x.astype(dtype), jnp.asarray(max_angle, dtype), optax.scale_by_adam()
 
     def descend(carry: tuple[Array, Any], count: Array) -> tuple[tuple[Array, Any], None]:

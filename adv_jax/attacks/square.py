@@ -16,7 +16,7 @@ from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import linf_or_l2
 from adv_jax.loss_gradients import RateFn, labels_at, margin, rate_fn
-from adv_jax.perturbations import choose, in_units, of_units, perturbed
+from adv_jax.perturbations import choose, in_units, of_units, or_one, perturbed
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowFn, RowTree, working_dtype
 
@@ -287,7 +287,7 @@ def _peak(indices: list[Array], window: Window) -> Array:
 def _unit(r: Array) -> Array:
     """Divides f32[h, w], or each channel of f32[h, w, c], by its l2 norm; 0 stays 0."""
     length = jnp.sqrt((r**2).sum((0, 1), keepdims=True))
-    return r / jnp.where(length == 0, 1, length)
+    return r / or_one(length)
 
 
 def _onto_sphere(r: Array, eps: Array) -> Array:

@@ -10,7 +10,7 @@ import optax
 
 from adv_jax import norms
 from adv_jax.checks import ball
-from adv_jax.perturbations import choose, perturbed
+from adv_jax.perturbations import choose, or_one, perturbed
 from adv_jax.tabular._constraints import Constraints
 from adv_jax.types import Array, Key, Norm, working_dtype
 
@@ -109,7 +109,7 @@ class Reach(NamedTuple):
             slopes = gradient[:, group]
             largest = jnp.abs(slopes).max(axis=1, keepdims=True)
             units = 1.0 if self.scale is None else self.scale[:, group]
-            step = step.at[:, group].set(units * slopes / jnp.where(largest == 0, 1, largest))
+            step = step.at[:, group].set(units * slopes / or_one(largest))
         return step
 
     def drawn(self, keys: Key) -> Array:
@@ -175,7 +175,7 @@ class Reach(NamedTuple):
             way = slope[None] * units
             excess = jnp.maximum(z @ slope - most, 0)[:, None]
             size = (way @ slope)[:, None]
-            return z - excess * way / jnp.where(size == 0, 1, size), None
+            return z - excess * way / or_one(size), None
 
         def turn(_: int, z: Array) -> Array:
             return jnp.clip(jax.lax.scan(onto, z, (a, b))[0], self.lo, self.hi)
