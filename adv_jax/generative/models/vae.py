@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
+from adv_jax.generative.models.gan import as_logits
 from adv_jax.models.checks import check_images
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
@@ -130,4 +131,4 @@ class VAEGAN(VAE):
             super().__call__(x, train=train)
         # Centered, as in `gan.GAN`.
         logit, extras = self.discriminator(2 * x - 1, train=train)
-        return jnp.concatenate([jnp.zeros_like(logit), logit], axis=1), extras
+        return as_logits(logit), extras

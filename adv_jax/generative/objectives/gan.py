@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, UserError, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
 GENERATED, REAL = 0, 1  # classes of the discriminator
 PLAYERS = ("generator", "discriminator")
@@ -171,8 +171,8 @@ def _game(
     metrics = {
         "discriminator_loss": judge,
         "generator_loss": generator,
-        "real": _probability(real),
-        "generated": _probability(generated),
+        "real": probability(real.logits),
+        "generated": probability(generated.logits),
     }
     return judge + generator, (generated.model_state, metrics)
 
@@ -205,6 +205,6 @@ def origin_loss(verdicts: Array, label: int) -> Array:
     return mean_cross_entropy(verdicts, jnp.full(len(verdicts), label))
 
 
-def _probability(output: Output) -> Array:
-    """Returns the mean probability of a real image."""
-    return jnp.mean(jax.nn.softmax(output.logits)[:, REAL])
+def probability(verdicts: Array) -> Array:
+    """Returns the mean probability of a real input by verdicts f[B, 2], f[]."""
+    return jnp.mean(jax.nn.softmax(verdicts)[:, REAL])

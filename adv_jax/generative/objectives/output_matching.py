@@ -2,7 +2,14 @@
 
 import jax
 
-from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
+from adv_jax.generative.objectives.gan import (
+    GENERATED,
+    REAL,
+    check_players,
+    constant,
+    origin_loss,
+    probability,
+)
 from adv_jax.losses import classes
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
@@ -65,8 +72,8 @@ def output_matching(
     metrics = {
         "classifier_loss": classifier,
         "adversary_loss": adversary,
-        "labels": jax.nn.softmax(real)[:, REAL].mean(),
-        "predictions": jax.nn.softmax(generated)[:, REAL].mean(),
+        "labels": probability(real),
+        "predictions": probability(generated),
         "accuracy": accuracy(labeled, batch["y"]),
     }
     return classifier + adversary, (model_state, metrics)
