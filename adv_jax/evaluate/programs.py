@@ -83,7 +83,7 @@ class Program:
 
     def _prepared(self, args: tuple[Any, ...]) -> tuple[programs.Traced, Callable[..., Any]]:
         leaves, tree = jax.tree.flatten(args)
-        shapes = tree, tuple((_shape(leaf), _dtype(leaf)) for leaf in leaves)
+        shapes = tree, tuple((np.shape(leaf), _dtype(leaf)) for leaf in leaves)
         if shapes not in self._at:
             given = zip(args, self._axes(args), strict=True)
             axes = [axis for arg, axis in given for _ in jax.tree.leaves(arg)]
@@ -136,12 +136,8 @@ def _one_by_one(run: Callable[..., Any], axes: Sequence[int | None]) -> Callable
 
 
 def _of_one_device(leaf: Any, axis: int | None) -> jax.ShapeDtypeStruct:
-    shape = _shape(leaf)
+    shape = np.shape(leaf)
     return jax.ShapeDtypeStruct(shape if axis is None else shape[1:], _dtype(leaf))
-
-
-def _shape(leaf: Any) -> tuple[int, ...]:
-    return leaf.shape if hasattr(leaf, "shape") else np.shape(leaf)
 
 
 def _dtype(leaf: Any) -> Any:
