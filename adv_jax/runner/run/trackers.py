@@ -15,9 +15,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
@@ -27,8 +30,13 @@ from adv_jax.runner.store.writing import locked
 from adv_jax.types import install_hint
 
 Line = Mapping[str, Any]  # of metrics.jsonl
+_T = TypeVar("_T")
 _SQLITE = "sqlite:///"
 _BATCH = 100  # Most parameters that MLflow takes at once.
+# Seconds until a tracker counts as failed. A server that works takes a line in less than one. To
+# begin, a tracker is imported and makes tables, in a sweep one trial after the other; to end, wandb
+# uploads what is left of each replica.
+_FOR_A_LINE, _FOR_THE_REST = 10.0, 120.0
 
 
 class Tracked(NamedTuple):
@@ -127,9 +135,11 @@ class MLflow:
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
+        if found := self._client.get_experiment_by_name(name):
+            return found.experiment_id
         try:
             return self._client.create_experiment(name)
-        except MlflowException:  # It is there, or another trial of a sweep was faster.
+        except MlflowException:  # Another trial of a sweep was faster.
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 raise
@@ -224,7 +234,8 @@ def shared(folder: Path) -> dict[str, str]:
 class Trackers:
     """The trackers of a run. A context manager.
 
-    One that fails is left with a warning: nothing of the run depends on it.
+    One that fails or does not answer in time is left with a warning: nothing of the run depends on
+    it.
     """
 
     def __init__(self, names: Iterable[str], run: Tracked, say: Callable[[str], None]) -> None:
@@ -232,7 +243,7 @@ class Trackers:
         self._say, self._open = say, dict[str, Tracker]()
         for name in names:
             with self._left_if_it_fails(name):
-                self._open[name] = TRACKERS[name][0](run)
+                self._open[name] = _within(_FOR_THE_REST, partial(TRACKERS[name][0], run))
 
     def __enter__(self) -> "Trackers":
         return self
@@ -240,14 +251,14 @@ class Trackers:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for name, tracker in [*self._open.items()]:
             with self._left_if_it_fails(name):
-                tracker.close(finished=kind is None)
+                _within(_FOR_THE_REST, partial(tracker.close, finished=kind is None))
 
     def log(self, lines: Iterable[Line]) -> None:
         """Adds lines of metrics.jsonl."""
         for name, tracker in [*self._open.items()]:
             with self._left_if_it_fails(name):
                 for line in lines:
-                    tracker.log(line)
+                    _within(_FOR_A_LINE, partial(tracker.log, line))
 
     @contextmanager
     def _left_if_it_fails(self, name: str) -> Iterator[None]:
@@ -257,6 +268,35 @@ class Trackers:
             self._open.pop(name, None)
             why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             self._say(f"warning: {name} failed and is left ({why}); metrics.jsonl has every line")
+
+
+def _within(seconds: float, call: Callable[[], _T]) -> _T:
+    """Returns call(), which runs in a daemon thread: one that hangs does not hold the process.
+
+    Raises:
+      TimeoutError: it takes longer.
+      Exception: the error that it raises.
+    """
+    ended: SimpleQueue[Callable[[], _T]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            found = call()
+        except Exception as error:
+            ended.put(partial(_raised, error))
+        else:
+            ended.put(lambda: found)
+
+    Thread(target=run, daemon=True).start()
+    try:
+        answer = ended.get(timeout=seconds)
+    except Empty:
+        raise TimeoutError(f"no answer in {seconds:g} s") from None
+    return answer()
+
+
+def _raised(error: Exception) -> NoReturn:
+    raise error
 
 
 def _numbers(line: Line) -> dict[str, float]:

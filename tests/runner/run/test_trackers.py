@@ -5,7 +5,9 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +18,7 @@ from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import trackers, training
 from adv_jax.runner.run.trackers import Tracked, Trackers
+from adv_jax.runner.store.checkpoint import Checkpoints
 
 ROOT = Path(__file__).parents[3]
 LINES = [
@@ -245,6 +248,97 @@ def test_a_tracker_that_fails_is_left_with_one_warning_and_others_go_on(tmp_path
         "has every line"
     ]
     assert len(events(tmp_path / "tensorboard" / "1")) == 6
+
+
+class Hanging:
+    """A tracker that keeps one line, after a while, and then has no answer."""
+
+    kept: ClassVar[list] = []
+
+    def __init__(self, run):
+        self.kept.clear()
+
+    def log(self, line):
+        time.sleep(0.05 if not self.kept else 3600)
+        self.kept.append(line)
+
+    def close(self, *, finished):
+        raise AssertionError("It has failed.")
+
+
+def test_a_tracker_that_hangs_is_left_with_one_warning_and_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers, "_FOR_A_LINE", 0.5)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Hanging, "numpy"))
+    said, began = [], time.monotonic()
+    with Trackers(["mlflow", "tensorboard"], tracked(tmp_path), said.append) as running:
+        for line in LINES:
+            running.log([line])
+    assert time.monotonic() - began < 30
+    assert said == [
+        "warning: mlflow failed and is left (TimeoutError: no answer in 0.5 s); metrics.jsonl has "
+        "every line"
+    ]
+    assert Hanging.kept == LINES[:1]
+    assert len(events(tmp_path / "tensorboard" / "1")) == 6
+
+
+@pytest.mark.parametrize("hung", ["__init__", "close"])
+def test_a_tracker_that_hangs_at_the_ends_is_left(hung, tmp_path, monkeypatch):
+    class AtAnEnd(Failing):
+        def close(self, *, finished):
+            pass
+
+    monkeypatch.setattr(AtAnEnd, hung, lambda *_, **__: time.sleep(3600))
+    monkeypatch.setattr(trackers, "_FOR_THE_REST", 0.5)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", (AtAnEnd, "numpy"))
+    said = track("mlflow", tmp_path, LINES[:1])
+    assert len(said) == 1 and "(TimeoutError: no answer in 0.5 s)" in said[0]
+
+
+@pytest.mark.slow
+def test_a_run_whose_tracker_hangs_saves_and_ends(tmp_path):
+    program = f"""
+import runpy
+from adv_jax.runner.run import trackers, training
+names = runpy.run_path({__file__!r})
+trackers._FOR_A_LINE = 0.5
+trackers.TRACKERS["mlflow"] = (names["Hanging"], "numpy")
+training.run(names["short_run"].document() | {{"trackers": ("mlflow",)}}, {str(tmp_path / "run")!r})
+"""
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, [ROOT, ROOT / "tests" / "support"]))}
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("warning: mlflow failed and is left") == 1
+    assert (tmp_path / "run" / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_an_epoch_is_saved_before_it_is_tracked(tmp_path, monkeypatch):
+    order, save = [], Checkpoints.save
+
+    class Noting(Failing):
+        def log(self, line):
+            order.append(f"log {line['epoch']}")
+
+        def close(self, *, finished):
+            order.append("close")
+
+    def saving(self, epoch, *args):
+        order.append(f"save {epoch}")
+        return save(self, epoch, *args)
+
+    digits = short_run.few_digits(80, 20)
+    monkeypatch.setattr(data, "load", lambda *_, **__: digits)
+    monkeypatch.setattr(Checkpoints, "save", saving)
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Noting, "numpy"))
+    training.run(short_run.document() | {"trackers": ("mlflow",)}, tmp_path)
+    assert order == ["save 1", "log 1", "save 2", "log 2", "close"]
 
 
 @pytest.mark.slow
