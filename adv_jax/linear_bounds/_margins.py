@@ -24,7 +24,17 @@ from adv_jax.linear_bounds._rules import run
 from adv_jax.linear_bounds._tape import Ball, Tape, Value
 from adv_jax.perturbations import limits
 from adv_jax.programs import run_compiled
-from adv_jax.types import Array, Bounds, LogitsFn, Norm, RowTree, UserError, check_choice, described
+from adv_jax.types import (
+    Array,
+    Bounds,
+    LogitsFn,
+    Norm,
+    RowTree,
+    UserError,
+    check_choice,
+    described,
+    working_dtype,
+)
 
 METHODS = ("ibp", "crown_ibp", "crown")
 
@@ -44,7 +54,8 @@ def margin_bounds(
 
     Args:
       logits_fn: f32[B, *D] -> f32[B, K], as in `evaluate.certify`.
-      x, y: f32[B, *D] and classes i32[B].
+      x, y: f32[B, *D] and classes i32[B]. x of fewer bits is taken as float32, whose rounding
+        bounds can ignore.
       eps: the radius, a number >= 0 that may be traced.
       method: of `METHODS`, as in `evaluate.certify`.
       norm: "linf", "l2", "l1" or "rms".
@@ -63,8 +74,7 @@ def margin_bounds(
     >>> margin_bounds(lambda x: x @ w, x, y, .5, method="ibp")  # 2 * 2 - .5 * 2
     Array([[inf,  3.]], dtype=float32)
     """
-    kind, y = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
-    x = jnp.asarray(x)
+    kind, x, y = _checked(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux)
     if bounds is not None:
         bounds = limits(x, bounds)
     rows = partial(_of_rows, logits_fn, method=method, norm=kind)
@@ -93,6 +103,7 @@ def _of_rows(
             traced = jax.make_jaxpr(lambda x: fn(x))(x)
         (logits,) = run(tape, traced, [tape.x])
         if not isinstance(logits, Value):  # They do not depend on x.
+            logits = logits.astype(x.dtype)
             return logits[0, y] - logits[0]
 
         def margin(j: Array) -> Array:
@@ -106,7 +117,7 @@ def _of_rows(
 
     found = jax.vmap(of_row)(x, y, aux)
     found = jnp.where(jnp.isnan(found), -jnp.inf, found)
-    return jnp.where(jnp.arange(found.shape[1])[None] == y[:, None], jnp.inf, found)
+    return jnp.where(jax.nn.one_hot(y, found.shape[1], dtype=bool), jnp.inf, found)
 
 
 def _checked(
@@ -119,8 +130,12 @@ def _checked(
     norm: Norm,
     bounds: Bounds | None,
     aux: RowTree | None,
-) -> tuple[str, Array]:
-    """Returns the canonical norm and the classes i32[B]; raises UserError as `margin_bounds`."""
+) -> tuple[str, Array, Array]:
+    """Returns the canonical norm, x f32[B, *D] or f64, and the classes i32[B].
+
+    Raises:
+      UserError: as `margin_bounds`.
+    """
     check_choice("method", method, METHODS)
     check_function(logits_fn)
     as_batch(x, bounds)
@@ -129,9 +144,11 @@ def _checked(
     checked_number("eps", eps, "[0, inf)")
     radius(eps, x, kind, bounds)
     check_rows("aux", aux, batch=len(x))
+    x = jnp.asarray(x)
+    x = x.astype(working_dtype(x.dtype))
     logits = traced(with_aux(logits_fn, aux), x)
     check_logits(logits, batch=len(x))
     labels = checked_labels(y, logits)
     if labels.ndim != 1:
         raise UserError(f"y must be classes i32[B] with B = {len(x)}, got {described(y)}")
-    return kind, labels
+    return kind, x, labels

@@ -1,8 +1,10 @@
 """Training on a bound of the loss in the whole ball."""
 
+import jax
 import jax.numpy as jnp
 
 from adv_jax.linear_bounds import margin_bounds
+from adv_jax.losses import classes
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Norm, Variables
@@ -51,7 +53,7 @@ def certified(
     clean, _, model_state = apply(variables, x, train=True, key=key)
     logits_fn = lambda x: apply(variables, x).logits
     margins = margin_bounds(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds)
-    worst = jnp.where(jnp.arange(margins.shape[1])[None] == y[:, None], 0, -margins)
+    worst = jnp.where(jax.nn.one_hot(classes(y), margins.shape[1], dtype=bool), 0, -margins)
     loss = kappa * mean_cross_entropy(clean, y) + (1 - kappa) * mean_cross_entropy(worst, y)
     metrics = {
         "accuracy": accuracy(clean, y),

@@ -314,3 +314,27 @@ def test_bad_input_gives_no_bound(changed, message):
     with pytest.raises(UserError) as error:
         margin_bounds(given.pop("logits_fn"), given.pop("x"), given.pop("y"), **given)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_bounds_of_inputs_of_16_bits_are_those_of_float64(method, dtype):
+    rng = np.random.default_rng(0)
+    x, w = (
+        jnp.asarray(rng.uniform(size=(40, 20)), dtype),
+        jnp.asarray(rng.normal(size=(20, 2)), dtype),
+    )
+    logits = np.asarray(x, np.float64) @ np.asarray(w, np.float64)
+    y, apart = logits.argmax(axis=1), np.abs(np.diff(np.asarray(w, np.float64))).sum()
+    least = np.ptp(logits, axis=1) - 0.1 * apart  # exact, as the model is linear
+    found = margin_bounds(lambda x: x @ w.astype(x.dtype), x, jnp.asarray(y), 0.1, method=method)
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found[np.arange(40), 1 - y], least, atol=1e-5)
+
+
+def test_bounds_in_x64_take_classes_of_any_integers_without_promotion():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        x, w = jnp.array([[2.0, 0.0]]), jnp.array([[1.0, -1.0], [0.0, 0.0]])
+        for y in (jnp.array([0], jnp.int64), jnp.array([0], jnp.int32), jnp.array([0], jnp.uint8)):
+            found = margin_bounds(lambda x: x @ w, x, y, 0.5, method="crown", norm="l2")
+            np.testing.assert_allclose(found, [[np.inf, 3]])

@@ -43,3 +43,18 @@ def test_no_point_of_the_ball_has_a_larger_loss():
     x_adv = jnp.float32(bounded_nets.points(np.random.default_rng(0), x, 0.1))
     losses = jax.vmap(lambda x: loss_fn("cross_entropy")(logits(variables, x), y))(x_adv)
     assert float(losses.max(axis=0).mean()) <= float(bound)
+
+
+def test_inputs_of_16_bits_and_classes_of_any_integers_have_the_same_loss():
+    expected, _ = objectives.certified(linear, {"params": W}, BATCH, key=KEY, eps=0.1)
+    coarse = {"params": jnp.bfloat16(W)}, {**BATCH, "x": jnp.bfloat16(BATCH["x"])}
+    # .1 is no bfloat16.
+    with jax.numpy_dtype_promotion("standard"):
+        found, _ = objectives.certified(linear, *coarse, key=KEY, eps=0.1, kappa=0.0)
+    assert found.dtype == jnp.float32
+    assert float(found) == pytest.approx(0.183901, abs=1e-5)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        batch = {"x": jnp.array([[0.5, 0.5]]), "y": jnp.array([0])}
+        params = {"params": jnp.asarray(W, float)}
+        found, _ = objectives.certified(linear, params, batch, key=jax.random.key(0), eps=0.1)
+        assert float(found) == pytest.approx(float(expected), abs=1e-6)
