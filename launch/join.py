@@ -26,7 +26,7 @@ from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import check_devices
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.run import figures, inputs, trained
+from adv_jax.runner.run import figures, inputs, sources, trained
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest
@@ -37,6 +37,7 @@ from adv_jax.runner.store.workdir import (
     default_path,
     is_finished,
     read_fitted,
+    read_weights,
 )
 from adv_jax.types import UserError
 from papers.running.records import read_lines, read_training_result
@@ -72,8 +73,9 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
       into: folder of the joined run, which is named by its config.
 
     Raises:
-      UserError: there are fewer than two runs; a run is unfinished or damaged, or its config, data
-        or versions differ; the seeds are not consecutive; the joined run exists.
+      UserError: there are fewer than two runs; a run is unfinished or damaged, or its config, data,
+        versions or what it starts from differ; the seeds are not consecutive; the joined run
+        exists.
     """
     if len(workdirs) < 2:
         raise UserError(f"runs must be two or more, got {list(map(str, workdirs))}")
@@ -92,6 +94,9 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
     result = _joined_result(parts, order)
     with Workdir(path, config) as files:
         files.record_data(seen.document, seen.rows, seen.fitted)
+        sources.record(path, sources.recorded(parts[0].path))
+        if weights := read_weights(parts[0].path):
+            files.record_weights(weights)
         with Checkpoints(files.checkpoints, kept=1) as checkpoints:
             # A killed join leaves the same checkpoint; a different one is from a training.
             there = checkpoints.restore(tree).tree

@@ -7,8 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.run import sources
 from adv_jax.runner.store.result import provenance
-from adv_jax.runner.store.workdir import check_same_config, default_path, is_finished
+from adv_jax.runner.store.verified import digest
+from adv_jax.runner.store.workdir import (
+    check_same_config,
+    default_path,
+    is_finished,
+    read_config,
+    read_weights,
+)
 from adv_jax.types import UserError
 from papers.judging.documents import VERSIONS
 from papers.running.budget import Budget, changes, config_of, options
@@ -68,7 +76,7 @@ def finished(training: Training) -> dict[str, Any] | None:
 
 
 def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool) -> None:
-    """Checks that all results have the same versions and data.
+    """Checks that all results have the same versions, data, and runs and weights to start from.
 
     Args:
       results: workdir -> result.json, the output of `finished`.
@@ -84,6 +92,11 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
         path = workdir / "result.json"
         facts = {name: result["versions"][name] for name in VERSIONS}
         facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
+        for source, sha256 in sources.recorded(workdir).items():
+            facts[f"the run {source} that they read"] = {source: sha256}
+        if weights := read_weights(workdir):
+            file = read_config(workdir)["model"]["weights"]
+            facts[f"model.weights {file}"] = {file: digest(weights)}
         for name, value in facts.items():
             where, other = known.setdefault(name, (str(path), value))
             if value != other:

@@ -184,6 +184,30 @@ def test_runs_that_cannot_be_joined_are_refused_in_one_line(runs, tmp_path):
 
 
 @pytest.mark.slow
+def test_runs_that_started_from_other_weights_or_runs_are_not_joined(runs, tmp_path):
+    paths = [shutil.copytree(runs / name, tmp_path / name) for name in ("one", "two")]
+    for path, value in zip(paths, (1.0, 2.0), strict=True):
+        config = document(path, "config.json")
+        config["model"]["weights"] = "w.npz"
+        (path / "config.json").write_text(json.dumps(config))
+        np.savez(path / "weights.npz", a=np.full(3, value))
+    with pytest.raises(UserError, match=r"^model.weights w.npz must be the same in all runs, got "):
+        join(paths, into=tmp_path / "joined")
+    shutil.copy(paths[0] / "weights.npz", paths[1])
+    for path, sha256 in zip(paths, ("1" * 64, "2" * 64), strict=True):
+        (path / "sources.json").write_text(json.dumps({"src": sha256}))
+    said = "^the run src that they read must be the same in all runs, got 2222.* and 11111111 in "
+    with pytest.raises(UserError, match=said):
+        join(paths, into=tmp_path / "joined")
+    assert not (tmp_path / "joined").exists()
+    shutil.copy(paths[0] / "sources.json", paths[1])
+    joined = join(paths, into=tmp_path / "joined")
+    assert document(joined, "sources.json") == {"src": "1" * 64}
+    with np.load(joined / "weights.npz") as arrays:
+        np.testing.assert_array_equal(arrays["a"], np.ones(3))
+
+
+@pytest.mark.slow
 def test_joining_a_single_run_exits_with_1_and_one_line(tmp_path):
     done = call("launch.join", str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax.runner.config.document import ConfigError, leaves
-from adv_jax.runner.store.workdir import is_finished, read_json, write_json
+from adv_jax.runner.store.workdir import is_finished, read_object, write_json
 from adv_jax.runner.store.writing import WorkdirError
 
 _RECORD = "sources.json"
@@ -21,9 +21,7 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
     Raises:
       UserError: as `finished`; one is not the one that the run in `workdir` has read.
     """
-    recorded = workdir / _RECORD
-    known = read_json(recorded) if recorded.exists() else {}
-    found = {}
+    known, found = recorded(workdir), {}
     for path, source in leaves(config):
         if path != "pretrained.workdir" and not path.endswith("_fn"):
             continue
@@ -31,7 +29,7 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
         found[source] = hashlib.sha256(file.read_bytes()).hexdigest()
         if known.get(source, found[source]) != found[source]:
             got = f"got SHA-256 {found[source]}"
-            raise WorkdirError(f"{file} must be the one that {recorded} names, {got}")
+            raise WorkdirError(f"{file} must be the one that {workdir / _RECORD} names, {got}")
     return found
 
 
@@ -44,6 +42,16 @@ def finished(field: str, source: Any) -> Path:
     if not isinstance(source, str) or not is_finished(Path(source)):
         raise ConfigError(f"{field} must be a finished run, got {source!r}")
     return Path(source)
+
+
+def recorded(workdir: Path) -> dict[str, str]:
+    """Returns what `record` has recorded, or {}.
+
+    Raises:
+      WorkdirError: the file is damaged.
+    """
+    file = workdir / _RECORD
+    return read_object(file) if file.exists() else {}
 
 
 def record(workdir: Path, found: Mapping[str, str]) -> None:

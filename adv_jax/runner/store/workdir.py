@@ -181,7 +181,7 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not os.path.isfile(file):  # False for invalid names, too.
         raise WorkdirError(f"workdir must be the directory of a run, got {path}: no config.json")
-    return _with_tuples(_read_object(file))
+    return _with_tuples(read_object(file))
 
 
 def is_finished(path: Path) -> bool:
@@ -196,7 +196,7 @@ def read_result(path: Path) -> dict[str, Any]:
       WorkdirError: the file cannot be read, or is not the result of a run.
     """
     file = path / _RESULT
-    result = _read_object(file)
+    result = read_object(file)
     data, replicas = result.get("data"), result.get("replicas")
     if not isinstance(data, dict):
         raise WorkdirError(f"{file}: data must be a dict, got {_shortened(data)}")
@@ -242,7 +242,7 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
                 "alone: choose another one"
             )
         return False
-    old, new = dict(_flat(_read_object(file))), dict(_flat(as_json(config)))
+    old, new = dict(_flat(read_object(file))), dict(_flat(as_json(config)))
     differing = [
         _difference(field, new.get(field, "absent"), old.get(field, "absent"))
         for field in sorted(old.keys() | new.keys())
@@ -269,7 +269,7 @@ def check_same_data(path: Path, document: Mapping[str, Any]) -> bool:
     file = path / "data.json"
     if not file.exists():
         return False
-    old, new = _read_object(file), as_json(document)
+    old, new = read_object(file), as_json(document)
     differing = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if differing:
         raise WorkdirError(
@@ -384,8 +384,12 @@ def _parsed(path: Path, text: bytes) -> Any:
         raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+      WorkdirError: as `read_json`; or it holds something else.
+    """
     document = read_json(path)
     if not isinstance(document, dict):
         raise WorkdirError(f"{path} must be a JSON object, got {_shortened(document)}")
