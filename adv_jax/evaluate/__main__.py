@@ -36,7 +36,9 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _REPLICA = flags.DEFINE_integer("replica", 0, "index of the replica of each run")
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "also search each example's smallest eps")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the attacks", lower_bound=0, upper_bound=2**30)
-_OUT = flags.DEFINE_string("out", None, "output folder; default: WORKDIR/evaluation")
+_OUT = flags.DEFINE_string(
+    "out", None, "output folder, whose evaluation is replaced; default: WORKDIR/evaluation"
+)
 _REPORT = flags.DEFINE_string("report", None, "file of a page about one run, such as report.html")
 _PROCESS = define_process_flags()
 

@@ -27,6 +27,11 @@ from adv_jax.runner.store.writing import WorkdirError, check_writable, write_fil
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
+# Of an evaluation in a folder; a later one there deletes those that it does not write.
+_NAMES = [
+    "minimal_eps.csv",
+    *(f"{stem}.{kind}" for stem in ("evaluation", "transfer") for kind in ("csv", "png", "json")),
+]
 _MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
 
 
@@ -49,7 +54,8 @@ def run(
     """Evaluates trained models on their test sets, prints tables and writes files.
 
     Each run gets evaluation.json, .csv and .png, and with `minimal_eps` also minimal_eps.csv.
-    Several runs get transfer.json, .csv and .png. All files are written at the end.
+    Several runs get transfer.json, .csv and .png. The files of a run are written when its
+    evaluation has ended. They replace those of an earlier evaluation in their folder.
 
     Several processes divide the examples and gather what they measured of each. The results equal
     those of one process, as an example has the same key in any process. The first process writes.
@@ -82,6 +88,8 @@ def run(
         names = _names(workdirs)
         folders = _folders(workdirs, names, out)
         _check_report(report, names)
+        if minimal_eps and max(eps, default=1.0) == 0:
+            raise UserError("--eps must have a number above 0 for --minimal_eps, got 0")
         pages = [] if report is None else [Path(report).parent]
         for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)
@@ -97,29 +105,28 @@ def run(
             seed=seed,
         )
     check_same(models)
-    files: Files = {}
+    written: list[Path] = []
+
+    def write(folder: Path, files: Files) -> None:
+        written.extend(files)
+        stale = {folder / name for name in _NAMES}.difference(written)
+        with own_computation():
+            if removed := [workdir for workdir in workdirs if not Path(workdir).is_dir()]:
+                raise WorkdirError(f"workdir {removed[0]} was deleted during the evaluation")
+            if is_first():
+                write_files(files, stale=stale)
+
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
         if not is_finished(Path(workdir)):
             done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
-        files |= _evaluation_files(
-            folders[name],
-            name,
-            model,
-            task,
-            minimal_eps=minimal_eps,
-            report=report,
-            command=command,
-        )
+        options = {"minimal_eps": minimal_eps, "report": report, "command": command}
+        write(folders[name], _evaluation_files(folders[name], name, model, task, **options))
     if len(models) > 1:
-        files |= _transfer_files(Path(out or folders[names[0]]), models, task)
-    with own_computation():
-        if removed := [workdir for workdir in workdirs if not Path(workdir).is_dir()]:
-            raise WorkdirError(f"workdir {removed[0]} was deleted during the evaluation")
-        if is_first():
-            write_files(files)
+        folder = Path(out or folders[names[0]])
+        write(folder, _transfer_files(folder, models, task))
     print(f"{len(task.labels)} examples, {time.monotonic() - began:.1f} s; wrote")
-    print(*(f"  {path}" for path in files), sep="\n")
+    print(*(f"  {path}" for path in written), sep="\n")
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -46,13 +46,17 @@ def check_writable(folder: Path) -> None:
             raise OSError(number, os.strerror(number))
 
 
-def write_files(contents: Mapping[Path, bytes]) -> None:
+def write_files(contents: Mapping[Path, bytes], *, stale: Iterable[Path] = ()) -> None:
     """Writes files that belong together, in order, and their folders.
 
     Each file changes at once, and none before all are on the disk. No path may be there twice.
 
+    Args:
+      contents: path -> bytes.
+      stale: other files, which belong to what these replace. They are deleted if they exist.
+
     Raises:
-      WorkdirError: a file cannot be written.
+      WorkdirError: a file cannot be written or deleted.
     """
     for path in contents:
         with writing(path.parent):
@@ -65,6 +69,9 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for path in contents:
             with writing(path):
                 _part(path).replace(path)
+    for path in stale:
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 def replace(path: Path, content: bytes) -> None:

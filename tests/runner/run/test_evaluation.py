@@ -191,6 +191,38 @@ def test_a_run_that_is_deleted_meanwhile_is_not_made_again(runs, tmp_path, monke
 
 
 @pytest.mark.slow
+def test_an_evaluation_replaces_an_earlier_one_in_its_folder(runs, tmp_path):
+    options = {"attack_names": ["fgsm"], "eps": [0.0, 0.1], "num_examples": 20}
+    out = tmp_path / "out"
+    names = lambda folder: {path.name for path in folder.iterdir() if path.is_file()}
+    evaluation.run([str(runs / "a")], **options, minimal_eps=True, out=str(out))
+    (out / "notes.csv").touch()
+    assert names(out) == {*ALL, "notes.csv"}
+    evaluation.run([str(runs / "a"), str(runs / "b")], **options, out=str(out))
+    assert names(out) == {*TRANSFER, "notes.csv"}
+    assert names(out / "a") == {*ALL} - {"minimal_eps.csv"}
+    evaluation.run([str(runs / "a")], **options, out=str(out))
+    assert names(out) == {*ALL, "notes.csv"} - {"minimal_eps.csv"}
+
+
+@pytest.mark.slow
+def test_the_files_of_a_run_are_kept_when_a_later_one_fails(runs, tmp_path, monkeypatch):
+    evaluated = evaluation._evaluated
+
+    def failing(name, *args, **options):
+        if name == "b":
+            raise UserError("b fails")
+        return evaluated(name, *args, **options)
+
+    monkeypatch.setattr(evaluation, "_evaluated", failing)
+    options = {"attack_names": ["fgsm"], "eps": [0.1], "num_examples": 20, "out": str(tmp_path)}
+    with pytest.raises(UserError, match="^b fails$"):
+        evaluation.run([str(runs / "a"), str(runs / "b")], **options)
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {*ALL} - {"minimal_eps.csv"}
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.slow
 def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, tmp_path):
     page, options = tmp_path / "page" / "report.html", {"num_examples": 50}
     arguments = {"attack_names": ["fgsm"], "eps": [0.1], "report": str(page)} | options
@@ -239,6 +271,10 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"replica": 3}, "replica must be 0 to 0, .* got 3"),
         ({"workdirs": []}, "workdir must be .*, got none"),
+        (
+            {"eps": [0.0], "minimal_eps": True},
+            "^--eps must have a number above 0 for --minimal_eps, got 0$",
+        ),
     ],
 )
 def test_bad_arguments_are_refused_in_one_line_and_nothing_is_written(

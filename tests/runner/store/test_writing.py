@@ -46,6 +46,21 @@ def test_files_that_belong_together_change_together_or_not_at_all(tmp_path):
     assert not (tmp_path / "a.csv.part").exists()
 
 
+def test_stale_files_are_deleted_after_those_that_replace_them_are_written(tmp_path):
+    new, stale, other = (tmp_path / name for name in ("new", "stale", "other"))
+    write_files({new: b"old", stale: b"old", other: b"old"})
+    (tmp_path / "new.part").mkdir()
+    with pytest.raises(WorkdirError):
+        write_files({new: b"new"}, stale=[stale])
+    assert stale.exists()
+    (tmp_path / "new.part").rmdir()
+    write_files({new: b"new"}, stale=[stale, tmp_path / "missing"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        "new": b"new",
+        "other": b"old",
+    }
+
+
 def test_a_file_that_another_process_is_writing_is_not_mixed_with_ours(tmp_path):
     path, part = tmp_path / "file", tmp_path / "file.part"
     with part.open("ab") as theirs:
