@@ -32,7 +32,7 @@ from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, s
 from adv_jax.runner.run import inputs, pretrained, trackers, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preflight import check_batch_size, check_parts, check_settings
-from adv_jax.runner.store.workdir import Workdir, default_path, read_config
+from adv_jax.runner.store.workdir import Workdir, check_same_config, default_path, read_config
 from adv_jax.runner.store.writing import writing
 from adv_jax.types import UserError, install_hint
 from launch import _picture, _space, _trials
@@ -82,6 +82,7 @@ def sweep(config: dict[str, Any]) -> bool:
     with on_signals(stop_at_once):
         config = dict(plugins.recorded(config))
         document["config"] = config
+        check_same_config(path, document)  # Before the data, which may take minutes to load.
         tried = {f: _space.ends(*v) for f, v in fields.items()} if is_search else fields
         traced = _traced(config, tried, path)
         for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.

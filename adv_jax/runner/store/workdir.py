@@ -20,6 +20,7 @@ _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
 _RESULT = "result.json"
 _WEIGHTS = "weights.npz"
+_A_SWEEP = "which holds a sweep: its runs are in the folder trials"
 
 
 class InUse(WorkdirError):
@@ -181,7 +182,10 @@ def read_config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not os.path.isfile(file):  # False for invalid names, too.
         raise WorkdirError(f"workdir must be the directory of a run, got {path}: no config.json")
-    return _with_tuples(read_object(file))
+    config = read_object(file)
+    if _is_of_sweep(config):
+        raise WorkdirError(f"workdir must be the directory of a run, got {path}, {_A_SWEEP}")
+    return _with_tuples(config)
 
 
 def is_finished(path: Path) -> bool:
@@ -242,7 +246,12 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
                 "alone: choose another one"
             )
         return False
-    old, new = dict(_flat(read_object(file))), dict(_flat(as_json(config)))
+    recorded = read_object(file)
+    if _is_of_sweep(recorded) != _is_of_sweep(config):
+        held = _A_SWEEP if _is_of_sweep(recorded) else "which holds a run"
+        wanted = "a sweep" if _is_of_sweep(config) else "a run"
+        raise WorkdirError(f"workdir must be a new folder or that of {wanted}, got {path}, {held}")
+    old, new = dict(_flat(recorded)), dict(_flat(as_json(config)))
     differing = [
         _difference(field, new.get(field, "absent"), old.get(field, "absent"))
         for field in sorted(old.keys() | new.keys())
@@ -251,6 +260,11 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
     if differing:
         raise WorkdirError(f"workdir {path} holds a run of another config: {'; '.join(differing)}")
     return True
+
+
+def _is_of_sweep(document: Mapping[str, Any]) -> bool:
+    """Returns whether a config.json is that of a sweep, which has the config of all trials."""
+    return "config" in document
 
 
 def _difference(field: str, new: Any, old: Any) -> str:

@@ -12,6 +12,7 @@ from adv_jax.runner.store.workdir import (
     Workdir,
     WorkdirError,
     default_path,
+    read_config,
     read_metrics,
     read_result,
     writing,
@@ -65,6 +66,25 @@ def test_the_same_grid_in_another_order_is_refused(tmp_path):
         pass
     with pytest.raises(WorkdirError, match=r"replicas.grid is \[\('b', .* but was \[\('a', "):
         Workdir(tmp_path, of("b", "a"))
+
+
+def test_the_folder_of_a_sweep_is_not_taken_for_that_of_a_run(tmp_path):
+    sweep = {"experiment": "small", "metric": "valid_error", "config": CONFIG, "grid": {}}
+    for name, own, other, said in (
+        ("sweep", sweep, CONFIG, "a run, got {}, which holds a sweep: its runs are in the folder "),
+        ("run", CONFIG, sweep, "a sweep, got {}, which holds a run"),
+    ):
+        path = tmp_path / name
+        with Workdir(path, own):
+            pass
+        with Workdir(path, own):  # It is resumed.
+            pass
+        says = f"^workdir must be a new folder or that of {said.format(path)}"
+        with pytest.raises(WorkdirError, match=says):
+            Workdir(path, other)
+    says = "^workdir must be the directory of a run, got .*/sweep, which holds a sweep: its runs"
+    with pytest.raises(WorkdirError, match=says):
+        read_config(tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("part", ["checkpoints", "data.json", "metrics.jsonl", "result.json"])
