@@ -136,7 +136,7 @@ def tested_apart(one: Dataset, other: Dataset) -> str:
         return "other test labels"
     # Machines differ in the rounding of fitted preprocessing.
     close = np.allclose(one.test.x, other.test.x, rtol=_ROUNDING, atol=_ROUNDING)
-    return "" if close else "other test inputs"
+    return "" if close else "other test inputs, as by another data.preprocess or data.crop"
 
 
 def checked_config(workdir: Path) -> dict[str, Any]:
@@ -229,8 +229,10 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
         if source.predicts == "real" and predicted_by(model_of(config["model"], {})) == "real":
             own = _real(dataset)
         if apart := tested_apart(own, source.dataset):
+            own_steps = inputs.steps(config.get("data", {}))
             raise ConfigError(
-                f"{path} must be a run on the same inputs and classes, got {workdir!r}: {apart}"
+                f"{path} must be a run on the same inputs, of data.preprocess {own_steps}, and "
+                f"classes, got {workdir!r}, of {source.about['preprocess']}: {apart}"
             )
         found[workdir] = source.logits_fn
     return found

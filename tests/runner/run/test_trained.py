@@ -200,10 +200,12 @@ def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas,
         "num_classes 12 and 10": digits._replace(num_classes=12),
         "the shape of the test inputs .* and .*": changed(digits, x=x[:, 1:]),
         "other test labels": changed(digits, y=y[::-1]),
-        "other test inputs": changed(digits, x=x[:, ::-1]),
+        "other test inputs, as by another data.preprocess or data.crop": changed(
+            digits, x=x[:, ::-1]
+        ),
     }
     for apart, other in others.items():
-        said = f"^objective.teacher_fn must be a run on the same inputs and classes, .*: {apart}$"
+        said = f"^objective.teacher_fn must be a run on the same inputs, .*: {apart}$"
         with pytest.raises(UserError, match=said.replace("(0.0, 1.0)", r"\(0.0, 1.0\)")):
             trained.sources(part, other)
 
