@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -149,6 +150,19 @@ def test_mlflow_has_a_run_for_each_replica_which_a_resumed_run_continues(tmp_pat
         assert (run.info.status, run.data.tags["group"]) == ("FINISHED", folder.name)
         assert run.data.params["seed"] == str(3 + i)
         assert run.data.params["model.features"] == "[8]"
+
+
+def test_mlflow_makes_no_experiment_that_it_finds(monkeypatch):
+    # A server that is gone is asked once, as its client retries for minutes.
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
+    errors = SimpleNamespace(MlflowException=RuntimeError)
+    monkeypatch.setitem(sys.modules, "mlflow.exceptions", errors)
+    tracker, found = object.__new__(trackers.MLflow), SimpleNamespace(experiment_id="7")
+    made = lambda name: pytest.fail("It is made.")
+    tracker._client = SimpleNamespace(
+        get_experiment_by_name=lambda name: found, create_experiment=made
+    )
+    assert tracker._experiment("small") == "7"
 
 
 @pytest.mark.slow
