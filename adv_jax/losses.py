@@ -1,8 +1,8 @@
 """Classification losses by name: rows of logits and labels -> a loss for each row.
 
 Logits are f32[B, K]; labels are classes i32[B] or class weights f32[B, K]; losses are f32[B],
-in nats but for the squared error. Other shapes and dtypes raise a UserError, because they might
-broadcast.
+in nats but for the squared error. Logits of 16 bits are taken as float32, and those of float64 have
+losses in float64. Other shapes and dtypes raise a UserError, because they might broadcast.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.types import Array, UserError, check_choice, described, dtype_of
+from adv_jax.types import Array, UserError, check_choice, described, dtype_of, working_dtype
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -26,7 +26,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     The gradient keeps its direction at any confidence, for classes and one-hot weights. Computed
     as p_y - 1 it would round to 0 in float32 at margins above 16.6 nats.
     """
-    labels = as_labels(labels, logits)
+    logits, labels = _prepared(logits, labels)
     if labels.ndim == 1:
         return jax.nn.softplus(log_odds(logits, labels))
     # Only the most probable class can have a p_k that rounds to 1.
@@ -47,7 +47,8 @@ def log_odds(logits: Array, labels: Array) -> Array:
 
     labels: y i32[B], or f32[B, K], whose most probable class is used.
     """
-    labels = classes(as_labels(labels, logits))
+    logits, labels = _prepared(logits, labels)
+    labels = classes(labels)
     true = jax.nn.one_hot(labels, logits.shape[1], dtype=bool)
     others = jax.nn.logsumexp(jnp.where(true, -jnp.inf, logits), axis=1)
     return others - jnp.where(true, logits, 0).sum(axis=1)
@@ -66,7 +67,8 @@ def unfused(logits: Array) -> Array:
 
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns -sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits)."""
-    return optax.sigmoid_binary_cross_entropy(logits, _class_weights(labels, logits)).sum(axis=1)
+    logits, weights = _with_weights(logits, labels)
+    return optax.sigmoid_binary_cross_entropy(logits, weights).sum(axis=1)
 
 
 def squared_error(logits: Array, labels: Array) -> Array:
@@ -76,15 +78,32 @@ def squared_error(logits: Array, labels: Array) -> Array:
 
     Source: the shallow-net thesis, sec. 2.4.
     """
-    return jnp.square(jax.nn.sigmoid(logits) - _class_weights(labels, logits)).sum(axis=1)
+    logits, weights = _with_weights(logits, labels)
+    return jnp.square(jax.nn.sigmoid(logits) - weights).sum(axis=1)
 
 
-def _class_weights(labels: Array, logits: Array) -> Array:
-    """Returns labels i32[B] or f32[B, K] as class weights f32[B, K]."""
-    labels = as_labels(labels, logits)
+def _with_weights(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Returns `_prepared` logits, and the labels as class weights f32[B, K]."""
+    logits, labels = _prepared(logits, labels)
     if labels.ndim > 1:
-        return labels
-    return jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+        return logits, labels
+    return logits, jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+
+
+def _prepared(logits: Array, labels: Array) -> tuple[Array, Array]:
+    """Returns logits f32[B, K], and labels i32[B], or f32[B, K] like the logits."""
+    labels = as_labels(labels, logits)
+    logits = as_logits(logits)
+    return logits, labels if labels.ndim == 1 else labels.astype(logits.dtype)
+
+
+def as_logits(logits: Array) -> Array:
+    """Returns logits f32[B, K] as a JAX array of that dtype, or of float64 where they are.
+
+    A softmax of bfloat16 has two digits, and its gradient at sure rows is 0.
+    """
+    logits = jnp.asarray(logits)
+    return logits.astype(working_dtype(logits.dtype))
 
 
 def classes(labels: Array) -> Array:

@@ -225,3 +225,26 @@ def test_traced_labels_may_be_integers_of_any_width(name, dtype):
     row_loss = losses.loss_fn(name)
     found = jax.jit(lambda y: row_loss(logits, y))(y.astype(dtype))
     np.testing.assert_allclose(found, row_loss(logits, y), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("loss", [*losses.LOSSES.values(), losses.log_odds])
+def test_logits_of_16_bits_have_the_losses_of_float32(loss, dtype):
+    logits, y = random_rows()
+    logits, weights = jnp.asarray(logits, dtype), jax.nn.softmax(jnp.asarray(logits, dtype))
+    for labels in (jnp.asarray(y), weights):
+        found = loss(logits, labels)
+        assert found.dtype == jnp.float32
+        fine = labels if labels.ndim == 1 else labels.astype(jnp.float32)
+        np.testing.assert_array_equal(found, loss(logits.astype(jnp.float32), fine))
+        total = lambda logits, labels: loss(logits, labels).sum()
+        assert jax.grad(total)(logits, labels).dtype == dtype
+
+
+@pytest.mark.parametrize("loss", [*losses.LOSSES.values(), losses.log_odds])
+def test_numpy_logits_of_float64_have_the_losses_of_float32_without_a_warning(loss, recwarn):
+    logits, y = random_rows()
+    for labels in (y, np.eye(4, dtype=np.float32)[y]):
+        found = loss(np.float64(logits), labels)
+        np.testing.assert_array_equal(found, loss(logits, labels))
+    assert not recwarn.list

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.losses import as_labels, classes, loss_fn
+from adv_jax.losses import as_labels, as_logits, classes, loss_fn
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
@@ -54,6 +54,11 @@ def unlabeled(batch: Batch) -> Array:
 def mean_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns the mean cross-entropy f32[] of f32[B, K] and labels i32[B] or f32[B, K], in nats."""
     return loss_fn("cross_entropy")(logits, labels).mean()
+
+
+def log_probs(logits: Array) -> Array:
+    """Returns log softmax(logits), f32[B, K] whatever the model computes in."""
+    return jax.nn.log_softmax(as_logits(logits))
 
 
 def accuracy(logits: Array, labels: Array) -> Array:

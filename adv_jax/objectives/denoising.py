@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables, working_dtype
 
 
 @objective()
@@ -32,5 +32,6 @@ def denoising(
     frozen = jax.lax.stop_gradient(variables)
     x_adv = attack(lambda x: apply(frozen, x).logits, x, y, key=key_attack)
     logits, extras, model_state = apply(variables, x_adv, train=True, key=key_pass)
-    loss = jnp.mean(jnp.square(extras["denoised"] - x))
+    square = jnp.square(extras["denoised"] - x)
+    loss = jnp.mean(square, dtype=working_dtype(square.dtype))
     return loss, (model_state, {"adversarial_accuracy": accuracy(logits, y)})

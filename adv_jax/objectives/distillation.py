@@ -7,8 +7,8 @@ import jax
 import optax
 
 from adv_jax.checks import check_function, check_logits
-from adv_jax.losses import cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy
+from adv_jax.losses import as_logits, cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, log_probs
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, UserError, Variables
 
@@ -39,7 +39,7 @@ def tempered_cross_entropy(
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
-    loss = cross_entropy(logits / temperature, batch["y"]).mean()
+    loss = cross_entropy(as_logits(logits) / temperature, batch["y"]).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
@@ -85,7 +85,7 @@ def distillation(
             f"got {taught.shape[1]}"
         )
     log_teacher, log_student = (
-        jax.nn.log_softmax(values / temperature) for values in (taught, logits)
+        log_probs(as_logits(values) / temperature) for values in (taught, logits)
     )
     loss = optax.losses.kl_divergence_with_log_targets(log_student, log_teacher).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})

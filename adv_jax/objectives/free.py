@@ -1,6 +1,5 @@
 """Free adversarial training: one gradient moves the weights and the perturbation."""
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -20,13 +19,14 @@ from adv_jax.types import (
     UserError,
     Variables,
     described,
+    working_dtype,
 )
 
 
 def still(apply: Apply, variables: Variables, x: Array) -> Variables:
     """Returns the perturbation of the first step, 0, for batches like x f32[B, *D]."""
     del apply, variables
-    return {"perturbation": {"r": jnp.zeros_like(x)}}
+    return {"perturbation": {"r": jnp.zeros(x.shape, working_dtype(x.dtype))}}
 
 
 @objective(state=still, ranges={"eps": "[0, inf)"})
@@ -70,15 +70,17 @@ def free(
     if x.shape != r.shape:
         raise UserError(f"x must be {described(r)}, as the perturbation is, got {described(x)}")
     rest = {k: v for k, v in variables.items() if k not in ("params", "perturbation")}
-    x_adv = x + r if bounds is None else jnp.clip(x + r, *bounds)
+    near = x.astype(r.dtype)
+    x_adv = near + r if bounds is None else jnp.clip(near + r, *bounds)
 
     def loss(params: Any, x_adv: Array) -> tuple[Array, tuple[Array, Any]]:
+        x_adv = x_adv.astype(x.dtype)
         logits, _, model_state = apply({"params": params, **rest}, x_adv, train=True, key=key)
         return mean_cross_entropy(logits, y), (logits, model_state)
 
     both = jax.value_and_grad(loss, (0, 1), has_aux=True)
     (value, (logits, model_state)), (by_params, by_x) = both(jax.lax.stop_gradient(params), x_adv)
-    r = norms.project(x_adv - x + eps * norms.dual(by_x, norm), eps, norm)
+    r = norms.project(x_adv - near + eps * norms.dual(by_x, norm), eps, norm)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     value = _with_gradient(value, params, by_params)
     return value, ({**model_state, "perturbation": {"r": r}}, metrics)
@@ -92,7 +94,7 @@ def _with_gradient(value: Array, params: Any, gradient: Any) -> Array:
         return value
 
     def pull_back(gradient: Any, g: Array) -> tuple[Any, None, None]:
-        return jax.tree.map(partial(jnp.multiply, g), gradient), None, None
+        return jax.tree.map(lambda leaf: g.astype(leaf.dtype) * leaf, gradient), None, None
 
     known.defvjp(lambda params, value, gradient: (value, gradient), pull_back)
     return known(params, value, gradient)

@@ -19,6 +19,7 @@ from adv_jax.types import (
     Output,
     UserError,
     Variables,
+    working_dtype,
 )
 
 Pass = Literal["corrupted", "clean"]
@@ -164,5 +165,6 @@ def _denoising(
             )
         if weight:
             square = jnp.square(z_hat[layer] - z[layer])
-            costs.append(weight * square.mean(range(1, square.ndim)))
+            units, fine = range(1, square.ndim), working_dtype(square.dtype)
+            costs.append(weight * square.mean(units, dtype=fine))
     return costs

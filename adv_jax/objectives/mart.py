@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax.losses import classes, log_odds
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
@@ -47,7 +47,7 @@ def mart(
     x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
-    log_p, log_q = jax.nn.log_softmax(clean), jax.nn.log_softmax(adversarial)
+    log_p, log_q = log_probs(clean), log_probs(adversarial)
     rows = optax.losses.kl_divergence_with_log_targets(log_q, log_p)
     divergence = jnp.mean(jax.nn.sigmoid(log_odds(clean, y)) * rows)
     loss = mean_cross_entropy(adversarial, y) + _rival_loss(adversarial, y) + beta * divergence

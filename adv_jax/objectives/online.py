@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.losses import classes
+from adv_jax.losses import as_logits, classes
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, working_dtype
@@ -111,6 +111,7 @@ def _units(
 ) -> tuple[Array, Aux]:
     """Returns the mean over rows of sum_k loss(t_k z_k), with metrics."""
     z, _, model_state = apply(variables, batch["x"], train=True, key=key)
+    z = as_logits(z)
     targets = jnp.where(jax.nn.one_hot(classes(batch["y"]), z.shape[1], dtype=bool), 1, -1)
     value = loss(targets.astype(z.dtype) * z).sum(axis=1).mean()
     return value, (model_state, {"accuracy": accuracy(z, batch["y"])})

@@ -5,7 +5,8 @@ from functools import partial
 import jax
 import optax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
+from adv_jax.losses import as_logits
+from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
@@ -44,11 +45,11 @@ def trades(
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)
     frozen = partial(apply, jax.lax.stop_gradient(variables))
-    p = jax.nn.softmax(frozen(x).logits)
+    p = jax.nn.softmax(as_logits(frozen(x).logits))
     x_adv = attack(lambda x: frozen(x).logits, x, p, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
-    log_p, log_q = jax.nn.log_softmax(clean), jax.nn.log_softmax(adversarial)
+    log_p, log_q = log_probs(clean), log_probs(adversarial)
     divergence = optax.losses.kl_divergence_with_log_targets(log_q, log_p).mean()
     loss = mean_cross_entropy(clean, y) + beta * divergence
     return loss, (model_state, {"accuracy": accuracy(clean, y), "divergence": divergence})

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import optax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
@@ -47,7 +47,7 @@ def virtual_adversarial_training(
     u_adv = attack(lambda u: frozen(u).logits, u, None, key=key_attack)
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key_labeled)
     log_p, log_p_adv = (
-        jax.nn.log_softmax(apply(variables, inputs, train=True, key=key_unlabeled).logits)
+        log_probs(apply(variables, inputs, train=True, key=key_unlabeled).logits)
         for inputs in (u, u_adv)
     )
     log_p = jax.lax.stop_gradient(log_p)

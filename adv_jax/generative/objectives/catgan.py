@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import PLAYERS, check_players, constant
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
+from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
@@ -78,7 +78,7 @@ def catgan(
 
 def _entropies(logits: Array) -> tuple[Array, Array]:
     """Returns the mean entropy of predictions f32[B, K], and the entropy of their mean."""
-    log_p = jax.nn.log_softmax(logits)
+    log_p = log_probs(logits)
     log_mean = jax.nn.logsumexp(log_p, axis=0) - math.log(len(log_p))
     return _entropy(log_p).mean(), _entropy(log_mean)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from adv_jax.losses import as_logits
 from adv_jax.objectives.cross_entropy import mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
@@ -207,4 +208,4 @@ def origin_loss(verdicts: Array, label: int) -> Array:
 
 def probability(verdicts: Array) -> Array:
     """Returns the mean probability of a real input by verdicts f[B, 2], f[]."""
-    return jnp.mean(jax.nn.softmax(verdicts)[:, REAL])
+    return jnp.mean(jax.nn.softmax(as_logits(verdicts))[:, REAL])
