@@ -14,13 +14,13 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Any, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
@@ -277,26 +277,18 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
       TimeoutError: it takes longer.
       Exception: the error that it raises.
     """
-    ended: SimpleQueue[Callable[[], _T]] = SimpleQueue()
+    ended: Future[_T] = Future()
 
     def run() -> None:
         try:
-            found = call()
+            ended.set_result(call())
         except Exception as error:
-            ended.put(partial(_raised, error))
-        else:
-            ended.put(lambda: found)
+            ended.set_exception(error)
 
     Thread(target=run, daemon=True).start()
-    try:
-        answer = ended.get(timeout=seconds)
-    except Empty:
-        raise TimeoutError(f"no answer in {seconds:g} s") from None
-    return answer()
-
-
-def _raised(error: Exception) -> NoReturn:
-    raise error
+    if not wait([ended], timeout=seconds).done:
+        raise TimeoutError(f"no answer in {seconds:g} s")
+    return ended.result()
 
 
 def _numbers(line: Line) -> dict[str, float]:
