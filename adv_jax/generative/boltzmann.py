@@ -22,7 +22,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import Array, Key, UserError, check_choice, described
+from adv_jax.types import Array, Key, UserError, check_choice, described, working_dtype
 
 Visible = Literal["binary", "gaussian"]
 KINDS = get_args(Visible)
@@ -117,8 +117,10 @@ def sample(machine: Machine, known: Side, key: Key, given: int = EVEN) -> Side:
 
 def draw(probabilities: Array, key: Key) -> Array:
     """Draws binary units: 1 with these probabilities, else 0."""
-    uniform = jax.random.uniform(key, probabilities.shape, probabilities.dtype)
-    return (uniform < probabilities).astype(probabilities.dtype)
+    # Uniform numbers of 16 bits are multiples of 1/256 or 1/2048.
+    fine = working_dtype(probabilities.dtype)
+    uniform = jax.random.uniform(key, probabilities.shape, fine)
+    return (uniform < probabilities.astype(fine)).astype(probabilities.dtype)
 
 
 def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
@@ -129,6 +131,7 @@ def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
         odd = sample(machine, even, key_odd, EVEN)
         return sample(machine, odd, key_even, ODD), None
 
+    even = _checked_side(machine, even, EVEN)
     return jax.lax.scan(step, even, jax.random.split(key, steps))[0]
 
 
@@ -150,7 +153,8 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
     width = len(machine.visible_bias)
     if jnp.ndim(v) != 2 or jnp.shape(v)[1] != width:
         raise UserError(f"v must be f[B, {width}], got {described(v)}")
-    mu = [jnp.asarray(v)]
+    v = _with_parameters(machine, v)
+    mu = [v]
     for bias, kernel in zip(machine.biases, machine.kernels, strict=True):
         mu.append(jax.nn.sigmoid(bias[None] + mu[-1] @ kernel))
     start = tuple(mu[::2])
@@ -225,7 +229,7 @@ def _is_gaussian(machine: Machine, layer: int) -> bool:
 
 def _unary(machine: Machine, known: Side, side: int) -> Array:
     """Returns the part of the energy without connections: f[B]."""
-    _check_side(machine, known, side)
+    known = _checked_side(machine, known, side)
     own = (machine.visible_bias, *machine.biases)[side::2]
     found = jnp.zeros(len(known[0]), known[0].dtype)
     for index, (states, bias) in enumerate(zip(known, own, strict=True)):
@@ -238,7 +242,7 @@ def _unary(machine: Machine, known: Side, side: int) -> Array:
 
 def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
     """Returns the total input of each layer of the other side, {layer: f[B, D_l]}."""
-    _check_side(machine, known, given)
+    known = _checked_side(machine, known, given)
     biases, kernels = (machine.visible_bias, *machine.biases), machine.kernels
     found = {}
     for layer in range(1 - given, len(biases), 2):
@@ -251,8 +255,8 @@ def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
     return found
 
 
-def _check_side(machine: Machine, states: Side, side: int) -> None:
-    """Checks the machine, and that the states are those of all layers of a side."""
+def _checked_side(machine: Machine, states: Side, side: int) -> Side:
+    """Returns states that are those of all layers of a side, after a check of the machine too."""
     machine.check()
     units, found = machine.units(side), [jnp.shape(layer) for layer in states]
     rows = found[0][:1] if found else ()
@@ -260,3 +264,11 @@ def _check_side(machine: Machine, states: Side, side: int) -> None:
         expected = ", ".join(f"f[B, {count}]" for count in units)
         name = "odd" if side == ODD else "even"
         raise UserError(f"the {name} layers must be {expected}, got the shapes {described(found)}")
+    return tuple(_with_parameters(machine, layer) for layer in states)
+
+
+def _with_parameters(machine: Machine, states: Array) -> Array:
+    """Returns states in the dtype of their products with the parameters, which Gibbs steps keep."""
+    states = jnp.asarray(states)
+    with jax.numpy_dtype_promotion("standard"):
+        return states.astype(jnp.promote_types(states.dtype, machine.visible_bias.dtype))

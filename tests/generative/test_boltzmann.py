@@ -216,3 +216,11 @@ def test_the_bound_of_a_restricted_machine_is_its_free_energy():
     np.testing.assert_array_equal(
         boltzmann.bound(machine, even), boltzmann.free_energy(machine, even)
     )
+
+
+def test_binary_units_of_16_bits_are_drawn_with_their_probabilities():
+    p = jnp.full(100_000, 0.998, jnp.bfloat16)
+    drawn = boltzmann.draw(p, KEY)
+    assert drawn.dtype == jnp.bfloat16
+    # Within four standard errors.
+    assert float(drawn.astype(jnp.float32).mean()) == pytest.approx(float(p[0]), abs=6e-4)

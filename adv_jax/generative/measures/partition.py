@@ -151,7 +151,7 @@ def _base(machine: Machine, base_biases: Side | None) -> Machine:
 def _without_connections(machine: Machine) -> Array:
     """Returns log Z of a machine without connections."""
     softplus = lambda bias: jnp.sum(jax.nn.softplus(bias))
-    gaussian = jnp.float32(len(machine.visible_bias) / 2 * math.log(2 * math.pi))
+    gaussian = len(machine.visible_bias) / 2 * math.log(2 * math.pi)
     visible = gaussian if machine.visible == "gaussian" else softplus(machine.visible_bias)
     return visible + jnp.sum(jnp.stack([softplus(bias) for bias in machine.biases]))
 

@@ -50,8 +50,12 @@ def contrastive_divergence(
 def chains(apply: Apply, variables: Variables, x: Array) -> Variables:
     """Returns the chains of the first step, all units 0, one for each row of x f32[B, *D]."""
     machines, _ = _machines(apply, variables, x, jax.random.key(0))
-    zeros = lambda units: jnp.zeros((len(x), units), x.dtype)
-    return {"chains": _named([tuple(map(zeros, m.units(boltzmann.EVEN))) for m in machines])}
+
+    def at_0(machine: Machine) -> Side:
+        dtype = machine.visible_bias.dtype
+        return tuple(jnp.zeros((len(x), units), dtype) for units in machine.units(boltzmann.EVEN))
+
+    return {"chains": _named([at_0(machine) for machine in machines])}
 
 
 @objective(predicts=("loss",), state=chains, ranges={"steps": COUNT})

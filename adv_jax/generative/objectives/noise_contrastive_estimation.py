@@ -73,7 +73,9 @@ def noise_contrastive_estimation(
     end = boltzmann.gibbs(fixed, start, key_chains, steps)
     (own,) = boltzmann.means(fixed, boltzmann.sample(fixed, end, key_own), ODD)
 
-    rows, half = x.reshape(len(x), -1), len(x) // 2
+    # Both as the machine's means, whose noise they join.
+    rows, data = x.reshape(len(x), -1).astype(own.dtype), data.astype(own.dtype)
+    half = len(x) // 2
     sides = (rows[half:], data[:half]), (rows[:half], data[half:])
     noise, log_q_data, log_q_noise = [], [], []
     for (images, part), key_noise in zip(sides, keys, strict=True):

@@ -150,3 +150,16 @@ def test_a_machine_with_too_many_units_is_refused():
         generative.measures.log_partition(machine_of((40, 30)))
     with pytest.raises(UserError, match="got 30"):
         generative.measures.log_partition(machine_of((3, 30), visible="gaussian"))
+
+
+def test_a_gaussian_machine_in_x64_needs_no_promotion():
+    machine = machine_of((3, 2), visible="gaussian")
+    expected = generative.measures.log_partition(machine)
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        wide = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), machine)
+        key, betas = jax.random.key(0), jnp.linspace(0, 1, 200)
+        found = generative.measures.annealed_log_partition(wide, betas, key=key)
+        assert found.value.dtype == float
+        assert float(found.value) == pytest.approx(
+            float(expected), abs=5 * float(found.standard_error)
+        )

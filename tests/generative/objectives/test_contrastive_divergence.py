@@ -13,7 +13,7 @@ from sklearn.neural_network import BernoulliRBM
 from adv_jax import generative, models
 from adv_jax.generative import boltzmann
 from adv_jax.generative.objectives.contrastive_divergence import chains
-from adv_jax.step import init_state, make_step
+from adv_jax.step import init_state, make_step, over_steps
 
 KEY = jax.random.key(0)
 SLOW = optax.sgd(0.1)
@@ -180,3 +180,24 @@ def test_chains_go_on_from_step_to_step():
         machine, (jnp.zeros((6, 4)),), jax.random.split(key_chains, 1)[0], 1
     )
     np.testing.assert_array_equal(once, expected)
+
+
+CHAINED = {
+    "persistent_contrastive_divergence": "boltzmann",
+    "noise_contrastive_estimation": "normalized_rbm",
+}
+
+
+@pytest.mark.parametrize(("name", "model"), CHAINED.items())
+def test_steps_on_images_of_16_bits_are_those_on_float32(name, model):
+    objective = getattr(generative.objectives, name)
+    apply, variables = built(getattr(generative.models, model)(shape=(4,), features=(3,)))
+
+    def after_steps(x):
+        state = init_state({**variables, **objective.state(apply, variables, x)}, SLOW, seed=0)
+        run = over_steps(make_step(partial(objective, apply), SLOW))
+        return run(state, {"x": jnp.stack([x] * 3), "y": jnp.zeros((3, 6), jnp.int32)})
+
+    found, expected = after_steps(X.astype(jnp.bfloat16)), after_steps(X)
+    parts = lambda state, metrics: (state.params, state.model_state, metrics)
+    jax.tree.map(np.testing.assert_array_equal, parts(*found), parts(*expected))
