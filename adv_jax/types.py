@@ -144,6 +144,8 @@ def described(value: Any) -> str:
     ('float32[]', 'np.float32(1.0)')
     >>> described({"a": np.ones((2, 3)), "b": 1})
     '{a: float64[2, 3], b: 1}'
+    >>> described(10**400)
+    'an int, 10000000000000000000...'
     """
     if isinstance(value, dict):
         parts = [f"{name}: {described(part)}" for name, part in list(value.items())[:4]]
@@ -153,8 +155,18 @@ def described(value: Any) -> str:
         return f"({', '.join(parts)})"
     shape = list(np.shape(value))
     unknown = isinstance(value, jax.core.Tracer | jax.core.ShapedArray | jax.ShapeDtypeStruct)
-    text = f"{_dtype_name(value)}{shape}" if shape or unknown else " ".join(repr(value).split())
-    return text if len(text) <= 100 else f"a {type(value).__name__}"
+    text = f"{_dtype_name(value)}{shape}" if shape or unknown else _on_one_line(value)
+    if len(text) <= 100:
+        return text
+    kind = type(value).__name__
+    start = f", {text[:20]}..." if isinstance(value, str | int) else ""
+    return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{start}"
+
+
+def _on_one_line(value: Any) -> str:
+    # Python refuses the digits of an integer that has more than 4,300.
+    is_huge = isinstance(value, int) and value.bit_length() > 10_000
+    return hex(value) if is_huge else " ".join(repr(value).split())
 
 
 def _dtype_name(array: Any) -> str:

@@ -334,3 +334,10 @@ def test_an_unknown_norm_is_refused_with_the_name_that_is_meant(name, meant):
     legal = 'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0"'
     near = "" if meant is None else f"; did you mean {meant!r}?"
     assert str(error.value) == f"{legal}, got {name!r}{near}"
+
+
+@pytest.mark.parametrize(("power", "digits"), [(400, "1000"), (5000, "0x31e2")])
+def test_an_integer_beyond_float_is_refused_with_its_first_digits(power, digits):
+    # Python itself refuses to write more than 4,300 digits.
+    with pytest.raises(UserError, match=rf"^eps must be .*, got an int, {digits}\w*\.\.\.$"):
+        norms.per_row("eps", 10**power, jnp.ones((1, 2)))

@@ -39,11 +39,7 @@ def from_files(dir: str) -> Dataset:
     Raises:
       DataError: no `dir`; a file is missing, truncated, corrupt, or of another size.
     """
-    if not dir:
-        raise DataError(
-            "data.dir must be the folder of the six binary files for source 'files', got ''"
-        )
-    root = files.folder_of(dir)
+    root = files.required_folder(dir, "the six binary files", others=f"; {_OTHERS}")
     for folder in (root, root / FOLDER):
         if any(files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)):
             return _from_batches(folder)

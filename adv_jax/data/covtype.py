@@ -35,9 +35,8 @@ def from_files(dir: str) -> Dataset:
       DataError: no `dir`; the file is missing, truncated or corrupt, or a line is not 54 integers
         and a class from 1 to 7.
     """
-    if not dir:
-        raise DataError(f"data.dir must be the folder of {FILE} for source 'files', got ''")
-    path = files.required(files.folder_of(dir), FILE, others="; the other source is 'sklearn'")
+    others = "; the other source is 'sklearn'"
+    path = files.required(files.required_folder(dir, FILE, others=others), FILE, others=others)
     table, sha256 = files.read(path, partial(_table, path=path))
     return _dataset("files", {path.name: sha256}, table[:, :-1], table[:, -1])
 

@@ -44,7 +44,7 @@ def from_files(dir: str, *, name: str) -> Dataset:
 
 def _part_in(dir: str) -> str:
     """Returns the name of the only part whose training files are in the folder `dir`."""
-    folder = mnist.idx_folder(dir)
+    folder = files.required_folder(dir, mnist.FOUR)
     there = [name for name in SETS if any(files.find(folder, f) for f in _splits(name)["train"])]
     if len(there) != 1:
         raise DataError(

@@ -33,6 +33,23 @@ def folder_of(dir: str) -> Path:
     return Path(os.path.expanduser(dir))  # Path.expanduser raises without a home.
 
 
+def required_folder(dir: str, content: str, *, others: str = "") -> Path:
+    """Returns the folder `dir`, as `folder_of`.
+
+    Args:
+      content: its files, in words, for the message.
+      others: "; " and the other sources of the data, for the message.
+
+    Raises:
+      DataError: `dir` is "".
+    """
+    if not dir:
+        raise DataError(
+            f"data.dir must be the folder of {content} for source 'files', got ''{others}"
+        )
+    return folder_of(dir)
+
+
 def find(folder: Path, name: str) -> Path | None:
     """Returns the file `name` in `folder`, plain or else with `.gz`, or None."""
     both = (folder / name, folder / f"{name}.gz")

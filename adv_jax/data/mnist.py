@@ -12,6 +12,7 @@ from adv_jax.data import files, idx
 from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
 
 MNIST = ImageSet("mnist", (28, 28, 1), 10)
+FOUR = "the four idx files"
 FASHION_MNIST = "fashion_mnist"  # whose files have the names of MNIST's
 SPLITS = {  # split -> names of its (images, labels)
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -71,18 +72,9 @@ def idx_files(
     Raises:
       DataError: no `dir`, or a file is missing.
     """
-    folder = idx_folder(dir)
+    folder = files.required_folder(dir, FOUR, others=others)
     names = (name for pair in splits.values() for name in pair)
     return {name: files.required(folder, name, others=others) for name in names}
-
-
-def idx_folder(dir: str) -> Path:
-    """Returns the path of the folder `dir`; raises DataError for ""."""
-    if not dir:
-        raise DataError(
-            "data.dir must be the folder of the four idx files for source 'files', got ''"
-        )
-    return files.folder_of(dir)
 
 
 def has_files(dir: str) -> bool:

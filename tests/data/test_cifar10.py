@@ -73,7 +73,8 @@ def test_an_embedded_cifar10_and_an_empty_folder_name_are_refused():
         data.DataError, match="data.source must be one of 'tfds', 'files' for cifar10"
     ):
         data.load("cifar10", source="embedded")
-    assert "data.dir must be the folder" in _refusal("")
+    assert "data.dir must be the folder of the six" in _refusal("")
+    assert _refusal("").endswith("got ''; the other source is 'tfds'")
 
 
 def test_missing_files_of_cifar10_are_named(tmp_path, batches):

@@ -117,7 +117,8 @@ def test_a_file_must_have_the_581012_rows_of_uci(tmp_path):
 
 
 def test_a_missing_file_of_covtype_is_named(tmp_path):
-    assert "data.dir must be the folder" in refusal("")
+    assert "must be the folder of covtype.data" in refusal("")
+    assert refusal("").endswith("got ''; the other source is 'sklearn'")
     message = refusal(tmp_path)
     assert message == (
         "data.dir must be a folder with covtype.data, plain or .gz, for source 'files', got "
