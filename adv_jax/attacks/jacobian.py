@@ -38,6 +38,8 @@ def class_jacobian(
       UserError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a
         derivative.
 
+    Source: [huang2015], Algorithm 1, which needs it.
+
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
     >>> class_jacobian(lambda x: x @ w, jnp.zeros((1, 2)))[1]
     Array([[[ 0.5,  0.5],

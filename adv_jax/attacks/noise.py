@@ -105,6 +105,8 @@ def uniform_noise(
     Raises:
       UserError: key=None; unknown norm; x, eps or key of a wrong shape, dtype or range.
 
+    Source: the random start of PGD, [madry2018], as a control; [barthe2005] (how it is drawn).
+
     >>> import jax.numpy as jnp
     >>> x_adv = uniform_noise(None, jnp.zeros((1, 8)), None, eps=.5, key=jax.random.key(0))
     >>> bool(jnp.abs(x_adv).max() <= .5)

@@ -37,6 +37,9 @@ def adversarial_mix(
       loss f32[] in nats, and (model_state, {"accuracy", "adversarial_accuracy": f32[]}) of this
       batch. The model state is that of the clean pass: batch statistics see clean rows only.
 
+    Raises:
+      UserError: as `lwa`; a known alpha outside [0, 1].
+
     Source: [goodfellow2015], sec. 6; the shallow-net thesis, sec. 4.3, alpha .5.
     """
     x, y = batch["x"], batch["y"]

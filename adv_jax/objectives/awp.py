@@ -37,6 +37,10 @@ def awp(
     Returns:
       The objective's loss f32[] and aux, at w + v.
 
+    Raises:
+      UserError: the attack or the objective is no function, or as the objective; a known gamma
+        below 0.
+
     Source: [wu2020], Algorithm 1 with one perturbation of the weights, and its public program.
     """
     params = variables["params"]

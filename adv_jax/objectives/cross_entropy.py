@@ -26,6 +26,8 @@ def cross_entropy(
 
     Raises:
       UserError: unknown loss.
+
+    Sources: [nokland2015] (logistic outputs); the shallow-net thesis, sec. 2.4 (squared error).
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     value = loss_fn(loss)(logits, batch["y"]).mean()

@@ -25,6 +25,9 @@ def denoising(
       loss f32[] in squared units of x, and (model_state, {"adversarial_accuracy": f32[]}), the
       accuracy of the classifier on d(x_adv).
 
+    Raises:
+      UserError: as `lwa`.
+
     Sources: [gu2014], sec. 3; [wardefarley2016], sec. 1.2.7.
     """
     x, y = batch["x"], batch["y"]

@@ -54,8 +54,16 @@ def smoothed_targets(
         uniform  1 - s + s/K   s / K         spreads s over all classes
         others   1 - s         s / (K - 1)   spreads s over the other classes
 
+    Args:
+      labels: i32[B], or f32[B, K], whose most probable class is used.
+      num_classes: K.
+      smoothing: s, in [0, 1].
+      form: "printed", "uniform" or "others".
+
     Raises:
       UserError: unknown form.
+
+    Source: [wardefarley2016], sec. 1.2.7 ("printed").
 
     >>> smoothed_targets(jnp.array([1]), 2, smoothing=.2, form="printed")
     Array([[0.1, 0.8]], dtype=float32)

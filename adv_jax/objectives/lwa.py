@@ -29,6 +29,10 @@ def lwa(
     Returns:
       loss f32[] in nats, and (model_state, {"adversarial_accuracy": f32[]}) of this batch.
 
+    Raises:
+      UserError: the batch lacks x or y; y are no classes of the model; the attack is no function,
+        or is targeted; key is no key.
+
     Sources: [huang2015], Algorithm 2, Prop. 6; [madry2018], sec. 2.1.
     """
     x, y = batch["x"], batch["y"]

@@ -39,6 +39,9 @@ def mart(
       f32[]}) of this batch, the divergence weighted. The model state is that of the clean pass:
       batch statistics see clean rows only.
 
+    Raises:
+      UserError: as `lwa`; a known beta below 0.
+
     Source: [wang2020], sec. 3.3, and its public program.
     """
     x, y = batch["x"], batch["y"]

@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.losses import as_logits, classes
+from adv_jax.losses import as_labels, as_logits, classes
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, working_dtype
@@ -32,6 +32,9 @@ def perceptron(apply: Apply, variables: Variables, batch: Batch, *, key: Key) ->
     Returns:
       loss f32[], and (model_state, {"accuracy": f32[]}) of this batch.
 
+    Raises:
+      UserError: the batch lacks x or y; y are no classes of the model.
+
     Source: [rosenblatt1958]; the shallow-net thesis, sec. 2.1.
     """
 
@@ -50,7 +53,14 @@ def least_mean_squares(
 
     Its rule, Widrow and Hoff's, is w_k <- w_k + rate (t_k - z_k) x.
 
-    Args, Returns: as `perceptron`.
+    Args:
+      apply, batch, key: as in `perceptron`.
+
+    Returns:
+      as `perceptron`.
+
+    Raises:
+      UserError: as `perceptron`.
 
     Source: [widrow1960].
     """
@@ -79,7 +89,7 @@ def passive_aggressive(
     n leaves out the input of b_k, as in scikit-learn. In the source there is no b_k.
 
     Args:
-      apply, batch, key: as for `perceptron`.
+      apply, batch, key: as in `perceptron`.
       aggressiveness: C, above 0; not used by pa.
       form: "pa", "pa1" or "pa2".
 
@@ -112,6 +122,7 @@ def _units(
     """Returns the mean over rows of sum_k loss(t_k z_k), with metrics."""
     z, _, model_state = apply(variables, batch["x"], train=True, key=key)
     z = as_logits(z)
-    targets = jnp.where(jax.nn.one_hot(classes(batch["y"]), z.shape[1], dtype=bool), 1, -1)
+    labels = classes(as_labels(batch["y"], z))
+    targets = jnp.where(jax.nn.one_hot(labels, z.shape[1], dtype=bool), 1, -1)
     value = loss(targets.astype(z.dtype) * z).sum(axis=1).mean()
     return value, (model_state, {"accuracy": accuracy(z, batch["y"])})

@@ -40,6 +40,9 @@ def trades(
       loss f32[] in nats, and (model_state, {"accuracy", "divergence": f32[]}) of this batch. The
       model state is that of the clean pass: batch statistics see clean rows only.
 
+    Raises:
+      UserError: as `lwa`; a known beta below 0.
+
     Source: [zhang2019], Algorithm 1.
     """
     x, y = batch["x"], batch["y"]

@@ -12,6 +12,7 @@ from sklearn.linear_model import SGDClassifier
 
 from adv_jax import models, objectives
 from adv_jax.step import init_state, make_step, over_steps
+from adv_jax.types import UserError
 
 CLASSES, INPUTS = 3, 5
 MODEL = models.mlp(features=(), num_classes=CLASSES, output_init=models.initializers.zero())
@@ -147,3 +148,11 @@ def test_the_squares_of_bytes_do_not_overflow():
     z, x = jnp.float32([0.3, -3.0]), jnp.array([200, 7], jnp.uint8)
     expected = row_loss("pa", z, x.astype(jnp.float32), 0, 1.0)
     np.testing.assert_array_equal(row_loss("pa", z, x, 0, 1.0), expected)
+
+
+@pytest.mark.parametrize("name", ["perceptron", "least_mean_squares", "passive_aggressive"])
+def test_labels_of_another_number_of_rows_are_refused(name):
+    x, y = rows()
+    variables = models.init(MODEL, jax.random.key(0), x)
+    with pytest.raises(UserError, match=r"^labels must be integers i32\[B\] .* B = 60, K = 3, got"):
+        getattr(objectives, name)(models.apply_fn(MODEL), variables, {"x": x, "y": y[:7]}, key=None)
