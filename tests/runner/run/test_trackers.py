@@ -210,7 +210,10 @@ def wandb_runs(workdir):
 
     found = {}
     for file in sorted(workdir.glob("wandb/offline-run-*/*.wandb")):
-        records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
+        records: list[Record] = []
+        ends = time.monotonic() + 30  # wandb's own process may still write what has ended.
+        while not any(record.HasField("exit") for record in records) and time.monotonic() < ends:
+            records = [Record.FromString(chunk) for chunk in chunks(file.read_bytes())]
         (run,) = (record.run for record in records if record.HasField("run"))
         values, _ = found.setdefault(run.run_id, ({}, run))
         for record in records:
