@@ -127,10 +127,10 @@ def make_step(
       step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
 
     Raises:
-      UserError: the objective is no function or has arguments that are not bound, or keeps a state
-        of whole batches, which are divided; the optimizer is no optax transformation, or a count is
-        not at least 1; raised by `step`, if the state is no TrainState, or microbatches do not
-        divide a batch.
+      UserError: the objective is no function or has arguments that are not bound, or it keeps a
+        state of the rows of a batch, as `free` does, and batches are divided; the optimizer is no
+        optax transformation, or a count is not at least 1; raised by `step`, if the state is no
+        TrainState, or microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
     _check_bound(objective)
@@ -203,13 +203,15 @@ def _check_bound(objective: Objective) -> None:
 
 
 def _check_divided(objective: Any, parts: Mapping[str, int]) -> None:
-    """Raises UserError if batches are divided that an objective has a state of."""
+    """Raises UserError if batches are divided for an objective that keeps a state of their rows."""
     while isinstance(objective, partial):
         objective = objective.func
     for name, count in parts.items():
-        if count > 1 and getattr(objective, "state", None) is not None:
-            kept = f"{objective.__name__}, which keeps a state of whole batches"
-            raise UserError(f"{name} must be 1 for {kept}, got {count}")
+        if count > 1 and callable(getattr(objective, "state", None)):
+            own = getattr(objective, "__name__", type(objective).__name__)
+            raise UserError(
+                f"{name} must be 1 for {own}, which keeps a state of whole batches, got {count}"
+            )
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -454,20 +456,19 @@ def shard_index(shards: int) -> Array:
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """Returns the mean over the devices that share a replica; of integers, the largest.
-
-    Keys of random numbers stay, as the devices have the same.
-    """
+    """Returns the mean over the devices that share a replica; of integers and keys, the largest."""
     groups = [list(range(i, i + shards)) for i in range(0, _devices_of(shards), shards)]
     leaves, structure = jax.tree.flatten(tree)
     floats = [leaf for leaf in leaves if _is_float(leaf)]
     means = iter(jax.lax.pmean(floats, DEVICES, axis_index_groups=groups))
-    largest = partial(jax.lax.pmax, axis_name=DEVICES, axis_index_groups=groups)
-    is_key = lambda leaf: jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    found = [
-        next(means) if _is_float(leaf) else leaf if is_key(leaf) else largest(leaf)
-        for leaf in leaves
-    ]
+
+    def largest(leaf: Array) -> Array:
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = largest(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.lax.pmax(leaf, DEVICES, axis_index_groups=groups)
+
+    found = [next(means) if _is_float(leaf) else largest(leaf) for leaf in leaves]
     return jax.tree.unflatten(structure, found)
 
 

@@ -462,10 +462,11 @@ def test_many_microbatches_of_bfloat16_have_the_gradient_of_the_batch():
 
 def test_shards_and_microbatches_keep_keys_in_a_state(devices):
     def objective(variables, batch, *, key):
-        state = {"rng": {"key": jax.random.split(variables["rng"]["key"])[0]}}
-        return (variables["params"]["w"] * batch["x"]).mean(), (state, {})
+        state = {"key": jax.random.split(variables["rng"]["key"])[0], "drawn": key}
+        return (variables["params"]["w"] * batch["x"]).mean(), ({"rng": state}, {})
 
-    variables = {"params": {"w": jnp.ones(1)}, "rng": {"key": jax.random.key(3)}}
+    rng = {"key": jax.random.key(3), "drawn": jax.random.key(0)}
+    variables = {"params": {"w": jnp.ones(1)}, "rng": rng}
     state, batch = init_state(variables, MOMENTUM, seed=0), {"x": jnp.ones(2)}
     split = jax.random.key_data(jax.random.split(jax.random.key(3))[0])
     in_parts, _ = make_step(objective, MOMENTUM, microbatches=2)(state, batch)
@@ -473,6 +474,9 @@ def test_shards_and_microbatches_keep_keys_in_a_state(devices):
     on_devices, _ = sharded(stack([state] * 2), stack([batch] * 2))
     for key in (in_parts.model_state["rng"]["key"], *on_devices.model_state["rng"]["key"]):
         np.testing.assert_array_equal(jax.random.key_data(key), split)
+    # The key of a step differs between shards, whose states are the same.
+    one, other = jax.random.key_data(on_devices.model_state["rng"]["drawn"])
+    np.testing.assert_array_equal(one, other)
 
 
 def test_shards_keep_the_dtype_of_a_state_and_must_divide_the_devices(devices):

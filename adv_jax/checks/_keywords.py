@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from adv_jax.annotations import catch_all
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
@@ -38,19 +40,22 @@ def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def targets(attack: Callable[..., Any]) -> bool:
-    """Whether y is the class to reach, by an attack's bound or default arguments.
+    """Returns whether y is the class to reach.
 
-    An inner attack, as of `transferred`, decides. False for a builtin, which has no signature.
+    That `targeted` decides which `functools.partial` binds; else that of an inner attack that it
+    binds, as of `transferred`; else the attack's default. Other values than True and False are left
+    to the attack, which refuses them.
 
     >>> attack = lambda logits_fn, x, y, *, targeted=True: x
     >>> targets(attack), targets(functools.partial(attack, targeted=False))
     (True, False)
     """
+    bound = attack.keywords if isinstance(attack, functools.partial) else {}
+    if "targeted" not in bound and callable(bound.get("attack")):
+        return targets(bound["attack"])
     try:
-        parameters = inspect.signature(attack).parameters
-    except (TypeError, ValueError):
-        return False
-    bound = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    if callable(inner := bound.get("attack")):
-        return targets(inner)
-    return bool(bound.get("targeted", False))
+        own = inspect.signature(attack).parameters.get("targeted")
+    except (TypeError, ValueError):  # A builtin has no signature.
+        own = None
+    found = bound.get("targeted", own and own.default)
+    return isinstance(found, bool | np.bool_) and bool(found)

@@ -72,7 +72,8 @@ def benchmark(
         raise UserError(f'threat_model must be "Linf" or "L2", got {described(kind)}')
     checked_number("eps", eps, "[0, inf)")
     if bounds is None:
-        bounds = getattr(data, "bounds", None) or (0.0, 1.0)
+        bounds = getattr(data, "bounds", None)
+    bounds = (0.0, 1.0) if bounds is None else bounds
     members = {member: partial(auto_attack, members=(member,)) for member in MEMBERS}
     with shown(progress) as steps:
         found = streamed(

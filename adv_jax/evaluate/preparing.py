@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks import Traits, function_name, traits_of
-from adv_jax.checks import targets
 from adv_jax.evaluate.budget import (
     at_size,
     checked_parameters,
@@ -98,7 +97,7 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
     own = getattr(traits_of(attack), "norm", None)
     if norm is not None and own not in (None, norm):
         raise UserError(f"norm must be {own} for {function_name(attack)}, got {norm}")
-    if free("targeted") and targets(attack):
+    if free("targeted") and parameters["targeted"].default is True:
         settings["targeted"] = False
     if (inner := crafting(attack)) is not attack:  # It gets the bounds from the outer one.
         settings["attack"] = _with_settings(inner, None, norm)

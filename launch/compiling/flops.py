@@ -63,6 +63,8 @@ def _of_equation(eqn: JaxprEqn) -> Flops:
         return _of_jaxpr(params["body_jaxpr"].jaxpr)._replace(open_ended=True)
     if name == "cond":
         return max(_of_jaxpr(params["branches"][i].jaxpr) for i in _accelerated(params))
+    if name == "custom_linear_solve":  # Its other functions are for derivatives.
+        return _of_jaxpr(params["jaxprs"].solve.jaxpr)
     return sum(map(_of_jaxpr, nested(eqn)), Flops(0, False))
 
 

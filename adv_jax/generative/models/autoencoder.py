@@ -122,14 +122,14 @@ class Autoencoder(nn.Module):
 
     def _up(self, h: Array, layer: int) -> Array:
         linear = self.linear_code and layer == len(self.features)
-        values = self.encoder()[layer - 1](h)
+        values = self.encoder.all[layer - 1](h)
         return values if linear else self.act(values)
 
     def _down(self, h: Array, layer: int) -> Array:
-        part: Any = self.decoder()[layer - 1]
+        part: Any = self.decoder.all[layer - 1]
         if not self.tied:
             return part(h)
-        return h @ self.encoder()[layer - 1].kernel.T + part[None]
+        return h @ self.encoder.all[layer - 1].kernel.T + part[None]
 
     def _shown(self, outputs: Array) -> Array:
         values = nn.sigmoid(outputs) if self.loss == "cross_entropy" else outputs
@@ -166,10 +166,8 @@ class Layers(nn.Module):
     sizes: Sequence[tuple[int, int]]
     kernel_init: Initializer
 
-    @nn.compact
-    def __call__(self) -> Sequence[Layer]:
-        """Returns the layers."""
-        return [
+    def setup(self) -> None:
+        self.all = [
             Layer(*sizes, self.kernel_init, name=f"hidden{number}")
             for number, sizes in enumerate(self.sizes, start=1)
         ]
@@ -181,8 +179,8 @@ class Biases(nn.Module):
     units: Sequence[int]
     bias_init: Initializer = zeros_init()
 
-    @nn.compact
-    def __call__(self) -> Sequence[Array]:
-        """Returns the biases."""
-        sizes = enumerate(self.units, start=1)
-        return [self.param(f"hidden{number}", self.bias_init, (units,)) for number, units in sizes]
+    def setup(self) -> None:
+        self.all = [
+            self.param(f"hidden{number}", self.bias_init, (units,))
+            for number, units in enumerate(self.units, start=1)
+        ]

@@ -165,8 +165,8 @@ class Boltzmann(_Stack):
         return boltzmann.means(self._machine(), tuple(hidden[::2]), ODD)[0]
 
     def _machine(self) -> Machine:
-        (visible_bias,) = self.decoder()
-        kernels, biases = zip(*((h.kernel, h.bias) for h in self.encoder()), strict=True)
+        (visible_bias,) = self.decoder.all
+        kernels, biases = zip(*((h.kernel, h.bias) for h in self.encoder.all), strict=True)
         return Machine(visible_bias, kernels, biases, visible=self.visible)
 
 
@@ -268,7 +268,7 @@ class DBN(_Stack):
         return found
 
     def _rbms(self) -> tuple[Machine, ...]:
-        parts = zip(self.decoder(), self.encoder(), strict=True)
+        parts = zip(self.decoder.all, self.encoder.all, strict=True)
         lowest, *upper = (Machine(below, (h.kernel,), (h.bias,)) for below, h in parts)
         rbms = (lowest.replace(visible=self.visible), *upper)
         return boltzmann.doubled(rbms) if self.doubled else rbms

@@ -86,7 +86,7 @@ def train(
                     raise Diverged(f"{found}; last good checkpoint: {checkpoints.latest()}")
                 means = {name: values.mean(1) for name, values in metrics.items()}
                 steps = program.steps_per_epoch * int(running.sum())
-                lines = log.epoch(epoch, means, running=running, steps=steps)
+                trackers.log(log.epoch(epoch, means, running=running, steps=steps))
                 running = ~program.layout.fetch(state.stopped)
                 last = epoch == epochs or not running.any()
                 now = time.monotonic()
@@ -101,7 +101,6 @@ def train(
                     with raise_on_all():
                         files.sync_metrics()  # A checkpoint must not be ahead of metrics.jsonl.
                     checkpoints.save(epoch, program.layout.fetch_saved(state), notes)
-                trackers.log(lines)  # After the checkpoint, as a tracker may hang for seconds.
             checkpoints.finish()
             # A signal may also arrive while the last epoch is saved.
             if signum := signum or _stop_signal(signals, is_late=False):

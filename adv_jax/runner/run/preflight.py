@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import numpy as np
@@ -25,6 +25,7 @@ from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run.experiment import Experiment, Functions
 from adv_jax.types import Attack, Bounds, LogitsFn, UserError, Variables
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 # Errors that models, objectives and attacks raise for invalid settings.
 _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, ValueError)
@@ -109,7 +110,7 @@ def _extremes(dataset: Dataset) -> tuple[float, float]:
     return min(part.min() for part in parts), max(part.max() for part in parts)
 
 
-def _explaining(check: Callable[..., _T]) -> Callable[..., _T]:
+def _explaining(check: Callable[_P, _T]) -> Callable[_P, _T]:
     """Decorates check(config, dataset, replica, ...), so that it raises one line for bad settings.
 
     Raises:
@@ -118,19 +119,20 @@ def _explaining(check: Callable[..., _T]) -> Callable[..., _T]:
     """
 
     @functools.wraps(check)
-    def explained(
-        config: Mapping[str, Any], dataset: Dataset, replica: Replica, *rest: Any, **more: Any
-    ) -> _T:
+    def explained(*args: _P.args, **more: _P.kwargs) -> _T:
         try:
-            return check(config, dataset, replica, *rest, **more)
+            return check(*args, **more)
         except UserError:
             raise
         except Exception as error:
             if not isinstance(error, _UNFIT) and not location(error):
                 raise
+            given: Any = args
+            config, dataset, replica, *rest = given
             if replica.overrides:
                 # Raise the config's own error first, if it fails without the overrides too.
-                explained(config, dataset, replica._replace(overrides={}), *rest, **more)
+                own: Any = explained
+                own(config, dataset, replica._replace(overrides={}), *rest, **more)
                 raise ConfigError(
                     "replicas.grid must be fields that JAX can trace (launch.sweep varies the "
                     f"others), got {', '.join(replica.overrides)}"

@@ -30,6 +30,12 @@ def test_a_loop_of_unknown_length_counts_once_and_says_so():
     assert product_flops(until_large, X, W) == (PRODUCT, True)
 
 
+def test_the_products_of_a_linear_solve_are_those_of_its_steps_alone():
+    """It is a factorization and two triangular solves; its matrix is multiplied in derivatives."""
+    solve = lambda x, w: jnp.linalg.solve(w, x.T)
+    assert product_flops(solve, X, W).count == 0
+
+
 def test_a_condition_counts_its_dearer_branch():
     dearer = lambda x, w: jax.lax.cond(x.sum() > 0, lambda: x @ w @ w, lambda: x @ w)
     assert product_flops(dearer, X, W).count == 2 * PRODUCT

@@ -212,7 +212,9 @@ def covtype_runs(finished, monkeypatch):
 
     def load_all(workdir):
         about = {"data": {"sha256": {}}, "preprocess": [Path(workdir).name]}
-        examples = data.Arrays(np.full((4, 54), workdirs.index(str(workdir)), np.float32), np.arange(4))
+        examples = data.Arrays(
+            np.full((4, 54), workdirs.index(str(workdir)), np.float32), np.arange(4)
+        )
         dataset = data.Dataset("covtype", "files", {}, examples, examples, 7, None)
         return 2 * [SimpleNamespace(about=about, dataset=dataset)]
 

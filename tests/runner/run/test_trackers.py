@@ -336,7 +336,7 @@ training.run(names["short_run"].document() | {{"trackers": ("mlflow",)}}, {str(t
 
 
 @pytest.mark.slow
-def test_an_epoch_is_saved_before_it_is_tracked(tmp_path, monkeypatch):
+def test_an_epoch_is_tracked_before_it_is_saved(tmp_path, monkeypatch):
     order, save = [], Checkpoints.save
 
     class Noting(Failing):
@@ -355,7 +355,7 @@ def test_an_epoch_is_saved_before_it_is_tracked(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "save", saving)
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Noting, "numpy"))
     training.run(short_run.document() | {"trackers": ("mlflow",)}, tmp_path)
-    assert order == ["save 1", "log 1", "save 2", "log 2", "close"]
+    assert order == ["log 1", "save 1", "log 2", "save 2", "close"]
 
 
 @pytest.mark.slow
