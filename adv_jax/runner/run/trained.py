@@ -124,20 +124,26 @@ def tested_apart(one: Dataset, other: Dataset) -> str:
     Models on equal files may be tested on other examples: the labels of a discriminator are others,
     and `data` may crop or preprocess.
     """
-    facts = {
-        "num_classes": [data.num_classes for data in (one, other)],
-        "bounds": [data.bounds for data in (one, other)],
-        "the shape of the test inputs": [data.test.x.shape for data in (one, other)],
-    }
-    for name, (own, its) in facts.items():
-        if own != its:
-            return f"{name} {own} and {its}"
+    if apart := _apart(one, other):
+        return apart
     if not np.array_equal(one.test.y, other.test.y):
         return "other test labels"
     # Machines differ in the rounding of fitted preprocessing.
     slack = _ROUNDING * float(np.ptp(one.test.x))
     close = np.allclose(one.test.x, other.test.x, rtol=0, atol=slack)
     return "" if close else "other test inputs, as by another data.preprocess or data.crop"
+
+
+def _apart(one: Dataset, other: Dataset) -> str:
+    """Returns the first difference of what models on two data sets take and predict, or ""."""
+    facts = {
+        "data.name": (one.name, other.name),
+        "num_classes": (one.num_classes, other.num_classes),
+        "bounds": (one.bounds, other.bounds),
+        "inputs of the shape": (one.test.x.shape[1:], other.test.x.shape[1:]),
+    }
+    differing = (f"{name} {own} and {its}" for name, (own, its) in facts.items() if own != its)
+    return next(differing, "")
 
 
 def checked_config(workdir: Path) -> dict[str, Any]:
@@ -216,7 +222,8 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
       dataset: the data set to use the models on.
 
     Raises:
-      UserError: a workdir holds no finished run, or its model is tested on other examples.
+      UserError: a workdir holds no finished run, or its model takes other inputs or predicts other
+        classes.
     """
     found: dict[str, LogitsFn] = {}
     for path, workdir in leaves(config):
@@ -229,11 +236,13 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
         own = dataset
         if source.predicts == "real" and predicted_by(model_of(config["model"], {})) == "real":
             own = _real(dataset)
-        if apart := tested_apart(own, source.dataset):
-            own_steps = inputs.steps(config.get("data", {}))
+        steps, its = inputs.steps(config.get("data", {})), source.about["preprocess"]
+        apart = _apart(own, source.dataset) or (
+            "" if steps == its else f"data.preprocess {steps} and {its}"
+        )
+        if apart:
             raise ConfigError(
-                f"{path} must be a run on the same inputs, of data.preprocess {own_steps}, and "
-                f"classes, got {workdir!r}, of {source.about['preprocess']}: {apart}"
+                f"{path} must be a run on the same inputs and classes, got {workdir!r}: {apart}"
             )
         found[workdir] = source.logits_fn
     return found

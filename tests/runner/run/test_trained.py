@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import runpy
 import shutil
 from functools import partial
@@ -193,21 +194,32 @@ def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas,
     part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
     assert list(trained.sources(part, digits)) == [str(replicas[0])]
     x, y = digits.test
-    rounded = changed(digits, x=np.nextafter(x, np.float32(1)))
-    assert list(trained.sources(part, rounded)) == [str(replicas[0])]
+    # A teacher of all digits may teach a sample of them.
+    assert list(trained.sources(part, changed(digits, x=x[:5], y=y[:5]))) == [str(replicas[0])]
     others = {
+        "data.name other and mnist": digits._replace(name="other"),
         "bounds None and (0.0, 1.0)": digits._replace(bounds=None),
         "num_classes 12 and 10": digits._replace(num_classes=12),
-        "the shape of the test inputs .* and .*": changed(digits, x=x[:, 1:]),
-        "other test labels": changed(digits, y=y[::-1]),
-        "other test inputs, as by another data.preprocess or data.crop": changed(
-            digits, x=x[:, ::-1]
-        ),
+        "inputs of the shape (27, 28, 1) and (28, 28, 1)": changed(digits, x=x[:, 1:]),
     }
+    said = "objective.teacher_fn must be a run on the same inputs and classes, got"
     for apart, other in others.items():
-        said = f"^objective.teacher_fn must be a run on the same inputs, .*: {apart}$"
-        with pytest.raises(UserError, match=said.replace("(0.0, 1.0)", r"\(0.0, 1.0\)")):
+        with pytest.raises(UserError, match=f"^{said} .*: {re.escape(apart)}$"):
             trained.sources(part, other)
+    centered = part | {"data": {"preprocess": ("center",)}}
+    with pytest.raises(UserError, match=rf"^{said} .*: data.preprocess \['center'\] and \[\]$"):
+        trained.sources(centered, digits)
+
+
+def test_test_sets_are_the_same_up_to_the_rounding_of_their_inputs(digits):
+    x, y = digits.test
+    assert trained.tested_apart(digits, changed(digits, x=np.nextafter(x, np.float32(1)))) == ""
+    assert trained.tested_apart(digits, changed(digits, y=y[::-1])) == "other test labels"
+    for other in (x[:, ::-1], x + np.float32(1 / 1023)):
+        assert trained.tested_apart(digits, changed(digits, x=other)).startswith(
+            "other test inputs"
+        )
+    assert trained.tested_apart(digits, changed(digits, x=x[:5], y=y[:5])) == "other test labels"
 
 
 def test_models_of_equal_files_that_are_tested_on_other_labels_are_not_compared(replicas):
