@@ -115,10 +115,10 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     """Returns labels i32[B] or f32[B, K] as a JAX array; of values only known classes are checked.
 
     Raises:
-      UserError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
-        the labels `name`.
+      UserError: another shape or dtype, of logits too, or a known class is not in 0 to K - 1; the
+        message calls the labels `name`.
     """
-    if np.ndim(logits) != 2:
+    if np.ndim(logits) != 2 or not jnp.issubdtype(dtype_of(logits), jnp.floating):
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")
     batch, count = logits.shape
     if norms.is_real(labels):

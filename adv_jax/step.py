@@ -456,7 +456,10 @@ def shard_index(shards: int) -> Array:
 
 
 def mean_over_shards(tree: Any, shards: int) -> Any:
-    """Returns the mean over the devices that share a replica; of integers and keys, the largest."""
+    """Returns the mean over the devices that share a replica; of integers, the largest.
+
+    The words of keys are integers, so the devices go on with one key.
+    """
     groups = [list(range(i, i + shards)) for i in range(0, _devices_of(shards), shards)]
     leaves, structure = jax.tree.flatten(tree)
     floats = [leaf for leaf in leaves if _is_float(leaf)]

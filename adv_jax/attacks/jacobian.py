@@ -38,7 +38,7 @@ def class_jacobian(
       UserError: unknown `of`; x, aux or the logits of a wrong shape or dtype; a model without a
         derivative.
 
-    Source: [huang2015], Algorithm 1, which needs it.
+    Source: [huang2015], Algorithm 1, which begins with it.
 
     >>> w = jnp.array([[1., -1.], [2., 0.]])  # At x = 0 both probabilities are 1/2.
     >>> class_jacobian(lambda x: x @ w, jnp.zeros((1, 2)))[1]

@@ -101,8 +101,8 @@ def smoothed_nearest_neighbour(
 def squared_distances(a: Array, b: Array) -> Array:
     """Returns sum_k (a_ki - b_kj)^2 of f[d, n] and f[d, m], a row for each feature: f[n, m].
 
-    The product form |a|^2 - 2 a b + |b|^2 costs a third on CPUs, but rounds away what rows near
-    each other differ by, if any of their features is large. Memory is n * m, also backward.
+    The product form |a|^2 - 2 a b + |b|^2 is faster, but rounds away what rows near each other
+    differ by, if any of their features is large. Memory is n * m, also backward.
     """
 
     def add(total: Array, features: tuple[Array, Array]) -> tuple[Array, None]:

@@ -38,8 +38,8 @@ def awp(
       The objective's loss f32[] and aux, at w + v.
 
     Raises:
-      UserError: the attack or the objective is no function, or as the objective; a known gamma
-        below 0.
+      UserError: the attack or the objective is no function; a known gamma is below 0; what the
+        objective raises.
 
     Source: [wu2020], Algorithm 1 with one perturbation of the weights, and its public program.
     """

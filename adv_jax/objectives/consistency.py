@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from adv_jax.losses import as_logits
-from adv_jax.objectives.cross_entropy import accuracy, attack_key, log_probs, mean_cross_entropy
+from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, UserError, Variables
 
@@ -53,7 +53,7 @@ def consistency(
     frozen = partial(apply, jax.lax.stop_gradient(variables))
     x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
     logits, _, model_state = apply(variables, x_adv, train=True, key=key)
-    log_p = jnp.stack(jnp.split(log_probs(as_logits(logits) / temperature), 2))
+    log_p = jnp.stack(jnp.split(jax.nn.log_softmax(as_logits(logits) / temperature), 2))
     log_m = jnp.logaddexp(*log_p) - math.log(2)
     divergence = optax.losses.kl_divergence_with_log_targets(jnp.stack([log_m] * 2), log_p).mean()
     metrics = {"adversarial_accuracy": accuracy(logits, y), "divergence": divergence}

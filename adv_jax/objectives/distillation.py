@@ -8,7 +8,7 @@ import optax
 
 from adv_jax.checks import check_function, check_logits
 from adv_jax.losses import as_logits, cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy, log_probs
+from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, UserError, Variables
 
@@ -85,7 +85,7 @@ def distillation(
             f"got {taught.shape[1]}"
         )
     log_teacher, log_student = (
-        log_probs(as_logits(values) / temperature) for values in (taught, logits)
+        jax.nn.log_softmax(as_logits(values) / temperature) for values in (taught, logits)
     )
     loss = optax.losses.kl_divergence_with_log_targets(log_student, log_teacher).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})

@@ -74,7 +74,8 @@ def free(
     x_adv = near + r if bounds is None else jnp.clip(near + r, *bounds)
 
     def loss(params: Any, x_adv: Array) -> tuple[Array, tuple[Array, Any]]:
-        x_adv = x_adv.astype(x.dtype)
+        if jnp.issubdtype(x.dtype, jnp.floating):  # Integers would have no derivative.
+            x_adv = x_adv.astype(x.dtype)
         logits, _, model_state = apply({"params": params, **rest}, x_adv, train=True, key=key)
         return mean_cross_entropy(logits, y), (logits, model_state)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax.runner.config.document import leaves
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import sources
 from adv_jax.runner.store.result import provenance
@@ -92,11 +93,7 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
         path = workdir / "result.json"
         facts = {name: result["versions"][name] for name in VERSIONS}
         facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
-        for source, sha256 in sources.recorded(workdir).items():
-            facts[f"the run {source} that they read"] = {source: sha256}
-        if weights := read_weights(workdir):
-            file = read_config(workdir)["model"]["weights"]
-            facts[f"model.weights {file}"] = {file: digest(weights)}
+        facts |= _starts(workdir)
         for name, value in facts.items():
             where, other = known.setdefault(name, (str(path), value))
             if value != other:
@@ -104,6 +101,18 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
                     f"{name} must be the same in all runs, got {_short(value)} in {path} and "
                     f"{_short(other)} in {where}; move the older run away or use another --runs"
                 )
+
+
+def _starts(workdir: Path) -> dict[str, Any]:
+    """Returns the SHA-256 of the runs and the weights that a run has read, or "unknown"."""
+    config = read_config(workdir)
+    read = {run: "unknown" for path, run in leaves(config) if sources.is_source(path)}
+    read |= sources.recorded(workdir)
+    found = {f"the run {run} that they read": {run: sha256} for run, sha256 in read.items()}
+    if file := config["model"].get("weights"):
+        weights = read_weights(workdir)
+        found[f"model.weights {file}"] = {file: digest(weights) if weights else "unknown"}
+    return found
 
 
 def state(training: Training) -> float:

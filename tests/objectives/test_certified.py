@@ -48,11 +48,13 @@ def test_no_point_of_the_ball_has_a_larger_loss():
 def test_inputs_of_16_bits_and_classes_of_any_integers_have_the_same_loss():
     expected, _ = objectives.certified(linear, {"params": W}, BATCH, key=KEY, eps=0.1)
     coarse = {"params": jnp.bfloat16(W)}, {**BATCH, "x": jnp.bfloat16(BATCH["x"])}
-    # .1 is no bfloat16.
+    fine = jax.tree.map(jnp.float32, coarse[0]), {**BATCH, "x": jnp.float32(coarse[1]["x"])}
+    # The model gets x in float32, and multiplies it by weights of bfloat16.
     with jax.numpy_dtype_promotion("standard"):
         found, _ = objectives.certified(linear, *coarse, key=KEY, eps=0.1, kappa=0.0)
+    rounded, _ = objectives.certified(linear, *fine, key=KEY, eps=0.1, kappa=0.0)
     assert found.dtype == jnp.float32
-    assert float(found) == pytest.approx(0.183901, abs=1e-5)
+    assert float(found) == pytest.approx(float(rounded), abs=1e-6)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         batch = {"x": jnp.array([[0.5, 0.5]]), "y": jnp.array([0])}
         params = {"params": jnp.asarray(W, float)}

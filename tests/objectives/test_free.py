@@ -127,3 +127,15 @@ def test_a_batch_of_other_rows_than_the_perturbation_is_refused():
     allowed = r"float32\[6, 5\], as the perturbation is, got float32\[4, 5\]"
     with pytest.raises(UserError, match=f"^x must be {allowed}$"):
         objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS)
+
+
+def test_integer_inputs_are_perturbed_as_their_floats():
+    x, y = jnp.asarray(RNG.integers(0, 9, size=(6, 5))), jnp.asarray(Y[0])
+    step = lambda x: objectives.free(
+        linear, state_of(W, np.zeros((6, 5), "f")), {"x": x, "y": y}, key=KEY, eps=EPS
+    )
+    (loss, (state, _)), (expected, (other, _)) = step(x), step(x.astype(jnp.float32))
+    assert loss == expected
+    r = state["perturbation"]["r"]
+    np.testing.assert_array_equal(r, other["perturbation"]["r"])
+    np.testing.assert_allclose(np.abs(r), EPS, rtol=1e-5)

@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,13 @@ from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
-from adv_jax.runner.store.workdir import csv_bytes, is_finished, json_bytes, read_config
+from adv_jax.runner.store.workdir import (
+    csv_bytes,
+    is_finished,
+    json_bytes,
+    read_config,
+    read_object,
+)
 from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
 
@@ -106,10 +113,12 @@ def run(
         )
     check_same(models)
     written: list[Path] = []
+    whole = Path(out or folders[names[0]])
+    earlier = {folder: _earlier(folder) for folder in (*folders.values(), whole)}
 
     def write(folder: Path, files: Files) -> None:
         written.extend(files)
-        stale = {folder / name for name in _NAMES}.difference(written)
+        stale = earlier[folder].difference(written)
         with own_computation():
             if removed := [workdir for workdir in workdirs if not Path(workdir).is_dir()]:
                 raise WorkdirError(f"workdir {removed[0]} was deleted during the evaluation")
@@ -123,8 +132,7 @@ def run(
         options = {"minimal_eps": minimal_eps, "report": report, "command": command}
         write(folders[name], _evaluation_files(folders[name], name, model, task, **options))
     if len(models) > 1:
-        folder = Path(out or folders[names[0]])
-        write(folder, _transfer_files(folder, models, task))
+        write(whole, _transfer_files(whole, models, task))
     print(f"{len(task.labels)} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in written), sep="\n")
 
@@ -150,6 +158,15 @@ def _folders(workdirs: Sequence[str], names: Sequence[str], out: str | None) -> 
     if not out:
         return {n: Path(w) / "evaluation" for n, w in zip(names, workdirs, strict=True)}
     return {name: Path(out) / name if len(names) > 1 else Path(out) for name in names}
+
+
+def _earlier(folder: Path) -> set[Path]:
+    """Returns the files of an evaluation in a folder; none if they only have such names."""
+    for name in ("evaluation.json", "transfer.json"):
+        with suppress(UserError):
+            if "evaluation_seed" in read_object(folder / name):
+                return {path for path in (folder / name for name in _NAMES) if path.is_file()}
+    return set()
 
 
 def _check_report(report: str | None, names: Sequence[str]) -> None:

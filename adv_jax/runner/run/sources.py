@@ -23,7 +23,7 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
     """
     known, found = recorded(workdir), {}
     for path, source in leaves(config):
-        if path != "pretrained.workdir" and not path.endswith("_fn"):
+        if not is_source(path):
             continue
         file = finished(path, source) / "result.json"
         found[source] = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -31,6 +31,11 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
             got = f"got SHA-256 {found[source]}"
             raise WorkdirError(f"{file} must be the one that {workdir / _RECORD} names, {got}")
     return found
+
+
+def is_source(path: str) -> bool:
+    """Returns whether a field of a config names the workdir of another run."""
+    return path == "pretrained.workdir" or path.endswith("_fn")
 
 
 def finished(field: str, source: Any) -> Path:

@@ -264,7 +264,7 @@ class Trackers:
     def _left_if_it_fails(self, name: str) -> Iterator[None]:
         try:
             yield
-        except (Exception, SystemExit) as error:  # A tracker is another program.
+        except Exception as error:  # A tracker is another program.
             self._open.pop(name, None)
             why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
             self._say(f"warning: {name} failed and is left ({why}); metrics.jsonl has every line")
@@ -275,14 +275,16 @@ def _within(seconds: float, call: Callable[[], _T]) -> _T:
 
     Raises:
       TimeoutError: it takes longer.
-      BaseException: the error that it raises.
+      Exception: the error that it raises.
     """
     ended: Future[_T] = Future()
 
     def run() -> None:
         try:
             ended.set_result(call())
-        except BaseException as error:  # As SystemExit, by which a client may end.
+        except SystemExit as error:  # By which a client may end; the run goes on.
+            ended.set_exception(RuntimeError(f"it exited with {error}"))
+        except Exception as error:
             ended.set_exception(error)
 
     Thread(target=run, daemon=True).start()

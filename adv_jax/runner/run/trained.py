@@ -22,7 +22,7 @@ from adv_jax.runner.store.checkpoint import Checkpoints, Restored
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
 from adv_jax.types import Apply, Array, LogitsFn, Output, UserError, Variables
 
-_ROUNDING = 1e-4  # of inputs that two machines have preprocessed, as a part of their range
+_ROUNDING = 1e-4  # of inputs that two machines have preprocessed, as a part of a feature's range
 
 
 class Trained(NamedTuple):
@@ -128,9 +128,11 @@ def tested_apart(one: Dataset, other: Dataset) -> str:
         return apart
     if not np.array_equal(one.test.y, other.test.y):
         return "other test labels"
-    # Machines differ in the rounding of fitted preprocessing.
-    slack = _ROUNDING * float(np.ptp(one.test.x))
-    close = np.allclose(one.test.x, other.test.x, rtol=0, atol=slack)
+    # Machines differ in the rounding of fitted preprocessing, constant features in that of others.
+    x = one.test.x
+    least = np.finfo(np.float32).eps * np.ptp(x)
+    slack = np.maximum(_ROUNDING * np.ptp(x, axis=0, keepdims=True), least)
+    close = np.allclose(x, other.test.x, rtol=0, atol=slack)
     return "" if close else "other test inputs, as by another data.preprocess or data.crop"
 
 
@@ -225,16 +227,13 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
       UserError: a workdir holds no finished run, or its model takes other inputs or predicts other
         classes.
     """
-    found: dict[str, LogitsFn] = {}
-    for path, workdir in leaves(config):
-        if not path.endswith("_fn"):
-            continue
-        folder = finished(path, workdir)
-        if workdir in found:
-            continue
-        source = load(folder)
-        own = dataset
-        if source.predicts == "real" and predicted_by(model_of(config["model"], {})) == "real":
+    fields = {path: workdir for path, workdir in leaves(config) if path.endswith("_fn")}
+    folders = {workdir: finished(path, workdir) for path, workdir in fields.items()}
+    models = {workdir: load(folder) for workdir, folder in folders.items()}
+    found = {workdir: model.logits_fn for workdir, model in models.items()}
+    for path, workdir in fields.items():
+        source, own = models[workdir], dataset
+        if source.predicts == "real" and predicted_by(model_of(config["model"], found)) == "real":
             own = _real(dataset)
         steps, its = inputs.steps(config.get("data", {})), source.about["preprocess"]
         apart = _apart(own, source.dataset) or (
@@ -244,5 +243,4 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
             raise ConfigError(
                 f"{path} must be a run on the same inputs and classes, got {workdir!r}: {apart}"
             )
-        found[workdir] = source.logits_fn
     return found

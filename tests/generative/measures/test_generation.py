@@ -1,5 +1,6 @@
 """Measures of samples: against closed forms, SciPy and scikit-learn."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -116,6 +117,16 @@ def test_neighbors_and_diversity_of_rows_with_a_wide_column_are_those_of_float64
     np.fill_diagonal(apart, np.inf)
     expected = np.median(apart.min(axis=1)) / np.median(away.min(axis=1))
     assert diversity(jnp.asarray(near), jnp.asarray(x)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_rows_of_two_precisions_are_compared_in_the_finer_one():
+    with jax.enable_x64(True):
+        x = RNG.normal(size=(5, 3))
+        for samples, others in ((np.float32(x), x), (x, np.float32(x))):
+            index, distance = nearest(jnp.asarray(samples), jnp.asarray(others))
+            assert index.tolist() == [*range(5)] and distance.dtype == np.float64
+            apart = np.linalg.norm(x - np.float32(x), axis=1)
+            np.testing.assert_allclose(distance, apart, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -203,6 +203,12 @@ def test_an_evaluation_replaces_an_earlier_one_in_its_folder(runs, tmp_path):
     assert names(out / "a") == {*ALL} - {"minimal_eps.csv"}
     evaluation.run([str(runs / "a")], **options, out=str(out))
     assert names(out) == {*ALL, "notes.csv"} - {"minimal_eps.csv"}
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "transfer.json").write_text('{"mine": 1}')
+    (own / "minimal_eps.csv").touch()
+    evaluation.run([str(runs / "a")], **options, out=str(own))
+    assert names(own) == {*ALL, "transfer.json"}
 
 
 @pytest.mark.slow

@@ -299,6 +299,13 @@ def test_a_tracker_that_hangs_is_left_with_one_warning_and_others_go_on(tmp_path
     assert len(events(tmp_path / "tensorboard" / "1")) == 6
 
 
+def test_a_tracker_that_exits_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(Failing, "log", lambda *_: sys.exit("no key"))
+    monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Failing, "numpy"))
+    (said,) = track("mlflow", tmp_path, LINES)
+    assert "mlflow failed and is left (RuntimeError: it exited with no key)" in said
+
+
 @pytest.mark.parametrize("hung", ["__init__", "close"])
 def test_a_tracker_that_hangs_at_the_ends_is_left(hung, tmp_path, monkeypatch):
     class AtAnEnd(Failing):

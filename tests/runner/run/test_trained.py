@@ -220,6 +220,12 @@ def test_test_sets_are_the_same_up_to_the_rounding_of_their_inputs(digits):
             "other test inputs"
         )
     assert trained.tested_apart(digits, changed(digits, x=x[:5], y=y[:5])) == "other test labels"
+    # Ages differ, beside incomes of a far larger range.
+    incomes, ages = 1e6 * y, np.arange(len(y)) % 90
+    tables = [
+        changed(digits, x=np.float32(np.stack([incomes, own], 1))) for own in (ages, ages[::-1])
+    ]
+    assert trained.tested_apart(*tables).startswith("other test inputs")
 
 
 def test_models_of_equal_files_that_are_tested_on_other_labels_are_not_compared(replicas):
