@@ -120,6 +120,10 @@ def _common_data(models: Mapping[str, Trained]) -> Dataset:
             raise UserError(f"workdir must be runs of models with classes, got {name}")
     (first, model), *others = models.items()
     for name, other in others:
+        if other.about["preprocess"] != model.about["preprocess"]:
+            raise UserError(
+                f"workdir must be runs with the same data.preprocess, got {first} and {name}"
+            )
         if apart := tested_apart(model.dataset, other.dataset):
             raise UserError(
                 f"workdir must be runs that are tested on the same data, got {first} and {name}: "
