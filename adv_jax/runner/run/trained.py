@@ -241,6 +241,7 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
         )
         if apart:
             raise ConfigError(
-                f"{path} must be a run on the same inputs and classes, got {workdir!r}: {apart}"
+                f"{path} must be a run on the same inputs, of the same classes, got {workdir!r}: "
+                f"{apart}"
             )
     return found

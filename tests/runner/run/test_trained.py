@@ -202,7 +202,7 @@ def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas,
         "num_classes 12 and 10": digits._replace(num_classes=12),
         "inputs of the shape (27, 28, 1) and (28, 28, 1)": changed(digits, x=x[:, 1:]),
     }
-    said = "objective.teacher_fn must be a run on the same inputs and classes, got"
+    said = "objective.teacher_fn must be a run on the same inputs, of the same classes, got"
     for apart, other in others.items():
         with pytest.raises(UserError, match=f"^{said} .*: {re.escape(apart)}$"):
             trained.sources(part, other)
