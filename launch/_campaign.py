@@ -23,7 +23,8 @@ from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.training import compile_ahead
-from adv_jax.runner.store.workdir import InUse, read_config, read_json, write_json
+from adv_jax.runner.store.formats import read_json, write_json
+from adv_jax.runner.store.workdir import InUse, read_config
 from adv_jax.runner.store.writing import check_writable, locked, writing
 from adv_jax.types import UserError
 from launch import _carry

@@ -15,6 +15,7 @@ from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import leaves
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.store import workdir, writing
+from adv_jax.runner.store.formats import as_json, write_json
 from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.types import UserError
 from launch import _space
@@ -44,7 +45,7 @@ def prepare(path: Path, config: Mapping[str, Any]) -> None:
     if not workdir.check_same_config(path, config):
         with writing.writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        workdir.write_json(path / "config.json", workdir.as_json(config))
+        write_json(path / "config.json", as_json(config))
 
 
 def known(folder: Path) -> list[Path]:
@@ -81,12 +82,12 @@ def note_failure(path: Path, message: str) -> None:
 
 def note_stop(path: Path, epoch: int) -> None:
     """Records that the search stopped a trial after an epoch."""
-    workdir.write_json(path / "stopped.json", {"epoch": epoch})
+    write_json(path / "stopped.json", {"epoch": epoch})
 
 
 def note_divergence(path: Path) -> None:
     """Records that a loss or a metric of a trial was not finite."""
-    workdir.write_json(path / "diverged.json", {"error": "not finite"})
+    write_json(path / "diverged.json", {"error": "not finite"})
 
 
 def runs_apart(path: Path) -> bool:

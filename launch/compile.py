@@ -38,7 +38,7 @@ from adv_jax.main import CONFIG, parse_flags
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.workdir import write_json
+from adv_jax.runner.store.formats import write_json
 from adv_jax.runner.store.writing import writing
 from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config

@@ -12,7 +12,6 @@ from flax import linen as nn
 from adv_jax import models, objectives
 from adv_jax.runner.host.devices import Layout
 from adv_jax.step import (
-    Packing,
     TrainState,
     init_state,
     make_step,
@@ -168,38 +167,6 @@ def with_hyper(state, batches):
     """Returns steps with the learning rate and noise of the replica."""
     objective = partial(noisy_regression, noise=state.hyper["noise"])
     return over_steps(make_step(objective, optax.sgd(state.hyper["rate"])))(state, batches)
-
-
-LAYERS = {"a": (3, 4), "b": (4,), "c": {"d": (40, 50), "e": (2, 1, 3)}}
-
-
-def layered(variables, batch, *, key):
-    """A loss whose gradient differs between all entries of LAYERS and all batches."""
-    leaves = jax.tree.leaves(variables["params"])
-    loss = sum(jnp.sum(jnp.sin(leaf * (i + 1) + batch)) for i, leaf in enumerate(leaves))
-    return loss, ({}, {})
-
-
-@pytest.mark.parametrize("limit", [0, 100])
-@pytest.mark.parametrize(
-    "optimizer", [optax.adam(0.01), optax.inject_hyperparams(optax.sgd)(0.01, 0.9)]
-)
-def test_steps_on_packed_parameters_are_those_on_each_array(optimizer, limit):
-    rng = np.random.default_rng(0)
-    is_shape = lambda shape: isinstance(shape, tuple)
-    random = lambda shape: rng.normal(size=shape).astype(np.float32)
-    params = jax.tree.map(random, LAYERS, is_leaf=is_shape)
-    before = init_state({"params": params}, optimizer, seed=0)
-    packing = Packing(params, limit=limit)
-    packed = packing.state(before)
-    assert [leaf.shape for leaf in jax.tree.leaves(packed.params)] == (
-        [(22,), (40, 50)] if limit else [(3, 4), (4,), (40, 50), (2, 1, 3)]
-    )
-    assert_same(packing.unpacked(packed), before)
-    batches = jnp.arange(5.0)
-    steps = over_steps(make_step(packing.objective(layered), optimizer))
-    found = packing.unpacked(jax.jit(steps)(packed, batches)[0])
-    assert_same(found, jax.jit(over_steps(make_step(layered, optimizer)))(before, batches)[0])
 
 
 @pytest.mark.slow

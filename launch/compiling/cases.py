@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 import jax
 
 from adv_jax.runner.config.document import unknown
-from adv_jax.runner.store.workdir import read_json, write_json
+from adv_jax.runner.store.formats import read_json, write_json
 from adv_jax.types import UserError
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from adv_jax import style
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.workdir import csv_bytes, json_bytes
+from adv_jax.runner.store.formats import csv_bytes, json_bytes
 from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax.runner.config.replicas import replicas
-from adv_jax.runner.store.workdir import read_json, read_metrics
+from adv_jax.runner.store.formats import read_json
+from adv_jax.runner.store.workdir import read_metrics
 from adv_jax.types import UserError
 from papers.judging import documents
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from adv_jax import train
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.workdir import read_json
+from adv_jax.runner.store.formats import read_json
 from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
 from papers.judging import documents, numbers

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax.runner.config.document import unknown
-from adv_jax.runner.store.workdir import read_json
+from adv_jax.runner.store.formats import read_json
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS

@@ -13,7 +13,8 @@ from fabricated import finish
 
 from adv_jax import train
 from adv_jax.runner.host.signals import Interrupted
-from adv_jax.runner.store.workdir import InUse, Workdir, as_json
+from adv_jax.runner.store.formats import as_json
+from adv_jax.runner.store.workdir import InUse, Workdir
 from adv_jax.types import UserError
 from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from adv_jax.runner.config.replicas import replicas
+from adv_jax.runner.store.formats import as_json
 from adv_jax.runner.store.result import provenance
-from adv_jax.runner.store.workdir import as_json
 
 
 def finish(training, error, *, sha="0" * 64, versions=None):

@@ -23,13 +23,8 @@ from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
-from adv_jax.runner.store.workdir import (
-    csv_bytes,
-    is_finished,
-    json_bytes,
-    read_config,
-    read_object,
-)
+from adv_jax.runner.store.formats import csv_bytes, json_bytes, read_object
+from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
 

@@ -29,9 +29,10 @@ from adv_jax.runner.config.optimizer import is_entrywise
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.batches import Batches
 from adv_jax.runner.run.measures import Measures
+from adv_jax.runner.run.packing import Packing
 from adv_jax.runner.run.weights import fitted
 from adv_jax.runner.store.result import Loss
-from adv_jax.step import Packing, TrainState, init_state, make_step, over_replays, over_steps
+from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps
 from adv_jax.types import Array, Batch, LogitsFn, Metrics, Objective, Variables
 
 SMALL = 8192  # Largest number of entries of an array that is packed with others in an epoch.

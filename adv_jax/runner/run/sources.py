@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax.runner.config.document import ConfigError, leaves
-from adv_jax.runner.store.workdir import is_finished, read_object, write_json
+from adv_jax.runner.store.formats import read_object, write_json
+from adv_jax.runner.store.workdir import is_finished
 from adv_jax.runner.store.writing import WorkdirError
 
 _RECORD = "sources.json"

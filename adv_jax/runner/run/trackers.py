@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 from adv_jax.runner.config.replicas import Replica
-from adv_jax.runner.store.workdir import as_json, read_json, write_json
+from adv_jax.runner.store.formats import as_json, read_json, write_json
 from adv_jax.runner.store.writing import locked
 from adv_jax.types import install_hint
 

@@ -1,9 +1,7 @@
 """Reads and writes the files of a run: config, data, metrics and result."""
 
-import csv
 import fcntl
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.data import files
 from adv_jax.runner.config.document import leaves
+from adv_jax.runner.store.formats import (
+    as_json,
+    parse_json,
+    read_arrays,
+    read_bytes,
+    read_object,
+    shortened,
+    with_tuples,
+    write_arrays,
+    write_json,
+)
 from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, writing
 
 _FITTED = "preprocess.npz"
@@ -116,16 +124,16 @@ class Workdir:
         if (self.path / "checkpoints").exists():
             alone = "a run with checkpoints must have its data.json, got none"
             raise WorkdirError(f"workdir {self.path}: {alone}; choose another one")
-        _write_arrays(file, rows)
+        write_arrays(file, rows)
         if fitted is not None:
-            _write_arrays(self.path / _FITTED, fitted)
+            write_arrays(self.path / _FITTED, fitted)
         # Written last: data.json marks the other files as complete.
         write_json(self.path / "data.json", as_json(document))
 
     def record_weights(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keeps a copy of the weights from which the run starts, unless there is one."""
         if not (self.path / _WEIGHTS).exists():
-            _write_arrays(self.path / _WEIGHTS, arrays)
+            write_arrays(self.path / _WEIGHTS, arrays)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Returns the lines of metrics.jsonl."""
@@ -139,7 +147,7 @@ class Workdir:
 
     def rewind_metrics(self, epoch: int) -> None:
         """Deletes the lines after `epoch`, which the resumed run logs again."""
-        lines = _content(self._metrics).splitlines(True) if self._metrics.exists() else []
+        lines = read_bytes(self._metrics).splitlines(True) if self._metrics.exists() else []
         whole = [line for line in lines if line.endswith(b"\n")]
         kept = [line for line in whole if _parse_line(self._metrics, line)["epoch"] <= epoch]
         replace(self._metrics, b"".join(kept))
@@ -185,7 +193,7 @@ def read_config(path: Path) -> dict[str, Any]:
     config = read_object(file)
     if _is_of_sweep(config):
         raise WorkdirError(f"workdir must be the directory of a run, got {path}, {_A_SWEEP}")
-    return _with_tuples(config)
+    return with_tuples(config)
 
 
 def is_finished(path: Path) -> bool:
@@ -203,14 +211,14 @@ def read_result(path: Path) -> dict[str, Any]:
     result = read_object(file)
     data, replicas = result.get("data"), result.get("replicas")
     if not isinstance(data, dict):
-        raise WorkdirError(f"{file}: data must be a dict, got {_shortened(data)}")
+        raise WorkdirError(f"{file}: data must be a dict, got {shortened(data)}")
     found = replicas if isinstance(replicas, list) else [replicas]
     if not all(isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found):
         allowed = "a list of dicts with a test_error or test_loss each"
-        raise WorkdirError(f"{file}: replicas must be {allowed}, got {_shortened(replicas)}")
+        raise WorkdirError(f"{file}: replicas must be {allowed}, got {shortened(replicas)}")
     warnings = result.get("warnings", [])
     if not isinstance(warnings, list) or not all(isinstance(line, str) for line in warnings):
-        raise WorkdirError(f"{file}: warnings must be a list of texts, got {_shortened(warnings)}")
+        raise WorkdirError(f"{file}: warnings must be a list of texts, got {shortened(warnings)}")
     return result
 
 
@@ -225,7 +233,7 @@ def read_metrics(path: Path, *, running: bool = False) -> list[dict[str, Any]]:
     file = path / _METRICS
     if running and not file.exists():
         return []
-    lines = _content(file).splitlines(keepends=True)
+    lines = read_bytes(file).splitlines(keepends=True)
     whole = [line for line in lines if line.endswith(b"\n") or not running]
     return [_parse_line(file, line) for line in whole]
 
@@ -298,7 +306,7 @@ def read_fitted(path: Path) -> dict[str, np.ndarray]:
     Raises:
       WorkdirError: the file is missing or damaged.
     """
-    return _read_arrays(path / _FITTED)
+    return read_arrays(path / _FITTED)
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
@@ -307,7 +315,7 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     Raises:
       WorkdirError: the file is damaged.
     """
-    return _read_arrays(path / _WEIGHTS) if (path / _WEIGHTS).exists() else {}
+    return read_arrays(path / _WEIGHTS) if (path / _WEIGHTS).exists() else {}
 
 
 def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
@@ -317,24 +325,14 @@ def _check_rows(file: Path, rows: Mapping[str, np.ndarray]) -> None:
       WorkdirError: it holds other rows, for example those of another version of adv_jax.
     """
     try:
-        old = _read_arrays(file)
+        old = read_arrays(file)
     except WorkdirError:
-        _write_arrays(file, rows)
+        write_arrays(file, rows)
         return
     same = old.keys() == rows.keys() and all(np.array_equal(old[k], rows[k]) for k in rows)
     if not same:
         legal = "the rows that this version of adv_jax draws for the config and its seeds"
         raise WorkdirError(f"{file} must hold {legal}, got others; use a new workdir")
-
-
-def _read_arrays(file: Path) -> dict[str, np.ndarray]:
-    try:
-        with files.npz(file) as arrays:
-            return dict(arrays)
-    except FileNotFoundError:
-        raise WorkdirError(f"{file} is missing; the run cannot resume without it") from None
-    except Exception as error:
-        raise WorkdirError(f"{file} is damaged: {str(error).partition(chr(10))[0]}") from error
 
 
 def default_path(config: Mapping[str, Any]) -> Path:
@@ -343,98 +341,18 @@ def default_path(config: Mapping[str, Any]) -> Path:
     return Path("runs") / f"{config['experiment']}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Converts a config to JSON types: tuples become lists."""
-    return json.loads(json.dumps(config))
-
-
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Serializes a value as the bytes of a JSON file."""
-    return (json.dumps(value, indent=1) + "\n").encode()
-
-
-def csv_bytes(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """Serializes a table as the bytes of a CSV file."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([columns, *rows])
-    return file.getvalue().encode()
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes a JSON file in a folder that exists, atomically.
-
-    Raises:
-      WorkdirError: it cannot be written.
-    """
-    replace(path, json_bytes(value))
-
-
-def read_json(path: Path) -> Any:
-    """Returns the value in a JSON file.
-
-    Raises:
-      WorkdirError: the file is damaged, or cannot be read.
-    """
-    return _parsed(path, _content(path))
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **arrays)
-    replace(path, content.getvalue())
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WorkdirError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _parsed(path: Path, text: bytes) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise WorkdirError(f"{path} is damaged, it is not JSON: {error}") from error
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file.
-
-    Raises:
-      WorkdirError: as `read_json`; or it holds something else.
-    """
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise WorkdirError(f"{path} must be a JSON object, got {_shortened(document)}")
-    return document
-
-
 def _parse_line(path: Path, line: bytes) -> dict[str, Any]:
     """Parses a line of metrics.jsonl: numbers by name, among them an epoch and a replica."""
-    metrics = _parsed(path, line)
+    metrics = parse_json(path, line)
     values = metrics if isinstance(metrics, dict) else {}
     whole = [values.get(name) for name in ("epoch", "replica")]
     if not all(type(value) is int and value >= 0 for value in whole):
-        found = _shortened(metrics)
+        found = shortened(metrics)
         raise WorkdirError(f"{path} must have an epoch and a replica in each line, got {found}")
     if texts := [name for name, value in values.items() if type(value) not in (int, float)]:
-        found = _shortened(values[texts[0]])
+        found = shortened(values[texts[0]])
         raise WorkdirError(f"{path} must have numbers alone, got {texts[0]} {found}")
     return values
-
-
-def _shortened(value: Any) -> str:
-    """Returns a value in one line of at most 60 characters."""
-    line = repr(value)
-    return line if len(line) <= 60 else f"{line[:57]}..."
-
-
-def _with_tuples(value: Any) -> Any:
-    """Inverts `as_json`."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(entry) for key, entry in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from adv_jax.runner.store.workdir import read_json, write_json
+from adv_jax.runner.store.formats import read_json, write_json
 from adv_jax.types import UserError
 from launch.compiling.cases import document_of
 

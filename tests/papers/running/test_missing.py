@@ -6,8 +6,8 @@ import math
 import pytest
 from fabricated import finish
 
+from adv_jax.runner.store.formats import as_json
 from adv_jax.runner.store.result import provenance
-from adv_jax.runner.store.workdir import as_json
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
