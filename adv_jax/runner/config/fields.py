@@ -97,6 +97,8 @@ _OPTIONAL: dict[str, Any] = {
     "pretrained.workdir": str,
     "replays": int,
     "stop": Mapping | None,
+    "stop.rate_scale": int | float,
+    "stop.train_error": int | float,
 }
 _TYPES = _FIELDS | _OPTIONAL
 FIELDS = frozenset(_TYPES)
@@ -110,7 +112,6 @@ TYPE_NAMES: dict[Any, str] = {
     tuple: "a tuple",
     tuple | list: "a tuple",
 }
-_STOPS = ("train_error", "rate_scale")
 
 
 def check(config: Mapping[str, Any]) -> None:
@@ -134,7 +135,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict, got {config!r}")
-    for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained"):
+    for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained", "stop"):
         legal = [path.rpartition(".")[2] for path in _TYPES if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
@@ -193,7 +194,8 @@ def validate(config: Mapping[str, Any]) -> None:
         for number in entries_of(value):
             if not ranges[path].allows(number):
                 raise ConfigError(f"{path} must be {ranges[path]}, got {number!r}")
-    _check_stop(config.get("stop"), config["optimizer"])
+    if stop := config.get("stop"):
+        _check_stop(stop, config["optimizer"])
     if watched := config.get("monitor_attacks"):
         _check_monitored(watched, config["evaluation"]["attacks"])
     if start := config.get("pretrained"):
@@ -204,12 +206,10 @@ def validate(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
 
 
-def _check_stop(stop: Mapping[str, Any] | None, optimizer: Mapping[str, Any]) -> None:
+def _check_stop(stop: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
     """Checks that `stop` has a train_error, and a rate_scale only for a plateau."""
-    if stop and ("train_error" not in stop or set(stop) - set(_STOPS)):
-        example = "{'train_error': .0001, 'rate_scale': .004} or without rate_scale"
-        raise ConfigError(f"stop must be a dict such as {example}, got {dict(stop)!r}")
-    if stop and "rate_scale" in stop and optimizer.get("plateau") is None:
+    _check_given("stop", stop, ("train_error",))
+    if "rate_scale" in stop and optimizer.get("plateau") is None:
         found = stop["rate_scale"]
         raise ConfigError(f"stop.rate_scale must be unset without optimizer.plateau, got {found!r}")
 

@@ -270,9 +270,9 @@ def test_a_field_below_a_number_is_refused_by_name(folder, monkeypatch):
 # Optional fields
 
 
-def overridden(monkeypatch, *argv):
-    """Returns the config of the quickstart with overrides, as the commands parse it."""
-    argv = ["prog", "--config=configs/quickstart.py:quick", *argv]
+def overridden(monkeypatch, *argv, config="quickstart"):
+    """Returns a quick config with overrides, as the commands parse it."""
+    argv = ["prog", f"--config=configs/{config}.py:quick", *argv]
     monkeypatch.setattr(sys, "argv", argv)
     values = flags.FlagValues()
     config = config_flags.DEFINE_config_file(
@@ -289,6 +289,11 @@ def quickstart():
 
 def test_a_config_without_overrides_stays_as_it_is(monkeypatch):
     assert overridden(monkeypatch) == quickstart()
+
+
+def test_an_optional_field_that_the_config_has_can_be_set(monkeypatch):
+    config = overridden(monkeypatch, "--config.stop.train_error=1", config="backprop_cifar10")
+    assert config["stop"]["train_error"] == 1
 
 
 def test_optional_fields_of_the_named_functions_can_be_set(monkeypatch):

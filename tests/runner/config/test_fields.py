@@ -276,6 +276,8 @@ def test_stop_rate_scale_needs_a_plateau():
     config = document(stop=stop)
     config["optimizer"]["plateau"] = {"name": "reduce_on_plateau"}
     validate(config)
+    message = refusal(validate, document(stop={"rate_scale": 0.5}))
+    assert message == "stop.train_error must be given, got none"
 
 
 @pytest.mark.parametrize(
@@ -335,6 +337,8 @@ def test_a_missing_required_field_is_refused_by_name(path):
             "replicas.grid.a.eps must be a text, a number of 32 bits, ",
         ),
         ("stop", 3, "stop must be a dict, got 3"),
+        ("stop", {"train_error": "0"}, "stop.train_error must be a number, got '0'"),
+        ("stop", {"errors": 0}, "a field of stop must be one of rate_scale, train_error, got 'err"),
         ("evaluation.attacks.fgsm", 1, "evaluation.attacks.fgsm must be a dict, got 1"),
         (
             "objective.alpha",
