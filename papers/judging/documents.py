@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from adv_jax.types import UserError
+from papers.judging.metrics import METRICS
 
 Entry = TypeVar("Entry")
 # SHA-256 of test_batch.bin in the copy of CIFAR-10 whose images went through JPEG.
@@ -156,15 +157,7 @@ class RowDocument(Schema):
 
     label: Line
     id: Line | None
-    metric: Literal[
-        "error_percent",
-        "error",
-        "accuracy_percent",
-        "accuracy",
-        "confidence",
-        "sparsity_percent (fraction of exact zeros)",
-        "log_likelihood_nats",
-    ]
+    metric: Literal[*METRICS]  # pyrefly: ignore
     paper: Number | None
     paper_sd: Size | None
     paper_n: Number | None

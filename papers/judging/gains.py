@@ -26,7 +26,7 @@ from scipy import stats
 
 from papers.judging import numbers
 from papers.judging.equivalence import of_paper, within
-from papers.judging.metrics import percent_factor, unit_of
+from papers.judging.metrics import METRICS
 from papers.judging.statistics import (
     LEVEL,
     BySeed,
@@ -166,8 +166,8 @@ def _steps(document: Json, claim: Json) -> list[Step]:
 
 def _step(higher: Json, lower: Json, *, by: float) -> Step:
     values = {*higher["values"].values(), *lower["values"].values()}
-    is_rate = unit_of(higher["metric"]) == "%"
-    ends = ({0.0}, {100.0 / percent_factor(higher["metric"])}) if is_rate else ()
+    is_rate = METRICS[higher["metric"]].unit == "%"
+    ends = ({0.0}, {100.0 / METRICS[higher["metric"]].factor}) if is_rate else ()
     return Step(paired(by_seed(higher), by_seed(lower)), by, counts=values not in ends)
 
 
@@ -225,8 +225,8 @@ def _claim(
 def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[str, Any]:
     counted = [step for step in steps if step.counts]
     metric = rows[0]["metric"]
-    means = [percent_factor(metric) * spread([*row["values"].values()]).mean for row in rows]
-    ends = f"{min(means):.4g} to {max(means):.4g} {unit_of(metric)}"
+    means = [METRICS[metric].factor * spread([*row["values"].values()]).mean for row in rows]
+    ends = f"{min(means):.4g} to {max(means):.4g} {METRICS[metric].unit}"
     words = f"means from {ends}"
     if length.extent == FULL:
         held = sum(step.significant and step.agrees_on_average for step in counted)

@@ -1,32 +1,45 @@
 """Converts rates to the metrics of the papers' numbers, and formats these in the unit of print."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-# metric of a paper's entry -> its conversion from an error rate or a confidence, both fractions
+
+class Metric(NamedTuple):
+    """What the numbers of a paper's entry measure.
+
+    Attributes:
+      of: converts what a run measures, such as an error rate as a fraction, to this metric.
+      factor: from the unit of the metric to that of print.
+      axis: label of an axis in the unit of print, which ends it.
+      is_error: whether it counts mistakes.
+    """
+
+    of: Callable[[float], float]
+    factor: int
+    axis: str
+    is_error: bool = False
+
+    @property
+    def unit(self) -> str:
+        """The unit of print: "%", or "nats"."""
+        return self.axis[self.axis.index("(") + 1 : -1]
+
+
 METRICS = {
-    "error_percent": lambda error: 100 * error,
-    "error": lambda error: error,
-    "accuracy_percent": lambda error: 100 - 100 * error,
-    "accuracy": lambda error: 1 - error,
-    "confidence": lambda confidence: confidence,
-    "sparsity_percent (fraction of exact zeros)": lambda zeros: 100 * zeros,
-    "log_likelihood_nats": lambda nats: nats,
+    "error_percent": Metric(lambda error: 100 * error, 1, "test error (%)", is_error=True),
+    "error": Metric(lambda error: error, 100, "test error (%)", is_error=True),
+    "accuracy_percent": Metric(lambda error: 100 - 100 * error, 1, "test accuracy (%)"),
+    "accuracy": Metric(lambda error: 1 - error, 100, "test accuracy (%)"),
+    "confidence": Metric(lambda confidence: confidence, 100, "mean confidence (%)"),
+    "sparsity_percent (fraction of exact zeros)": Metric(
+        lambda zeros: 100 * zeros, 1, "hidden units at 0 (%)"
+    ),
+    "log_likelihood_nats": Metric(lambda nats: nats, 1, "log-likelihood (nats)"),
 }
 
 # Fields of a row of a document that are in the unit of its metric.
 _IN_METRIC = ("paper", "paper_sd", "mean", "sd", "difference", "tolerance")
-
-
-def percent_factor(metric: str) -> int:
-    """Returns the factor from the unit of a metric to that of print: 100 for fractions, else 1."""
-    return 1 if "percent" in metric or "nats" in metric else 100
-
-
-def unit_of(metric: str) -> str:
-    """Returns the unit in which a metric is printed."""
-    return "nats" if "nats" in metric else "%"
 
 
 def printed_interval(low: float, high: float, metric: str) -> tuple[float, float] | None:
@@ -40,19 +53,19 @@ def printed_interval(low: float, high: float, metric: str) -> tuple[float, float
     """
     if low == high or not is_possible((high - low) / 2, metric):
         return None
-    ends = [percent_factor(metric) * end for end in (low, high)]
-    most = 100.0 if unit_of(metric) == "%" else math.inf
+    ends = [METRICS[metric].factor * end for end in (low, high)]
+    most = 100.0 if METRICS[metric].unit == "%" else math.inf
     return max(ends[0], -most), min(ends[1], most)
 
 
 def is_possible(size: float, metric: str) -> bool:
     """Returns whether two values can differ by so much; of rates it is less than 100 points."""
-    return unit_of(metric) != "%" or percent_factor(metric) * size < 100
+    return METRICS[metric].unit != "%" or METRICS[metric].factor * size < 100
 
 
 def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a judged row of a document with its fractions in percent, for printing."""
-    factor = percent_factor(row["metric"])
+    factor = METRICS[row["metric"]].factor
 
     def scaled(value: float | None) -> float | None:
         return None if value is None else round(factor * value, 10)

@@ -6,7 +6,7 @@ Two axes, never mixed: how far something was run, and, if it was run in full, wh
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from papers.judging.metrics import percent_factor, printed_interval, unit_of
+from papers.judging.metrics import METRICS, printed_interval
 from papers.judging.statistics import Error, epochs_in_words, span
 
 FULL, SHORT, QUICK, NOT_RUN = EXTENTS = "full", "short", "quick", "not run"
@@ -74,7 +74,7 @@ class Difference(NamedTuple):
         return [rounded(self.mean - half), rounded(self.mean + half)]
 
     def __str__(self) -> str:
-        points = "points" if unit_of(self.metric) == "%" else unit_of(self.metric)
+        points = "points" if METRICS[self.metric].unit == "%" else METRICS[self.metric].unit
         seeds = f"{self.n} seed{'s' if self.n > 1 else ''}"
         text = f"difference {in_points(self.mean, self.metric)} {points} over {seeds}"
         low, high = self.interval or (0.0, 0.0)
@@ -85,7 +85,7 @@ class Difference(NamedTuple):
 
 def in_points(value: float, metric: str, *, digits: int = 3) -> str:
     """Formats a difference of a metric, of rates in percentage points."""
-    return f"{percent_factor(metric) * value:.{digits}g}"
+    return f"{METRICS[metric].factor * value:.{digits}g}"
 
 
 def joined(*words: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from papers.judging import numbers
 from papers.judging.arithmetic import worked_example
 from papers.judging.documents import data_in_words
-from papers.judging.metrics import in_percent, unit_of
+from papers.judging.metrics import METRICS, in_percent
 from papers.judging.numbers import Entry, Paper
 from papers.judging.statistics import LEVEL, epochs_in_words, seeds_in_words, spread
 from papers.judging.verdicts import num_tests
@@ -22,7 +22,6 @@ from papers.judging.words import (
     SHORT,
     joined,
 )
-from papers.pages.charts import UNITS
 from papers.pages.wording import in_words, label_of, number, place_of, printed, said
 from papers.running import power, single_runs
 from papers.running.budget import PAPER
@@ -226,12 +225,12 @@ def unjudged_in_words(line: Line) -> str:
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     """Returns the line of a measured row, its fractions in percent."""
-    row, of = in_percent(row), f" {unit_of(row['metric'])}"
+    row, of = in_percent(row), f" {METRICS[row['metric']].unit}"
     off = row["difference"]
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
-        UNITS[row["metric"]],
+        METRICS[row["metric"]].axis,
         printed(row["paper"], row["paper_sd"], row["paper_n"], of),
         number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
@@ -355,7 +354,7 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     values = [
         [v for seed, v in row["values"].items() if not seeds or seed in seeds] for row in named
     ]
-    units = [unit_of(row["metric"]) for row in named]
+    units = [METRICS[row["metric"]].unit for row in named]
     means = [f"{spread(v).mean:.3g} {unit}" for v, unit in zip(values, units, strict=True)]
     if len(named) == 2:
         labels, between = _distinct(claim["rows"]), " against "
@@ -393,8 +392,10 @@ def _short_labels(labels: Sequence[str]) -> list[str]:
 def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
     """Returns the verdict without a test: of one seed, with a reason why not, or "not run"."""
     if found := single_runs.one_seed(paper, name, files):
-        unit = f" {unit_of(paper.entries[name].get('metric', 'error_percent'))}"
-        ours = "" if found.value is None else number(found.value, unit=unit)
+        ours = ""
+        if found.value is not None:
+            metric = METRICS[paper.entries[name].get("metric", "error_percent")]
+            ours = number(found.value, unit=f" {metric.unit}")
         if found.ends:
             ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
             ours = ", ".join(f"{label} {number(value)}" for label, value in ends)

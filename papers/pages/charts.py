@@ -12,20 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adv_jax import style
-from papers.judging.metrics import in_percent
+from papers.judging.metrics import METRICS, in_percent
 
 OURS, PAPER = style.COLORS[:2]
-# metric -> its name and unit in print
-UNITS = {
-    "error_percent": "test error (%)",
-    "error": "test error (%)",
-    "accuracy_percent": "test accuracy (%)",
-    "accuracy": "test accuracy (%)",
-    "confidence": "mean confidence (%)",
-    "sparsity_percent (fraction of exact zeros)": "hidden units at 0 (%)",
-    "log_likelihood_nats": "log-likelihood (nats)",
-}
-ERRORS = ("error_percent", "error")
 
 
 @style.styled()
@@ -64,8 +53,8 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         for i, row in enumerate(rows):
             _dots(axes, i, row, paper=paper, ours=ours)
         axes.set_yticks(range(len(rows)), labels[metric])
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=UNITS[metric])
-        if metric in ERRORS:
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=METRICS[metric].axis)
+        if METRICS[metric].is_error:
             _widen(axes, rows)
         axes.grid(False, axis="y")
     handles = {

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
-from papers.judging.metrics import percent_factor, printed_interval
+from papers.judging.metrics import METRICS, printed_interval
 from papers.judging.numbers import Entry, Paper
 from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import (
@@ -25,7 +25,6 @@ from papers.judging.words import (
     joined,
 )
 from papers.pages.chapters import Line
-from papers.pages.charts import UNITS
 from papers.pages.tables import folded, markdown
 from papers.pages.wording import place_of
 
@@ -88,8 +87,8 @@ def grids(paper: Paper, lines: Sequence[Line]) -> Iterator[Grid]:
             yield _grid(paper, table, own)
     if len(alone) > 1:
         label = {f"{place_of(paper.entries[line.key])}: {line.label}": line for line in alone}
-        metrics = {UNITS.get(paper.entries[line.key].get("metric", ""), "ours") for line in alone}
-        column = metrics.pop() if len(metrics) == 1 else "ours"
+        headings = {_heading(paper.entries[line.key]) for line in alone}
+        column = headings.pop() if len(headings) == 1 else "ours"
         yield Grid("Tables of one number", [column], {k: {column: v} for k, v in label.items()})
 
 
@@ -99,9 +98,15 @@ def label_in(paper: Paper, line: Line) -> str:
         for row, cells in grid.rows.items():
             for column, one in cells.items():
                 if one.key == line.key:
-                    parts = [row] if column in UNITS.values() else [row, column]
+                    parts = [row] if column == _heading(paper.entries[line.key]) else [row, column]
                     return ", ".join([grid.title.partition(":")[0], *parts])
     return line.label
+
+
+def _heading(entry: Entry) -> str:
+    """Returns the heading of a column whose numbers have no other: their metric, or "ours"."""
+    metric = METRICS.get(entry.get("metric", ""))
+    return "ours" if metric is None else metric.axis
 
 
 def _same_table(paper: Paper, line: Line) -> list[Line]:
@@ -119,11 +124,10 @@ def _grid(paper: Paper, table: str, lines: Sequence[Line]) -> Grid:
     columns: list[str] = []
     for line in lines:
         entry = paper.entries[line.key]
-        only = UNITS.get(entry.get("metric", ""), "ours")
         row, column = (_name(entry, part, names.get(f"{part}s", {})) for part in ("row", "column"))
         if not row and not column:  # Numbers in a line, each with a long heading.
             row = entry["where"].partition("), ")[2]
-        row, column = row or line.label, column or only
+        row, column = row or line.label, column or _heading(entry)
         if column in rows.get(row, {}):  # Two entries of one place: their labels differ.
             row = line.label
         rows.setdefault(row, {})[column] = line
@@ -213,7 +217,7 @@ def detail(line: Line) -> str:
         return joined(line.verdict.why, line.trained)
     parts = [f"{row['difference']:+.3g}"]
     if row["interval"]:
-        factor = percent_factor(row["metric"])
+        factor = METRICS[row["metric"]].factor
         low, high = (end / factor for end in row["interval"])
         if ends := printed_interval(low, high, row["metric"]):
             parts[0] += f" ({ends[0]:.3g} to {ends[1]:.3g})"

@@ -12,7 +12,7 @@ from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
-from papers.judging.metrics import in_percent, printed_interval
+from papers.judging.metrics import METRICS, in_percent, printed_interval
 from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import FULL
 from papers.pages import chapters, charts, printed
@@ -157,7 +157,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     mean = _number(row["mean"], row["sd"], row["n"])
     seeds = str(row["n"] or "not run")
     interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
-    label, word = f"{row['label']} [{charts.UNITS[row['metric']]}]", row["verdict"] or "-"
+    label, word = f"{row['label']} [{METRICS[row['metric']].axis}]", row["verdict"] or "-"
     return [label, paper, mean, seeds, off, interval, tolerance, word]
 
 

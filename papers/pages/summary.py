@@ -4,7 +4,7 @@ import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from papers.judging.metrics import unit_of
+from papers.judging.metrics import METRICS
 from papers.judging.words import (
     CONSISTENT,
     FINDINGS,
@@ -134,7 +134,7 @@ def largest_deviation(one: Chapter) -> str:
     line = max(judged, key=_excess)
     others = sum(other.verdict.word == NOT_REPRODUCED for other in judged) - 1
     row = line.row or {}
-    unit = unit_of(row["metric"])
+    unit = METRICS[row["metric"]].unit
     values = f"({row['mean']:.3g} {unit}; the paper has {row['paper']:.3g} {unit})"
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
@@ -209,5 +209,5 @@ def begin_of(one: Chapter) -> str:
 
 
 def _points(lines: Sequence[Line]) -> str:
-    units = {unit_of(line.row["metric"]) for line in lines if line.row}
+    units = {METRICS[line.row["metric"]].unit for line in lines if line.row}
     return "points" if units == {"%"} else units.pop()

@@ -126,7 +126,7 @@ def ours(
 
 
 def _in_metric(row: Row, fractions: BySeed) -> BySeed:
-    convert = METRICS[metric(row)]
+    convert = METRICS[metric(row)].of
     # 100 * .0107 != 1.07
     return {seed: round(convert(value), 10) for seed, value in fractions.items()}
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from papers.judging import numbers
-from papers.judging.metrics import METRICS, in_percent, percent_factor
+from papers.judging.metrics import METRICS, in_percent
 from papers.judging.numbers import Paper
 from papers.judging.rows import row_document
 from papers.running.budget import PAPER
@@ -120,7 +120,7 @@ def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str
         return None, {}, document
     metric = entry.get("metric", "error_percent")
     fraction = functools.reduce(operator.getitem, place["at"], document)
-    value = percent_factor(metric) * METRICS[metric](fraction)
+    value = METRICS[metric].factor * METRICS[metric].of(fraction)
     key, *of_key = place["at"]
     # The rows of a table stand in the order of its runs.
     places = {"rows": "runs", "trainings": "trainings"}
@@ -186,7 +186,7 @@ def _measured(
             for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
             if "at" not in row or same_point(row["at"], replica["overrides"])
         ]
-        metric = METRICS[_metric(row)]
+        metric = METRICS[_metric(row)].of
         more = {str(replica["seed"]): round(metric(error), 10) for replica, error in replicas}
         epochs = [*trained.get("epochs", ()), *(replica["epochs"] for replica, _ in replicas)]
         values = more | values  # A seed that was run again is no further seed.

@@ -5,14 +5,11 @@ import math
 import re
 import shutil
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from reproduced import write_results
 
 from adv_jax.types import UserError
-from papers.judging import documents
-from papers.pages import charts
 from papers.running import stored
 from papers.running.works import TARGETS
 
@@ -168,13 +165,6 @@ def test_a_field_that_is_missing_or_of_another_kind_is_named(tmp_path, name, key
     with pytest.raises(UserError, match=re.escape(f"{name}: {message}")) as refused:
         stored.read(edited(tmp_path, name, keys, value))
     assert "\n" not in str(refused.value)
-
-
-def test_every_metric_that_can_be_drawn_is_read():
-    assert (
-        set(get_args(documents.RowDocument.model_fields["metric"].annotation))
-        == charts.UNITS.keys()
-    )
 
 
 def test_data_elsewhere_and_trackers_decide_no_number():

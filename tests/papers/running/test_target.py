@@ -2,7 +2,7 @@
 
 import pytest
 
-from papers.judging.metrics import METRICS, in_percent, percent_factor, printed_interval
+from papers.judging.metrics import METRICS, in_percent, printed_interval
 from papers.judging.statistics import Error
 from papers.judging.words import Difference
 
@@ -48,11 +48,12 @@ def test_a_row_that_is_not_run_has_no_interval_in_percent():
 
 @pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"log_likelihood_nats"}))
 def test_a_rate_of_one_half_is_50_percent_in_every_metric(metric):
-    assert percent_factor(metric) * METRICS[metric](0.5) == 50
+    assert METRICS[metric].factor * METRICS[metric].of(0.5) == 50
 
 
 def test_nats_stay_nats():
-    assert percent_factor("log_likelihood_nats") * METRICS["log_likelihood_nats"](225) == 225
+    nats = METRICS["log_likelihood_nats"]
+    assert (nats.factor * nats.of(225), nats.unit) == (225, "nats")
 
 
 @pytest.mark.parametrize(
