@@ -71,7 +71,7 @@ def test_result_json_has_every_key_of_the_contract_and_rates_are_fractions(unint
     result = result_of(uninterrupted)
     assert result["experiment"] == "quickstart"
     assert result["data"]["name"] == "mnist" and result["data"]["source"] == "embedded"
-    sizes = {"train": 3500, "valid": 500, "labeled": 3500, "test": 1000}
+    sizes = {"train": 1000, "valid": 3000, "labeled": 1000, "test": 1000}
     assert result["data"]["sizes"] == sizes
     assert all(re.fullmatch("[0-9a-f]{64}", sha) for sha in result["data"]["sha256"].values())
     (replica,) = result["replicas"]

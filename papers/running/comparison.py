@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.formats import as_json
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from papers.judging import numbers
 from papers.judging.metrics import METRICS
 from papers.judging.rows import row_document

@@ -14,7 +14,7 @@ from adv_jax import style
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import json_bytes
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from adv_jax.runner.store.writing import check_writable, write_files
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing

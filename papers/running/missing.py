@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.store.formats import as_json, read_json
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import VERSIONS

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from adv_jax.runner.config.document import leaves
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import sources
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import (
     check_same_config,

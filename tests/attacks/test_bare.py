@@ -422,7 +422,7 @@ def test_thousands_of_calls_with_changing_eps_are_one_program(calls):
 @needs_proc
 @pytest.mark.parametrize(
     "shapes",
-    [pytest.param(24, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.exhaustive)],
+    [pytest.param(16, marks=pytest.mark.slow), pytest.param(500, marks=pytest.mark.exhaustive)],
 )
 def test_many_shapes_keep_no_more_programs_than_the_limit(monkeypatch, shapes):
     monkeypatch.setattr(programs, "MAX_PROGRAMS", 8)

@@ -26,6 +26,7 @@ from papers.running.trainings import plan, saved_epochs, state
 
 TINY = {
     "data.source": "embedded",
+    "data.num_valid": 3000,
     "replicas.seeds": 3,
     "model.features": (8,),
     "batch_size": 500,

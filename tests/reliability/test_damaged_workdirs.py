@@ -9,7 +9,7 @@ import pytest
 from short_run import TINY, assert_same_run
 
 EPOCHS = 3
-ARGV = [*TINY[:3], f"--config.epochs={EPOCHS}", "--config.evaluation.eps=(0.0, 0.1)"]
+ARGV = [*TINY[:4], f"--config.epochs={EPOCHS}", "--config.evaluation.eps=(0.0, 0.1)"]
 EVALUATE = ["--attacks=fgsm", "--eps=0", "--num_examples=50"]
 
 

@@ -120,7 +120,7 @@ def seeds(commands, tmp_path_factory):
     """Returns the arguments of a join of finished runs, and the joined run."""
     folder = tmp_path_factory.mktemp("seeds")
     for seed in (3, 4):
-        argv = [QUICK, *TINY[1:3], "--config.epochs=2", f"--config.seed={seed}"]
+        argv = [QUICK, *TINY[1:4], "--config.epochs=2", f"--config.seed={seed}"]
         done = commands.run(*argv, f"--workdir={folder / str(seed)}")
         assert (done.status, done.err) == (0, "")
     argv = [str(folder / "3"), str(folder / "4")]

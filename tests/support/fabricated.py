@@ -5,7 +5,7 @@ from pathlib import Path
 
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.store.formats import as_json
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 
 
 def finish(training, error, *, sha="0" * 64, versions=None):

@@ -17,6 +17,7 @@ TINY = [
     QUICK,
     "--config.model.features=(8,)",
     "--config.batch_size=500",
+    "--config.data.num_valid=3000",  # so that an epoch has two steps
     f"--config.epochs={EPOCHS}",
     "--config.evaluation.eps=(0.0, 0.1, 0.2)",
 ]

@@ -18,7 +18,7 @@ import jax
 import platformdirs
 from absl import flags
 
-from adv_jax.runner.store.result import cpu
+from adv_jax.runner.store.provenance import cpu
 
 _CACHE = flags.DEFINE_bool(
     "compilation_cache", True, "keep compiled programs in the user's cache folder"

@@ -22,7 +22,7 @@ from adv_jax.runner.run.log import Log
 from adv_jax.runner.run.program import Program
 from adv_jax.runner.run.trackers import Tracked, Trackers
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored
-from adv_jax.runner.store.result import environment
+from adv_jax.runner.store.provenance import environment
 from adv_jax.runner.store.workdir import Workdir
 from adv_jax.types import UserError
 

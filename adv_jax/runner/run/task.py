@@ -15,7 +15,7 @@ from adv_jax.runner.config.document import is_import_path, unknown
 from adv_jax.runner.config.schema import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
 from adv_jax.runner.run.trained import Trained, tested_apart
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from adv_jax.runner.store.verified import digest
 from adv_jax.types import Attack, Bounds, UserError
 

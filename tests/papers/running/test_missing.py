@@ -7,7 +7,7 @@ import pytest
 from fabricated import finish
 
 from adv_jax.runner.store.formats import as_json
-from adv_jax.runner.store.result import provenance
+from adv_jax.runner.store.provenance import provenance
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS

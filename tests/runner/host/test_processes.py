@@ -9,17 +9,12 @@ import signal
 import numpy as np
 import pytest
 from command_line import free_port, xla_flags
+from short_run import TINY
 
 pytestmark = pytest.mark.slow
 
 EPOCHS = 12
-TINY = [
-    "--config=configs/quickstart.py:quick",
-    "--config.model.features=(8,)",
-    "--config.batch_size=500",
-    "--config.evaluation.eps=(0.0, 0.1)",
-    f"--config.epochs={EPOCHS}",
-]
+SHORT = [*TINY, "--config.evaluation.eps=(0.0, 0.1)", f"--config.epochs={EPOCHS}"]
 # Sums of other parts in another order: a few float32 roundings, which training carries on.
 same = {"rtol": 1e-4, "atol": 1e-5}
 
@@ -29,7 +24,7 @@ def start(commands, *argv, devices=1, count=2):
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     return [
         commands.start(
-            *TINY,
+            *SHORT,
             *argv,
             coordinator,
             f"--num_processes={count}",
@@ -72,7 +67,7 @@ def alone(commands, tmp_path_factory):
         if argv not in runs:
             runs[argv] = tmp_path_factory.mktemp("alone") / "run"
             where = f"--workdir={runs[argv]}"
-            process = commands.start(*TINY, *argv, where, XLA_FLAGS=xla_flags(devices=2))
+            process = commands.start(*SHORT, *argv, where, XLA_FLAGS=xla_flags(devices=2))
             (done,) = finished([process])
             assert done.status == 0, done.err
         return runs[argv]
@@ -131,7 +126,7 @@ def test_a_workdir_that_the_processes_do_not_share_is_refused_in_one_line(comman
     coordinator = f"--coordinator=127.0.0.1:{free_port()}"
     processes = [
         commands.start(
-            *TINY,
+            *SHORT,
             SEEDS,
             coordinator,
             "--num_processes=2",
