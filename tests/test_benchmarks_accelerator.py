@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
+import short_run
 
-from benchmarks import accelerator, pages
+from benchmarks import accelerator, accelerator_worker, attacks_worker, pages
 from benchmarks.accelerator_stages import STAGES, Stage, Work, stage_names
 from benchmarks.accelerator_tables import tables
 from benchmarks.timing import Worker, WorkerError, spread
@@ -295,12 +297,23 @@ def test_a_stage_compiles_for_a_gpu_that_is_not_there():
     assert re.search(r"10 seeds, 784-400-400-10, batch 10.*product.*elementwise", done.stdout)
 
 
+class OwnProcess:
+    """In place of the workers: this process, whose device is the CPU."""
+
+    def call(self, side, request, *, within, **arguments):
+        assert side == accelerator.OURS
+        return getattr(accelerator_worker, request)(**arguments)
+
+
 @pytest.mark.slow
 def test_a_device_that_is_the_cpu_computes_the_same_numbers(monkeypatch):
     monkeypatch.setattr(accelerator, "COMPARED", ("mlp_10",))
-    with accelerator.Workers(threads=1) as workers:
-        found = accelerator.checks(workers, digits=10)
-    assert all(both["device"] == both["cpu"] for both in found["attacks"].values())
+    few = short_run.few_digits(500, 10)
+    lenet = attacks_worker.trained_variables("lenet", *few.train)
+    monkeypatch.setattr(accelerator_worker, "_lenet", lambda: jax.device_get(lenet))
+    found = accelerator.checks(OwnProcess(), digits=10)
+    assert set(found["attacks"]) == {"pgd linf", "deepfool", "square"}
+    assert all(both["device"] == both["cpu"] < 1 for both in found["attacks"].values())
     assert len(found["trainings"]["mlp_10"]["cpu"]) == 3
 
 
