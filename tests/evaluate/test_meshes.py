@@ -54,13 +54,17 @@ def assert_equal(found, expected):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def on_all_devices(problem):
+    return numbers(problem)
+
+
 @pytest.mark.slow
 @kinds
 @specs
-def test_an_evaluation_on_a_mesh_equals_one_on_all_devices(problem, kind, spec):
-    expected = numbers(problem)
+def test_an_evaluation_on_a_mesh_equals_one_on_all_devices(problem, on_all_devices, kind, spec):
     there = mesh(kind)
     with jax.set_mesh(there):
         placement = NamedSharding(there, P("data")), NamedSharding(there, spec)
         found = numbers(problem, placement=placement)
-    jax.tree.map(assert_equal, found, expected)
+    jax.tree.map(assert_equal, found, on_all_devices)
