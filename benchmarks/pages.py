@@ -38,7 +38,6 @@ BENCHMARKS = {
     "memory": "Memory of an evaluation",
     "hosts": "Over processes and devices",
     "streams": "Training from an iterator",
-    "targets": "What the targets cost",
 }
 INTRODUCTION = f"""\
 # Results of the benchmarks
