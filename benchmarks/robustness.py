@@ -22,7 +22,7 @@ import optax
 
 from adv_jax import attacks, data, evaluate, models, objectives, step
 from adv_jax.attacks import Rank, traits_of
-from adv_jax.evaluate.budget import takes
+from adv_jax.evaluate.traits import takes
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table
 from benchmarks.timing import machine, versions, write

@@ -18,7 +18,6 @@ Noise curves use `attacks.gaussian_noise` and `attacks.sign_noise`. The command 
 
 from adv_jax.evaluate.auditing import Audit, AuditWarning
 from adv_jax.evaluate.benchmarking import benchmark
-from adv_jax.evaluate.budget import is_targeted, norm_of, scale_of
 from adv_jax.evaluate.certifying import Certificate, certify
 from adv_jax.evaluate.evaluation import Evaluation, evaluate
 from adv_jax.evaluate.measures import Clean, Curve, Curves, clean, curves
@@ -26,6 +25,7 @@ from adv_jax.evaluate.minimal import minimal_eps
 from adv_jax.evaluate.smoothing import Smoothed, certify_smoothed
 from adv_jax.evaluate.streaming import evaluate_batches
 from adv_jax.evaluate.substitution import Substitute, substitute
+from adv_jax.evaluate.traits import is_targeted, norm_of, scale_of
 from adv_jax.evaluate.transferring import transfer
 
 __all__ = [

@@ -8,8 +8,8 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks import traits_of
-from adv_jax.evaluate.budget import ball_of, has_unknown_ball, is_aimed
 from adv_jax.evaluate.probing import Step
+from adv_jax.evaluate.traits import ball_of, has_unknown_ball, is_aimed
 from adv_jax.perturbations import limits
 from adv_jax.types import Array, Attack, Bounds
 

@@ -29,12 +29,13 @@ from adv_jax.evaluate.batching import (
     over_batches,
     row_shards,
 )
-from adv_jax.evaluate.budget import ball_of, is_targeted, naming, scale_of, sizes_of
+from adv_jax.evaluate.crafting import naming
 from adv_jax.evaluate.measures import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.sentences import of_values
+from adv_jax.evaluate.traits import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
 from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described

@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import checked_count, checked_number, has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
-from adv_jax.evaluate.budget import ball_of, settings_of
 from adv_jax.evaluate.checks import (
     check_model,
     checked_data,
@@ -23,6 +22,7 @@ from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import Inputs, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
+from adv_jax.evaluate.traits import ball_of, settings_of
 from adv_jax.random import row_keys
 from adv_jax.ranges import COUNT
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm

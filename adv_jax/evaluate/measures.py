@@ -12,7 +12,8 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.checks import checked_logits, logit_flags, with_aux
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.evaluate.budget import at_size, scale_of
+from adv_jax.evaluate.crafting import at_size
+from adv_jax.evaluate.traits import scale_of
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 

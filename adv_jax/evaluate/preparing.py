@@ -10,14 +10,8 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks import Traits, function_name, traits_of
-from adv_jax.evaluate.budget import (
-    at_size,
-    checked_parameters,
-    crafting,
-    naming,
-    scale_of,
-    takes,
-)
+from adv_jax.evaluate.crafting import at_size, naming
+from adv_jax.evaluate.traits import checked_parameters, inner_attack, scale_of, takes
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
@@ -99,7 +93,7 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
         raise UserError(f"norm must be {own} for {function_name(attack)}, got {norm}")
     if free("targeted") and parameters["targeted"].default is True:
         settings["targeted"] = False
-    if (inner := crafting(attack)) is not attack:  # It gets the bounds from the outer one.
+    if (inner := inner_attack(attack)) is not attack:  # It gets the bounds from the outer one.
         settings["attack"] = _with_settings(inner, None, norm)
     return partial(attack, **settings) if settings else attack
 

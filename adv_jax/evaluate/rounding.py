@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.evaluate.balls import violations
-from adv_jax.evaluate.budget import ball_of
+from adv_jax.evaluate.traits import ball_of
 from adv_jax.perturbations import choose
 from adv_jax.types import Array, Attack, Bounds, UserError, working_dtype
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from adv_jax.evaluate.budget import norm_of, rank_of
+from adv_jax.evaluate.traits import norm_of, rank_of
 from adv_jax.types import Attack, Bounds, described
 
 _MASKED = 0.01  # report a sign of gradient masking at this share of the rows

@@ -12,7 +12,7 @@ import numpy as np
 from adv_jax.checks import check_finite, check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import first_batch, over_batches
-from adv_jax.evaluate.budget import check_crafted, crafted, naming
+from adv_jax.evaluate.crafting import check_crafted, crafted, naming
 from adv_jax.evaluate.measures import measures, predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program

@@ -7,16 +7,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from adv_jax.attacks import function_name
 from adv_jax.checks import checked_count, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
-from adv_jax.evaluate.budget import check_crafted, crafted, function_name
 from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
     checked_predictions,
     warnings_of_rows,
 )
+from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import check_named, prepared
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, shown, silent

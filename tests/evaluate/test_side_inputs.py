@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks, evaluate
-from adv_jax.evaluate.budget import at_size
+from adv_jax.evaluate.crafting import at_size
 from adv_jax.types import UserError
 
 SUITE = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=2, norm="l2")}

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks
 from adv_jax.attacks import function_name
-from adv_jax.evaluate.budget import check_like_x
+from adv_jax.evaluate.crafting import check_like_x
 from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
 from adv_jax.optimizers import averaged
