@@ -36,9 +36,10 @@ _noted: contextvars.ContextVar[tuple[Any, list[dict[str, Array]]] | None] = cont
     "noted", default=None
 )
 
-_LOSS_WORDS = {
-    "loss": "loss must return finite numbers, got NaN or infinity",
-    "gradient": "loss must have a gradient by x, got NaN",
+_FLAG_WORDS = {
+    "loss": "loss must return finite numbers, got NaN or infinity for {} of x",
+    "gradient": "loss must have a gradient by x, got NaN for {} of x",
+    "constraints": "x must obey the constraints of an attack, got {} that break a rule",
 }
 
 
@@ -158,8 +159,8 @@ def loss_flags(rate: RateFn, x: Array) -> dict[str, Array]:
 
 
 @contextlib.contextmanager
-def noted_losses() -> Iterator[list[dict[str, Array]]]:
-    """Collects the `loss_flags` at x of the losses of the user in attacks that the context traces.
+def noted_flags() -> Iterator[list[dict[str, Array]]]:
+    """Collects what `note_flags` is given in attacks that the context traces.
 
     An attack inside a `jit` or a loop of the caller's is left out: its arrays cannot leave that.
     """
@@ -171,26 +172,32 @@ def noted_losses() -> Iterator[list[dict[str, Array]]]:
         _noted.reset(token)
 
 
-def note_loss(rate: RateFn, x: Array) -> None:
-    """Adds the `loss_flags` of a loss of the user to those that `noted_losses` collects."""
+def note_flags(flags_of: Callable[[], dict[str, Array]]) -> None:
+    """Adds flags of the rows of x, bool[B] by name, to those that `noted_flags` collects.
+
+    So a fault of traced rows, which raises nothing, is found when their values are known.
+
+    Args:
+      flags_of: returns what is right of each row, by a name that `check_noted` knows.
+    """
     noted = _noted.get()
     if noted is not None and noted[0] == _trace_state():
-        noted[1].append(loss_flags(rate, x))
+        noted[1].append(flags_of())
 
 
 def _trace_state() -> Any:
     return get_opaque_trace_state(convention="flax")
 
 
-def check_loss(flags: Mapping[str, np.ndarray]) -> None:
-    """Checks the `loss_flags` of all rows, bool[..., N] each, if there are any.
+def check_noted(flags: Mapping[str, np.ndarray]) -> None:
+    """Checks the flags of all rows, bool[..., N] each, if there are any.
 
     Raises:
-      UserError: the loss is not finite at some rows, or its gradient is NaN.
+      UserError: the loss is not finite at some rows, or its gradient is NaN; rows break a rule.
     """
-    for name, words in _LOSS_WORDS.items():
+    for name, words in _FLAG_WORDS.items():
         if name in flags and (bad := bad_rows(flags[name])):
-            raise UserError(f"{words} for {bad} of x")
+            raise UserError(words.format(bad))
 
 
 def without_nan(gradient: Array, values: Array) -> Array:

@@ -21,7 +21,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import Rated, check_loss, labels_at, loss_flags
+from adv_jax.loss_gradients import Rated, check_noted, labels_at, loss_flags
 from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, dtype_of, working_dtype
@@ -230,7 +230,7 @@ def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
     """
     if "finite" in flags:
         check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
-    check_loss(flags)
+    check_noted(flags)
 
 
 def _replayed(model: Model, arrays: list[Array]) -> Fn:

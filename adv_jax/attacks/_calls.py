@@ -30,7 +30,7 @@ from adv_jax.checks import (
     traceable,
     with_aux,
 )
-from adv_jax.loss_gradients import Rated, note_loss
+from adv_jax.loss_gradients import Rated, loss_flags, note_flags
 from adv_jax.random import key_of_rows
 from adv_jax.ranges import Range
 from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of
@@ -122,7 +122,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
         )
         if settings["loss"] is None:
             settings |= {"fooled": None} if "fooled" in settings else {}
-            note_loss(with_aux(fn, aux), x)
+            note_flags(functools.partial(loss_flags, with_aux(fn, aux), x))
     static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
     settings = {n: _as_number(body, n, value) for n, value in settings.items()}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):

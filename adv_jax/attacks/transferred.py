@@ -5,7 +5,17 @@ from jax.typing import ArrayLike
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._bare import labels_of
 from adv_jax.checks import as_batch, check_function, check_rows
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Mask, RowTree, check_callable
+from adv_jax.types import (
+    Array,
+    Attack,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    RowTree,
+    UserError,
+    check_callable,
+)
 
 
 @attack(aimed=False, gradient=False, compiles=False)
@@ -36,7 +46,7 @@ def transferred(
       f[B, *D] in the dtype of x.
 
     Raises:
-      UserError: as `attack` does, and if it is no function.
+      UserError: as `attack` does, of source_fn; one of the three is no function.
 
     Sources: [szegedy2014], sec. 4.2; the fixed adversarial set of [huang2015], sec. 7.
 
@@ -48,9 +58,13 @@ def transferred(
     Array([[0.4, 0.4]], dtype=float32)
     """
     check_function(logits_fn)
+    check_function(source_fn, name="source_fn")
     check_callable(attack, "attack", such_as="fgsm")
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
     y = labels_of(logits_fn, x, y, aux, targeted=False)
     given = {name: value for name, value in (("mask", mask), ("aux", aux)) if value is not None}
-    return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)
+    try:
+        return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)
+    except UserError as error:  # The attack calls its model logits_fn.
+        raise UserError(str(error).replace("logits_fn", "source_fn")) from error

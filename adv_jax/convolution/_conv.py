@@ -58,7 +58,8 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
       f[B, H', W', O] of the promoted dtype of x and kernel.
 
     Raises:
-      UserError: unknown padding; x or kernel of a wrong shape; the kernel exceeds the image.
+      UserError: unknown padding; x or kernel not of floats, or of a wrong shape; the kernel is
+        empty or exceeds the image.
 
     >>> x, edge = jnp.array([[[[1.], [2.], [4.]]]]), jnp.array([[[[-1.]], [[1.]]]])
     >>> conv(x, edge, padding="SAME").ravel()
@@ -70,6 +71,8 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
     if x.shape[3] != kernel.shape[2]:
         found = f"{described(kernel)} and {described(x)}"
         raise UserError(f"kernel must be f[kh, kw, C, O] for x f[B, H, W, C], got {found}")
+    if 0 in kernel.shape:
+        raise UserError(f"kernel must have no axis of size 0, got {described(kernel)}")
     kh, kw = kernel.shape[:2]
     margins = (MARGINS[padding](kh), MARGINS[padding](kw))
     height, width = (n + sum(m) for n, m in zip(x.shape[1:3], margins, strict=True))
@@ -85,8 +88,8 @@ def conv(x: Array, kernel: Array, *, padding: Padding) -> Array:
 
 
 def as_array(name: str, value: Any, axes: str) -> Array:
-    """Returns a JAX array of four axes; raises UserError for any other value."""
-    if dtype_of(value).kind == "O" or np.ndim(value) != 4:
+    """Returns a JAX array of floats with four axes; raises UserError for any other value."""
+    if not jnp.issubdtype(dtype_of(value), jnp.floating) or np.ndim(value) != 4:
         raise UserError(f"{name} must be f[{axes}], got {described(value)}")
     return jnp.asarray(value)
 

@@ -13,7 +13,7 @@ from adv_jax import norms
 from adv_jax.attacks import forward_only, function_name, traits_of
 from adv_jax.checks import bad_rows, explained, traceable, with_aux
 from adv_jax.evaluate.traits import checked_parameters, scale_of, takes
-from adv_jax.loss_gradients import check_loss, noted_losses
+from adv_jax.loss_gradients import check_noted, noted_flags
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 
@@ -107,11 +107,11 @@ def crafted(
     aux: Any = None,
 ) -> tuple[Array, dict[str, Array]]:
     """Returns the result of `at_size`, and flags bool[B] of its rows for `check_crafted`."""
-    with noted_losses() as noted:
+    with noted_flags() as noted:
         x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
     flags = {"finite_x_adv": jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)}
-    for of_loss in noted:
-        for name, rows in of_loss.items():
+    for of_attack in noted:
+        for name, rows in of_attack.items():
             if rows.shape == x.shape[:1]:  # An attack may be called with a part of the batch.
                 flags[name] = flags.get(name, True) & rows
     return x_adv, flags
@@ -121,10 +121,10 @@ def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:
     """Checks the flags of `crafted`, bool[..., N] each, for the attack of that name.
 
     Raises:
-      UserError: a loss of the user is not finite at x, or has a gradient of NaN; x_adv is not
-        finite.
+      UserError: a loss of the user is not finite at x, or has a gradient of NaN; x breaks the
+        constraints of the attack; x_adv is not finite.
     """
-    check_loss(flags)
+    check_noted(flags)
     if bad := bad_rows(flags["finite_x_adv"]):
         raise UserError(f"{name} must return finite inputs, got NaN or infinity for {bad} of x")
 

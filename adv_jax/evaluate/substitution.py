@@ -83,7 +83,8 @@ def substitute(
       apply: of the substitute's model (`models.apply_fn`), of as many classes as the victim.
       step: (state, batch) -> (state, metrics), as made by `step.make_step`.
       state: the initial state, as made by `step.init_state`.
-      rounds: how often the queries are doubled, >= 1: N 2^rounds in all.
+      rounds: how often the queries are doubled, >= 1: N 2^rounds in all, which must fit into
+        memory.
       eps: the step of the augmentation under linf, in units of x.
       epochs: before the first round and after each, >= 1.
       batch_size: rows of a step, >= 1; all N if they are fewer. The rows left over at the end of
@@ -92,9 +93,9 @@ def substitute(
       key: one key, for the order of the rows.
 
     Raises:
-      UserError: before the victim is asked: a count below 1; no key; apply, step or state of
-        another kind; and as `attacks.fgsm`. Later: the victim returns anything but N classes of the
-        substitute; the substitute diverges.
+      UserError: before the victim is asked: a count below 1; more rows than fit into memory; no
+        key; apply, step or state of another kind; and as `attacks.fgsm`. Later: the victim returns
+        anything but N classes of the substitute; the substitute diverges.
 
     Source: [papernot2017], sec. 4, Algorithm 1; there the substitute is trained anew in each round.
 
@@ -127,22 +128,26 @@ def substitute(
     check_logits(logits, batch=len(first), name="apply")
     _check_step(step, state, {"x": first[:size], "y": jnp.zeros(size, jnp.int32)})
     asked = partial(_asked, victim, logits.shape[1])
-    queries = np.asarray(first)
-    answers = asked(queries)
+    # The shape is the same in all rounds, so that one program trains.
+    try:
+        queries = np.zeros((most, *first.shape[1:]), first.dtype)
+    except (MemoryError, ValueError):
+        found = f"{rounds}, so {most} rows in all"
+        raise UserError(f"rounds must leave queries that fit into memory, got {found}") from None
+    answers, known = np.zeros(most, np.int32), len(first)
+    queries[:known], answers[:known] = first, asked(np.asarray(first))
     train = jax.jit(partial(_epoch, step))
     for count in range(rounds + 1):
         if count:
-            more = _toward(_logits_fn(apply, state), queries, answers, eps, bounds, size)
-            queries = np.concatenate([queries, more])
-            answers = np.concatenate([answers, asked(more)])
-        # The shape is the same in all rounds, so that one program trains.
-        shape = (most, *queries.shape[1:])
-        arrays = {"x": np.resize(queries, shape), "y": np.resize(answers, most)}
-        arrays = jax.tree.map(jnp.asarray, arrays)
+            of_victim = queries[:known], answers[:known]
+            more = _toward(_logits_fn(apply, state), *of_victim, eps, bounds, size)
+            queries[known : 2 * known], answers[known : 2 * known] = more, asked(more)
+            known *= 2
+        arrays = {"x": jnp.array(queries), "y": jnp.array(answers)}
         for epoch in range(epochs):
-            order = _order(jax.random.fold_in(key, count * epochs + epoch), len(queries), most)
+            order = _order(jax.random.fold_in(key, count * epochs + epoch), known, most)
             batches = np.resize(order, (most // size, size))
-            state = train(state, arrays, batches, len(queries) // size)
+            state = train(state, arrays, batches, known // size)
         _require_finite(state, f"after the training of round {count}")
     logits_fn, asked_for = _logits_fn(apply, state), map(jnp.asarray, (queries, answers))
     return Substitute(logits_fn, state.variables, *asked_for)

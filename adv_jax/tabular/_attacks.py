@@ -199,7 +199,8 @@ def valid_only(attack: Callable[..., Array], constraints: Constraints) -> Callab
     of the attack, but it is confined.
 
     Raises:
-      UserError: the attack is no function, or the constraints are no `Constraints`.
+      UserError: the attack is no function, or the constraints are no `Constraints`; when the
+        result is called: as `Constraints.check`.
 
     >>> from adv_jax.attacks import fgsm
     >>> w, x, y = jnp.array([[1., -1.], [2., 0.]]), jnp.array([[.5, 0.]]), jnp.array([0])
@@ -211,6 +212,7 @@ def valid_only(attack: Callable[..., Array], constraints: Constraints) -> Callab
 
     @functools.wraps(attack)
     def attacked(logits_fn: LogitsFn, x: Array, y: RowTree | None, **settings: Any) -> Array:
+        constraints.check(x)
         x_adv = attack(logits_fn, x, y, **settings)
         return choose(constraints.valid(x, x_adv), x_adv, jnp.asarray(x))
 

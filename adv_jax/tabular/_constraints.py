@@ -10,6 +10,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.checks import as_batch, check_keywords, checked_count, is_known, is_whole
+from adv_jax.loss_gradients import note_flags
 from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
@@ -38,8 +39,9 @@ class Constraints:
 
     Raises:
       UserError: a kind that is unknown; a column that does not exist or has two kinds; a group of
-        one column; bounds that are reversed, or have no whole number between them; relations of
-        another shape, or that no row satisfies; costs of another shape, or not positive.
+        one column; bounds that are reversed, or have no whole number between them, or no row of a
+        group; relations of another shape, or that no row satisfies; costs of another shape, or not
+        positive.
 
     >>> table = Constraints(4, integer=[0], one_hot=[(1, 2)], only_up=[0], bounds=(0, 9))
     >>> x = jnp.array([[3., 1., 0., .5]])
@@ -98,7 +100,7 @@ class Constraints:
         """
         self._check_rows("x", x)
         self._check_rows("x_adv", x_adv, count=len(x))
-        x, x_adv = (jnp.asarray(a, working_dtype(dtype_of(a))) for a in (x, x_adv))
+        x, x_adv = (a.astype(working_dtype(a.dtype)) for a in map(jnp.asarray, (x, x_adv)))
         lo, hi = (jnp.asarray([bound], x_adv.dtype) for bound in self.bounds)
 
         def of(name: str) -> tuple[Array, Array]:
@@ -127,9 +129,13 @@ class Constraints:
         return ~jnp.concatenate(list(broken), axis=1).any(axis=1)
 
     def check(self, x: Array) -> None:
-        """Raises UserError for rows f[B, D] of another width, or that break a rule themselves."""
+        """Raises UserError for rows f[B, D] of another width, or that break a rule themselves.
+
+        An evaluation checks the rows that it traces.
+        """
         self._check_rows("x", x)
         if not is_known(x):
+            note_flags(lambda: {"constraints": self.valid(x, x)})
             return
         for rule, broken in self.violations(x, x).items():
             if (found := np.argwhere(broken)).size:
@@ -230,10 +236,19 @@ class Constraints:
         for column in np.flatnonzero(~(lo <= hi)):
             found = f"{lo[column]} and {hi[column]} for column {column}"
             raise UserError(f"bounds must be lo <= hi, got {found}")
+        for column in np.flatnonzero((lo == np.inf) | (hi == -np.inf)):
+            found = f"{lo[column]} and {hi[column]} for column {column}"
+            raise UserError(f"bounds must have a finite number between them, got {found}")
         for column in self.integer:
             if np.ceil(lo[column]) > np.floor(hi[column]):
                 found = f"{lo[column]} and {hi[column]} for column {column}"
                 raise UserError(f"bounds of an integer must have one between them, got {found}")
+        for group in self.one_hot:
+            zero, one = ({c for c in group if lo[c] <= v <= hi[c]} for v in (0, 1))
+            # The column that is 1 is the only one that need not be 0.
+            if not any(zero | {column} == set(group) for column in one):
+                found = f"{lo[list(group)].tolist()} and {hi[list(group)].tolist()} for {group}"
+                raise UserError(f"bounds of a one_hot group must allow a 1 beside 0, got {found}")
         return tuple(lo.tolist()), tuple(hi.tolist())
 
     def _relations(self) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:

@@ -30,3 +30,18 @@ def test_transferred_examples_depend_on_the_source_model_alone():
 def test_an_attack_that_is_no_function_is_refused_in_one_line():
     with pytest.raises(UserError, match="^attack must be a function such as fgsm, got 'fgsm'$"):
         attacks.transferred(linear, jnp.ones((1, 3)), None, source_fn=linear, attack="fgsm", eps=1)
+
+
+@pytest.mark.parametrize(
+    ("source_fn", "message"),
+    [
+        (None, "source_fn must be a function of x alone, got a NoneType"),
+        (lambda x: x[:, :1], "source_fn must return logits of 2 classes or more"),
+        (lambda x: x / 0, "source_fn must return finite"),
+    ],
+)
+def test_a_fault_of_the_source_is_not_that_of_the_model(source_fn, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        attacks.transferred(
+            linear, jnp.ones((1, 3)), None, source_fn=source_fn, attack=attacks.fgsm, eps=1
+        )

@@ -231,6 +231,7 @@ def test_bfloat16_is_kept_and_sums_are_finer():
             "SAME",
             r"got float32\[3, 3, 1, 4\] and float32\[2, 8, 8, 3\]",
         ),
+        ((2, 8, 8, 3), (3, 3, 3, 0), "SAME", "kernel must have no axis of size 0, got float32"),
         (
             (2, 8, 2, 3),
             (3, 3, 3, 4),
@@ -252,3 +253,9 @@ def test_lists_are_arrays_and_what_is_no_array_is_refused_in_one_line():
         conv(x, None, padding="VALID")
     with pytest.raises(UserError, match=r"^x must be f\[B, H, W, C\], got None$"):
         max_pool_2x2(None)
+
+
+def test_integers_whose_products_would_round_are_refused():
+    x, kernel = np.full((1, 3, 3, 1), 2**24 + 1), np.ones((3, 3, 1, 1), np.float32)
+    with pytest.raises(UserError, match=r"^x must be f\[B, H, W, C\], got int64\[1, 3, 3, 1\]$"):
+        conv(x, kernel, padding="VALID")

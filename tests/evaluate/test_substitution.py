@@ -146,10 +146,12 @@ def test_substitute_refuses_bad_arguments(change, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("change", [{"eps": -1.0}, {"eps": 2.0}, {"step": lambda state, batch: 0}])
+@pytest.mark.parametrize(
+    "change", [{"eps": -1.0}, {"eps": 2.0}, {"step": lambda state, batch: 0}, {"rounds": 50}]
+)
 def test_bad_settings_are_refused_before_the_victim_is_asked(change):
     asked = []
     given = {"victim": asked.append, "x": jnp.asarray(X), "bounds": (0.0, 1.0)}
-    with pytest.raises(UserError, match="^(eps|step) must"):
+    with pytest.raises(UserError, match="^(eps|step|rounds) must"):
         substitute(**given | parts(nn.Dense(3), optax.sgd(0.5), X) | change)
     assert asked == []

@@ -174,6 +174,19 @@ def test_a_row_that_breaks_a_rule_is_refused_by_attacks():
     message = r"^x must obey its constraints, got 0.5 in row 1, column 0 \(integer\)$"
     with pytest.raises(ValueError, match=message):
         climb(net(1), x, None, eps=1.0, constraints=SMALL)
+    with pytest.raises(ValueError, match=message):
+        valid_only(attacks.fgsm, SMALL)(net(1), x, None, eps=1.0)
+
+
+@pytest.mark.parametrize(
+    "attack", [valid_only(attacks.fgsm, SMALL), partial(climb, constraints=SMALL)]
+)
+def test_rows_that_break_a_rule_are_refused_in_an_evaluation(attack):
+    x = small_rows(0, 5)
+    x[[1, 3], 0] = 0.5
+    message = r"^x must obey the constraints of an attack, got 2 of 5 rows that break a rule$"
+    with pytest.raises(ValueError, match=message):
+        evaluate.evaluate(net(1), x, np.zeros(5, int), {"own": attack}, eps=[1.0], batch_size=2)
 
 
 def test_other_objects_than_constraints_are_refused():

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import pickle
+import warnings
 from functools import partial
 
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from adv_jax.tabular import Constraints
 from adv_jax.types import UserError
 from tests.support.tables import drawn_table, obeys
+
+NO_GROUP = "bounds of a one_hot group must allow a 1 beside 0, got"
 
 
 @settings(max_examples=2, deadline=None)
@@ -76,6 +79,13 @@ def test_where_no_real_column_can_help_the_row_stays():
     np.testing.assert_array_equal(found, [[2.0, 2.0], [1.0, 2.0]])
 
 
+def test_a_table_of_float64_is_read_without_a_warning():
+    table = Constraints(2, integer=[0])
+    with warnings.catch_warnings(action="error"):
+        table.check(np.array([[3.0, 0.5]]))
+        assert table.valid(np.array([[3.0, 0.5]]), np.array([[2.5, 0.5]])).tolist() == [False]
+
+
 def test_nan_is_never_valid():
     table = Constraints(3, one_hot=[(0, 1)])
     x_adv = jnp.array([[1.0, 0.0, jnp.nan], [jnp.nan, 1.0, 0.0]])
@@ -97,6 +107,13 @@ def test_nan_is_never_valid():
             "a column must have one kind, got column 2 in integer and one_hot group 0",
         ),
         ({"bounds": (1, [2, 2, 0, 2])}, r"bounds must be lo <= hi, got 1.0 and 0.0 for column 2"),
+        (
+            {"bounds": (np.inf, np.inf)},
+            "bounds must have a finite number between them, got inf and inf for column 0",
+        ),
+        ({"one_hot": [(0, 1)], "bounds": (2, 3)}, f"{NO_GROUP} .2.0, 2.0. and .3.0, 3.0. for .*"),
+        ({"one_hot": [(0, 1)], "bounds": (0, 0.5)}, f"{NO_GROUP} .*"),
+        ({"one_hot": [(0, 1)], "bounds": (1, 1)}, f"{NO_GROUP} .*"),
         (
             {"integer": [1], "bounds": (0.2, 0.8)},
             r"bounds of an integer must have one between them, got 0.2 and 0.8 for column 1",
