@@ -74,7 +74,9 @@ MAY_IMPORT = {
     | SHARED_BY_ATTACKS,
     "adv_jax.objectives": {"adv_jax.checks", "adv_jax.linear_bounds"}
     | {"adv_jax.losses", "adv_jax.norms"},
-    "adv_jax.generative": {f"adv_jax.{name}" for name in ("checks", "convolution", "losses")}
+    "adv_jax.generative": {
+        f"adv_jax.{name}" for name in ("checks", "convolution", "losses", "norms")
+    }
     | {"adv_jax.models", "adv_jax.objectives"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
     | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step", "adv_jax.style"}

@@ -16,18 +16,20 @@ sec. 3.6.1 and Appendix 3.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
+from adv_jax.checks import checked_number
 from adv_jax.types import Array, Key, UserError, check_choice, described, working_dtype
 
 Visible = Literal["binary", "gaussian"]
 KINDS = get_args(Visible)
 Side = tuple[Array, ...]  # f[B, D_l] of each layer of a side, from the bottom up
 EVEN, ODD = 0, 1  # of layers: v, h2, ... and h1, h3, ...
+_STEPS = "{0, 1, ...}"
 
 
 class Machine(flax.struct.PyTreeNode):
@@ -44,18 +46,28 @@ class Machine(flax.struct.PyTreeNode):
     biases: tuple[Array, ...]
     visible: Visible = flax.struct.field(pytree_node=False, default="binary")
 
+    @property
+    def dtype(self) -> Any:
+        """The dtype that JAX gives the parameters, also to NumPy arrays of float64."""
+        return jax.dtypes.canonicalize_dtype(self.visible_bias.dtype)
+
     def units(self, side: int) -> tuple[int, ...]:
         """Returns the number of units of each layer of a side."""
         return tuple(len(bias) for bias in (self.visible_bias, *self.biases)[side::2])
 
     def check(self) -> None:
-        """Checks the shapes and the kind of the visible units.
+        """Checks the parameters and the kind of the visible units.
 
         Raises:
-          UserError: the kind is unknown, there is no hidden layer, a bias has no axis or several,
-            or the kernels do not connect each layer with the next.
+          UserError: the kind is unknown, a parameter is no array, there is no hidden layer, a bias
+            has no axis or several, or the kernels do not connect each layer with the next.
         """
         check_choice("machine.visible", self.visible, KINDS)
+        for parameter in (self.visible_bias, *self.kernels, *self.biases):
+            if not hasattr(parameter, "dtype"):
+                raise UserError(
+                    f"machine must have arrays as biases and kernels, got {described(parameter)}"
+                )
         units = [jnp.shape(bias) for bias in (self.visible_bias, *self.biases)]
         if len(units) < 2 or any(len(shape) != 1 for shape in units):
             raise UserError(
@@ -71,7 +83,16 @@ class Machine(flax.struct.PyTreeNode):
 
 
 def energy(machine: Machine, even: Side, odd: Side) -> Array:
-    """Returns E(v, h): f[B]; hidden units may be means in [0, 1], of which E is linear."""
+    """Returns E(v, h): f[B]; hidden units may be means in [0, 1], of which E is linear.
+
+    Raises:
+      UserError: the layers do not have the machine's shapes, or the sides differ in rows.
+    """
+    even, odd = _checked_side(machine, even, EVEN), _checked_side(machine, odd, ODD)
+    if len(even[0]) != len(odd[0]):
+        raise UserError(
+            f"the odd layers must have B = {len(even[0])} rows, as the even ones, got {len(odd[0])}"
+        )
     linear = _unary(machine, even, EVEN) + _unary(machine, odd, ODD)
     layers = in_order(even, odd)
     pairs = zip(layers[:-1], machine.kernels, layers[1:], strict=True)
@@ -124,7 +145,12 @@ def draw(probabilities: Array, key: Key) -> Array:
 
 
 def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
-    """Takes Gibbs steps, 0 or more: each draws the odd layers, then the even ones."""
+    """Takes Gibbs steps, 0 or more: each draws the odd layers, then the even ones.
+
+    Raises:
+      UserError: steps below 0; the layers do not have the machine's shapes.
+    """
+    steps = checked_number("steps", steps, _STEPS)
 
     def step(even: Side, key: Key) -> tuple[Side, None]:
         key_odd, key_even = jax.random.split(key)
@@ -145,11 +171,12 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
     factorial.
 
     Raises:
-      UserError: v is not f[B, D]; the shapes of the machine do not fit.
+      UserError: v is not f[B, D]; the shapes of the machine do not fit; steps below 0.
 
     Source: [salakhutdinov2009], eq. 7.
     """
     machine.check()
+    steps = checked_number("steps", steps, _STEPS)
     width = len(machine.visible_bias)
     if jnp.ndim(v) != 2 or jnp.shape(v)[1] != width:
         raise UserError(f"v must be f[B, {width}], got {described(v)}")
@@ -198,8 +225,13 @@ def doubled(rbms: Sequence[Machine]) -> tuple[Machine, ...]:
 
     rbms: each has one hidden layer of binary units, which are the visible units of the next.
 
+    Raises:
+      UserError: fewer than two RBMs; one has several hidden layers, or its visible units are not
+        the hidden ones of the RBM before it; as `Machine.check`.
+
     Source: [salakhutdinov2009], sec. 3.1.
     """
+    _check_stack(rbms)
     first, *middle, last = rbms
     twice = lambda machine: machine.replace(kernels=(2 * machine.kernels[0],))
     return (
@@ -216,6 +248,23 @@ def doubled(rbms: Sequence[Machine]) -> tuple[Machine, ...]:
             (jnp.tile(last.biases[0], 2),),
         ),
     )
+
+
+def _check_stack(rbms: Sequence[Machine]) -> None:
+    """Raises UserError unless each machine is an RBM on the hidden units of the one before it."""
+    if len(rbms) < 2:
+        raise UserError(f"rbms must be two machines or more, got {len(rbms)}")
+    for rbm in rbms:
+        rbm.check()
+        if len(rbm.biases) != 1:
+            raise UserError(f"rbms must have one hidden layer each, got {len(rbm.biases)}")
+    for below, above in pairwise(rbms):
+        (expected,), (found,) = below.units(ODD), above.units(EVEN)
+        if above.visible != "binary" or found != expected:
+            raise UserError(
+                f"rbms must have the hidden units of an RBM, {expected} binary ones, as the "
+                f"visible units of the next, got {found} {above.visible} ones"
+            )
 
 
 def in_order(even: Side, odd: Side) -> list[Array]:
@@ -271,4 +320,4 @@ def _with_parameters(machine: Machine, states: Array) -> Array:
     """Returns states in the dtype of their products with the parameters, which Gibbs steps keep."""
     states = jnp.asarray(states)
     with jax.numpy_dtype_promotion("standard"):
-        return states.astype(jnp.promote_types(states.dtype, machine.visible_bias.dtype))
+        return states.astype(jnp.promote_types(states.dtype, machine.dtype))

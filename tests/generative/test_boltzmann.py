@@ -1,6 +1,7 @@
 """Boltzmann machines against sums over all states in NumPy, scikit-learn and integrals."""
 
 import itertools
+import warnings
 from functools import partial
 
 import jax
@@ -14,6 +15,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine
+from adv_jax.generative.measures import log_partition
 from adv_jax.types import UserError
 
 KEY = jax.random.key(0)
@@ -85,6 +87,8 @@ def test_an_unknown_kind_of_visible_units_is_refused():
             r"a bias f\[D\] .* got the shapes \(\(3\), \(1, 2\)\)",
         ),
         ({"biases": (), "kernels": ()}, "of one hidden layer or more"),
+        ({"biases": ([0.0, 0.0],)}, r"machine must have arrays .*, got \(0.0, 0.0\)"),
+        ({"visible_bias": [0.0, 0.0, 0.0]}, r"machine must have arrays .*, got \(0.0, 0.0, 0.0\)"),
     ],
 )
 def test_a_machine_of_other_shapes_is_refused(changes, says):
@@ -224,3 +228,51 @@ def test_binary_units_of_16_bits_are_drawn_with_their_probabilities():
     assert drawn.dtype == jnp.bfloat16
     # Within four standard errors.
     assert float(drawn.astype(jnp.float32).mean()) == pytest.approx(float(p[0]), abs=6e-4)
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), DEEP])
+def test_steps_below_0_are_refused_and_0_steps_keep_the_start(sizes):
+    machine = machine_of(sizes)
+    even = tuple(jnp.ones((2, units)) for units in machine.units(EVEN))
+    says = "^steps must be a whole number of at least 0, got -1$"
+    with pytest.raises(UserError, match=says):
+        boltzmann.gibbs(machine, even, KEY, -1)
+    with pytest.raises(UserError, match=says):
+        boltzmann.mean_field(machine, even[0], -1)
+    jax.tree.map(np.testing.assert_array_equal, boltzmann.gibbs(machine, even, KEY, 0), even)
+
+
+@pytest.mark.parametrize("rows", [(1, 2), (2, 1), (2, 3)])
+def test_an_energy_of_sides_of_other_rows_is_refused(rows):
+    machine, (even, odd) = machine_of((3, 2)), (jnp.zeros((rows[0], 3)), jnp.zeros((rows[1], 2)))
+    says = f"^the odd layers must have B = {rows[0]} rows, as the even ones, got {rows[1]}$"
+    with pytest.raises(UserError, match=says):
+        boltzmann.energy(machine, (even,), (odd,))
+
+
+@pytest.mark.parametrize(
+    ("rbms", "says"),
+    [
+        ([machine_of((3, 2))], "rbms must be two machines or more, got 1"),
+        ([machine_of((3, 2)), machine_of((2, 2, 2))], "one hidden layer each, got 2"),
+        ([machine_of((3, 2)), machine_of((3, 2))], "an RBM, 2 binary ones, .* got 3 binary ones"),
+        (
+            [machine_of((3, 2)), machine_of((2, 2), visible="gaussian")],
+            "an RBM, 2 binary ones, .* got 2 gaussian ones",
+        ),
+    ],
+)
+def test_rbms_that_do_not_stack_are_refused(rbms, says):
+    with pytest.raises(UserError, match=says):
+        boltzmann.doubled(rbms)
+
+
+def test_parameters_of_float64_in_numpy_have_the_energies_of_the_definition_without_a_warning():
+    machine = jax.tree.map(np.float64, machine_of(DEEP))
+    layers = split(states(sum(DEEP))[::37], DEEP)
+    even, odd = tuple(layers[::2]), tuple(layers[1::2])
+    with warnings.catch_warnings(action="error"):
+        found = boltzmann.energy(machine, even, odd)
+        boltzmann.mean_field(machine, even[0], 1)
+        log_partition(machine)
+    np.testing.assert_allclose(found, numpy_energy(machine, layers), rtol=1e-5, atol=1e-5)

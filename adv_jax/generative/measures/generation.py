@@ -14,9 +14,9 @@ from jax.typing import ArrayLike
 from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
 from adv_jax.models.nearest_neighbour import squared_distances
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, described
 
-FEWEST = 0.1  # share of the samples from which on a class is covered, in units of 1 / K
+FEWEST = 10  # A class is covered from a share of 1 / (FEWEST K) of the samples on.
 # A generator has collapsed below these; see `collapse`.
 CLOSEST, UNNOTICED = 0.1, 0.01
 
@@ -54,11 +54,12 @@ def coverage(logits: ArrayLike) -> Coverage:
 
     z = _rows("logits", logits, at_least=1)
     probs = np.exp(z - scipy.special.logsumexp(z, axis=1, keepdims=True))
-    shares = np.bincount(z.argmax(axis=1), minlength=z.shape[1]) / len(z)
+    counts = np.bincount(z.argmax(axis=1), minlength=z.shape[1])
     marginal = float(scipy.special.entr(probs.mean(axis=0)).sum())
     doubt = float(scipy.special.entr(probs).sum(axis=1).mean())
-    modes = int((shares * z.shape[1] >= FEWEST).sum())
-    return Coverage(shares, modes, marginal, doubt, float(np.exp(marginal - doubt)))
+    # In integers, as a share of exactly 1 / (FEWEST K) may round below it.
+    modes = int((FEWEST * counts * z.shape[1] >= len(z)).sum())
+    return Coverage(counts / len(z), modes, marginal, doubt, float(np.exp(marginal - doubt)))
 
 
 def frechet(features: ArrayLike, others: ArrayLike) -> float:
@@ -91,7 +92,7 @@ def frechet(features: ArrayLike, others: ArrayLike) -> float:
     return float(apart @ apart + np.trace(of_a) + np.trace(of_b) - 2 * product)
 
 
-def nearest(samples: Array, x: Array, *, batch_size: int = 100) -> tuple[Array, Array]:
+def nearest(samples: ArrayLike, x: ArrayLike, *, batch_size: int = 100) -> tuple[Array, Array]:
     """Returns the row of x nearest to each sample, i32[n], and its l2 distance, f32[n].
 
     A sample that repeats a training row has a distance near 0.
@@ -108,10 +109,11 @@ def nearest(samples: Array, x: Array, *, batch_size: int = 100) -> tuple[Array, 
     >>> index.tolist(), distance.tolist()
     ([1], [5.0])
     """
-    return _nearest(samples, x, jnp.full(len(samples), -1), batch_size)
+    rows, others = as_rows(samples, x)
+    return _nearest(rows, others, jnp.full(len(rows), -1), batch_size)
 
 
-def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
+def diversity(samples: ArrayLike, x: ArrayLike, *, batch_size: int = 100) -> float:
     """Returns how far samples lie apart, as a share of the same distance of real inputs.
 
         median_i min_{j != i} |s_i - s_j|  /  median_i min_{j != i} |x_i - x_j|
@@ -128,11 +130,12 @@ def diversity(samples: Array, x: Array, *, batch_size: int = 100) -> float:
     >>> diversity(jnp.array([[0.], [1.], [2.]]), jnp.array([[0.], [4.], [8.]]))
     0.25
     """
-    if min(len(samples), len(x)) < 2:
-        raise UserError(f"samples and x must have two rows or more, got {len(samples)}, {len(x)}")
+    sides = as_rows(samples, x)
+    counts = [len(rows) for rows in sides]
+    if min(counts) < 2:
+        raise UserError(f"samples and x must have two rows or more, got {counts[0]}, {counts[1]}")
     own, real = (
-        jnp.median(_nearest(rows, rows, jnp.arange(len(rows)), batch_size)[1])
-        for rows in (samples, x)
+        jnp.median(_nearest(rows, rows, jnp.arange(len(rows)), batch_size)[1]) for rows in sides
     )
     if not real:
         raise UserError("x must be rows that mostly differ, got a median distance of 0")
@@ -154,7 +157,7 @@ def collapse(
       coverage: of the samples, by a classifier; None without one.
 
     Raises:
-      UserError: a diversity below 0, or a share outside [0, 1].
+      UserError: a diversity below 0, a share outside [0, 1], or a coverage that is no `Coverage`.
 
     >>> of_two_classes = coverage([[9., 0., 0.], [0., 9., 0.]])
     >>> collapse(diversity=.8, fooled=.2, coverage=of_two_classes)
@@ -162,6 +165,9 @@ def collapse(
     """
     checked_number("diversity", diversity, "[0, inf)")
     checked_number("fooled", fooled, "[0, 1]", optional=True)
+    if not isinstance(coverage, Coverage | None):
+        allowed = "a Coverage, as `measures.coverage` returns it, or None"
+        raise UserError(f"coverage must be {allowed}, got {described(coverage)}")
     signs = []
     if diversity < CLOSEST:
         signs.append(f"samples repeat: their diversity is {diversity:.2g}, below {CLOSEST:g}")
@@ -169,21 +175,20 @@ def collapse(
         signs.append(f"the discriminator has won: D(G(z)) is {fooled:.2g}, below {UNNOTICED:g}")
     if coverage is not None and (lost := len(coverage.shares) - coverage.modes):
         have = "has" if lost == 1 else "have"
-        share = f"less than {100 * FEWEST / len(coverage.shares):.3g} % of the samples"
+        share = f"less than {100 / FEWEST / len(coverage.shares):.3g} % of the samples"
         signs.append(f"{lost} of {len(coverage.shares)} classes {have} {share}")
     return signs
 
 
-def _nearest(samples: Array, x: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
-    """`nearest`, but for the row `skipped` i32[n] of x; -1: none."""
+def _nearest(rows: Array, others: Array, skipped: Array, batch_size: int) -> tuple[Array, Array]:
+    """`nearest` of f[n, d] and f[m, d], but for the row `skipped` i32[n] of others; -1: none."""
     batch_size = checked_count("batch_size", batch_size)
-    rows, flat = as_rows(samples, x)
-    features = flat.T
+    features = others.T
 
     def of_row(arrays: tuple[Array, Array]) -> tuple[Array, Array]:
         row, skip = arrays
         (squares,) = squared_distances(row[:, None], features)
-        away = jnp.where(jnp.arange(len(flat)) == skip, jnp.inf, squares)
+        away = jnp.where(jnp.arange(len(others)) == skip, jnp.inf, squares)
         index = jnp.argmin(away)
         return index.astype(jnp.int32), jnp.sqrt(away[index])
 

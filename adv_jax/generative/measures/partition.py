@@ -58,7 +58,7 @@ def log_partition(machine: Machine) -> Array:
     def of_block(index: Array) -> Array:
         numbers = index * 2**block + jnp.arange(2**block)
         bits = (numbers[:, None] >> jnp.arange(count)[None]) & 1
-        states = tuple(jnp.split(bits.astype(machine.visible_bias.dtype), splits, axis=1))
+        states = tuple(jnp.split(bits.astype(machine.dtype), splits, axis=1))
         return jax.nn.logsumexp(-boltzmann.free_energy(machine, states, side))
 
     return jax.nn.logsumexp(jax.lax.map(of_block, jnp.arange(2 ** (count - block))))
@@ -119,9 +119,7 @@ def annealed_log_partition(
 
     key_start, key_chains = jax.random.split(key)
     # Without connections the odd layers do not matter.
-    odd = tuple(
-        jnp.zeros((num_chains, units), base.visible_bias.dtype) for units in machine.units(ODD)
-    )
+    odd = tuple(jnp.zeros((num_chains, units), base.dtype) for units in machine.units(ODD))
     even = boltzmann.sample(base, odd, key_start, ODD)
     keys = jax.random.split(key_chains, len(betas) - 1)
     start = even, jnp.zeros_like(even[0], shape=(num_chains,))

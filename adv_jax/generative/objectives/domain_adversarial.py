@@ -5,9 +5,10 @@ import numpy as np
 
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
+from adv_jax.losses import as_classes
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, UserError, Variables, described
 
 SOURCE, TARGET = 0, 1  # classes of the adversary
 PLAYERS = ("classifier", "adversary")
@@ -43,17 +44,23 @@ def domain_adversarial(
       if the features hide the domain and both have equally many rows.
 
     Raises:
-      UserError: the model has other parts than the two players.
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the model has other parts than the two players; the batch has no unlabeled inputs,
+        or they have another shape than x.
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
-    parts, y = (batch["x"], unlabeled(batch)), batch["y"]
+    (_, *shape), y = batch["x"].shape, batch["y"]
+    parts = batch["x"], unlabeled(batch)
+    if [*parts[1].shape[1:]] != shape:
+        raise UserError(
+            f"unlabeled must be inputs of the shape {shape}, as x, got {described(parts[1])}"
+        )
     sizes = [len(part) for part in parts]
     domains = jnp.asarray(np.repeat([SOURCE, TARGET], sizes), y.dtype)
     x = jnp.concatenate(parts)
     features = apply(variables, x, train=True, key=key, method="represent")
-    return _game(apply, variables, features, y, domains, key=key, weight=weight)
+    logits = _classified(apply, variables, features.logits[: len(y)], key=key)
+    return _game(apply, variables, features, logits, y, domains, key=key, weight=weight)
 
 
 @objective(ranges={"weight": "[0, inf)"})
@@ -84,19 +91,28 @@ def censored(
       adversary finds. A low share does not show that nothing leaks: train a fresh adversary.
 
     Raises:
-      UserError: the model has other parts than the two players.
+      UserError: the model has other parts than the two players; y is not i32[B], or a known label
+        is not below twice the number of public classes.
 
     Sources: [edwards2016], without the reconstruction of the input; [wardefarley2016], sec. 1.4.6.
     """
-    y = batch["y"]
     features = apply(variables, batch["x"], train=True, key=key, method="represent")
-    return _game(apply, variables, features, y // 2, y % 2, key=key, weight=weight)
+    logits = _classified(apply, variables, features.logits, key=key)
+    y = as_classes(batch["y"], 2 * logits.shape[-1], name="y")
+    return _game(apply, variables, features, logits, y // 2, y % 2, key=key, weight=weight)
+
+
+def _classified(apply: Apply, variables: Variables, h: Array, *, key: Key) -> Array:
+    """Returns the classifier's logits of features, f[B, *H] -> f[B, K]."""
+    check_players(variables, PLAYERS)
+    return apply(variables, h, train=True, key=key, method="classify").logits
 
 
 def _game(
     apply: Apply,
     variables: Variables,
     features: Output,
+    logits: Array,
     labels: Array,
     hidden: Array,
     *,
@@ -105,13 +121,10 @@ def _game(
 ) -> tuple[Array, Aux]:
     """Returns loss and (model_state, metrics) of the classifier and the adversary of features.
 
-    labels: i32[n], of the first n rows of the features.
+    logits, labels: of the classifier, f[n, K] and i32[n].
     hidden: i32[B], what the adversary is to find.
     """
-    check_players(variables, PLAYERS)
-    h = features.logits
-    logits = apply(variables, h[: len(labels)], train=True, key=key, method="classify").logits
-    guesses = apply(variables, reverse_gradient(h, weight), method="judge").logits
+    guesses = apply(variables, reverse_gradient(features.logits, weight), method="judge").logits
     classifier, adversary = mean_cross_entropy(logits, labels), mean_cross_entropy(guesses, hidden)
     metrics = {
         "classifier_loss": classifier,

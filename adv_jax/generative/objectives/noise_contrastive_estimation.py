@@ -47,7 +47,7 @@ def noise_contrastive_estimation(
       batch: {"x": f32[B, *D], "y": i32[B]}, at least two rows; labels are not used. Values in
         [0, 1] are probabilities, from which v is drawn.
       key: for v, u and the chains.
-      levels: a, in [0, 1], of equal shares; 0 is noise of independent pixels.
+      levels: a, in [0, 1], one or more, of equal shares; 0 is noise of independent pixels.
       floor: the least probability of each value of a pixel, in (0, .5].
       ratio: draws of noise for each of the data, >= 1.
       steps: Gibbs steps of the chains, >= 1.
@@ -58,13 +58,15 @@ def noise_contrastive_estimation(
       shares of both that are classified rightly, .5 if p and q are equal.
 
     Raises:
-      UserError: the batch has one row.
+      UserError: the batch has one row, or levels are empty.
 
     Sources: [gutmann2010], eq. 2 to 5; the noise is our choice.
     """
     x = batch["x"]
     if len(x) < 2:
         raise UserError(f"batch must have at least two rows, got {len(x)}")
+    if not len(levels):
+        raise UserError(f"levels must have one entry or more, got {levels}")
     key_data, key_chains, key_own, *keys = jax.random.split(key, 5)
     extras = apply(variables, x, key=key_data, method="machines").extras
     (machine,), ((data,),) = extras["machines"], extras["data"]

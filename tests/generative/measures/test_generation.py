@@ -1,5 +1,7 @@
 """Measures of samples: against closed forms, SciPy and scikit-learn."""
 
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -73,6 +75,29 @@ def test_a_class_is_covered_from_a_tenth_of_its_even_share_on():
     assert coverage(9 * np.eye(3)[y]).modes == 3
     assert coverage(9 * np.eye(3)[np.append(y, [0] * 10)]).modes == 2
     assert coverage(9 * np.eye(128)[np.arange(640) % 128]).modes == 128
+
+
+@pytest.mark.parametrize("classes", [3, 7, 11, 49])
+@pytest.mark.parametrize("below", [0, 1])
+def test_a_class_with_exactly_a_tenth_of_its_even_share_is_covered(classes, below):
+    # 1 of 10 K samples, or of one more.
+    rows = 10 * classes + below
+    y = np.where(np.arange(rows) == 0, 1, 0)
+    shares = [Fraction(int((y == label).sum()), rows) for label in range(classes)]
+    expected = sum(share >= Fraction(1, 10 * classes) for share in shares)
+    found = coverage(9 * np.eye(classes)[y])
+    assert found.modes == expected == 2 - below
+    lost = [sign.split()[0] for sign in collapse(diversity=1.0, coverage=found)]
+    assert lost == ([str(classes - expected)] if classes > expected else [])
+
+
+def test_lists_have_the_neighbors_and_the_diversity_of_arrays():
+    samples, x = (RNG.normal(size=(n, 2, 3)).astype(np.float32) for n in (6, 9))
+    away = np.linalg.norm((samples[:, None] - x[None]).reshape(6, 9, -1), axis=2)
+    index, distance = nearest(samples.tolist(), x.tolist())
+    np.testing.assert_array_equal(index, away.argmin(axis=1))
+    np.testing.assert_allclose(distance, away.min(axis=1), rtol=1e-5)
+    assert diversity(samples.tolist(), x.tolist()) == diversity(samples, x)
 
 
 def test_integer_images_have_the_neighbors_of_floats():
@@ -176,6 +201,10 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
             r"fooled must be a number from 0 to 1, got 20",
         ),
         (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
+        (lambda x: diversity(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3"),
+        (lambda x: nearest(5.0, x), r"samples must be numbers f\[n, \*D\], got 5.0"),
+        (lambda x: nearest(x, [[1.0], [1.0, 2.0]]), r"x must be numbers f\[n, \*D\], got \(\("),
+        (lambda x: collapse(diversity=0.5, coverage=0.5), "coverage must be a Coverage, .*got 0.5"),
         (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
     ],
 )

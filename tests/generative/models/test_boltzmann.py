@@ -210,3 +210,12 @@ def test_variables_in_place_of_parameters_are_refused():
     model = generative.models.boltzmann(features=(3, 2))
     with pytest.raises(UserError, match="^params must be those of a DBN alone, got params$"):
         model.converted({"params": {"encoder": {}}})
+
+
+@pytest.mark.parametrize("model", ["boltzmann", "dbn"])
+def test_samples_after_fewer_than_0_steps_are_refused(model):
+    model = getattr(generative.models, model)(shape=(2, 2, 1), features=(3, 2))
+    x = jnp.ones((1, 2, 2, 1))
+    variables = models.init(model, KEY, x)
+    with pytest.raises(UserError, match="^steps must be a whole number of at least 0, got -1"):
+        models.apply_fn(model)(variables, x, key=KEY, method="sample", steps=-1)

@@ -10,6 +10,7 @@ import pytest
 
 from adv_jax import generative, models
 from adv_jax.generative.objectives.gan import constant
+from adv_jax.types import UserError
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -112,3 +113,18 @@ def test_domains_need_unlabeled_images():
     objective, apply, variables = parts("domain_adversarial")
     with pytest.raises(ValueError, match="batch must have unlabeled, got x, y"):
         objective(apply, variables, {"x": X, "y": BATCH["y"]}, key=KEY)
+
+
+def test_domains_of_another_shape_are_refused():
+    objective, apply, variables = parts("domain_adversarial")
+    says = r"^unlabeled must be inputs of the shape \[6\], as x, got float32\[3, 5\]$"
+    with pytest.raises(UserError, match=says):
+        objective(apply, variables, {**BATCH, "unlabeled": U[:, :5]}, key=KEY)
+
+
+@pytest.mark.parametrize("label", [4, -1])
+def test_a_label_of_no_public_and_private_class_is_refused(label):
+    objective, apply, variables = parts("censored")
+    y = jnp.array([3, 0, 1, label])
+    with pytest.raises(UserError, match=f"^y must be classes from 0 to 3, got {label}$"):
+        objective(apply, variables, {"x": X, "y": y}, key=KEY)

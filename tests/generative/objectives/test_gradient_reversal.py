@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from adv_jax.generative.objectives import reverse_gradient
+from adv_jax.types import UserError
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(4, 3)), jnp.float32)
 
@@ -38,3 +39,9 @@ def test_the_gradient_has_the_dtype_of_x(dtype):
     x = X.astype(dtype)
     gradient = jax.grad(lambda x: reverse_gradient(x, jnp.float32(0.5)).astype(jnp.float32).sum())
     assert gradient(x).dtype == x.dtype
+
+
+@pytest.mark.parametrize("scale", [-2.0, jnp.float32(-2.0), np.float32(-2.0)])
+def test_a_known_scale_below_0_is_refused(scale):
+    with pytest.raises(UserError, match="^scale must be a finite number of at least 0, got -2.0$"):
+        reverse_gradient(X, scale)

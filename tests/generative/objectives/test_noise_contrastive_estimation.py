@@ -123,3 +123,8 @@ def test_a_setting_outside_its_range_is_refused(setting):
     (name,) = setting
     with pytest.raises(UserError, match=f"^{name} must be a .*number .*, got "):
         noise_contrastive_estimation(*built(2), key=KEY, **setting)
+
+
+def test_a_mixture_without_levels_is_refused():
+    with pytest.raises(UserError, match=r"^levels must have one entry or more, got \(\)$"):
+        noise_contrastive_estimation(*built(2), key=KEY, levels=())
