@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from command_line import MODULE, ROOT, call, terminal
 from full_disk import filled
-from marks import slow_after
+from marks import exhaustive_after
 from PIL import Image
 from short_run import EPOCHS, LADDER, TINY, assert_same_run, digest, result_of
 
@@ -192,7 +192,7 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", slow_after(1, [signal.SIGTERM, signal.SIGINT]))
+@pytest.mark.parametrize("signum", exhaustive_after(1, [signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_saves_the_run_and_the_same_command_resumes_bit_for_bit(
     commands, uninterrupted, tmp_path, signum
 ):

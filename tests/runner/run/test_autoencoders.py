@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import short_run
-from marks import slow_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
@@ -94,7 +94,7 @@ def test_a_semi_supervised_autoencoder_is_tested_and_attacked_as_a_classifier(tm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", exhaustive_after(2, ["vae_gan", "labeled", "vae", "autoencoder"]))
 def test_a_replica_equals_a_single_run_and_a_resumed_run_an_uninterrupted_one(name, tmp_path):
     both, alone = tmp_path / "both", tmp_path / "alone"
     training.run(config(name, replicas__seeds=2, seed=4), both)
