@@ -166,8 +166,8 @@ def _steps(document: Json, claim: Json) -> list[Step]:
 
 def _step(higher: Json, lower: Json, *, by: float) -> Step:
     values = {*higher["values"].values(), *lower["values"].values()}
-    is_rate = METRICS[higher["metric"]].unit == "%"
-    ends = ({0.0}, {100.0 / METRICS[higher["metric"]].factor}) if is_rate else ()
+    metric = METRICS[higher["metric"]]
+    ends = ({0.0}, {100.0 / metric.factor}) if metric.unit == "%" else ()
     return Step(paired(by_seed(higher), by_seed(lower)), by, counts=values not in ends)
 
 
@@ -224,9 +224,9 @@ def _claim(
 
 def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[str, Any]:
     counted = [step for step in steps if step.counts]
-    metric = rows[0]["metric"]
-    means = [METRICS[metric].factor * spread([*row["values"].values()]).mean for row in rows]
-    ends = f"{min(means):.4g} to {max(means):.4g} {METRICS[metric].unit}"
+    metric = METRICS[rows[0]["metric"]]
+    means = [metric.factor * spread([*row["values"].values()]).mean for row in rows]
+    ends = f"{min(means):.4g} to {max(means):.4g} {metric.unit}"
     words = f"means from {ends}"
     if length.extent == FULL:
         held = sum(step.significant and step.agrees_on_average for step in counted)

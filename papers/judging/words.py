@@ -74,7 +74,8 @@ class Difference(NamedTuple):
         return [rounded(self.mean - half), rounded(self.mean + half)]
 
     def __str__(self) -> str:
-        points = "points" if METRICS[self.metric].unit == "%" else METRICS[self.metric].unit
+        unit = METRICS[self.metric].unit
+        points = "points" if unit == "%" else unit
         seeds = f"{self.n} seed{'s' if self.n > 1 else ''}"
         text = f"difference {in_points(self.mean, self.metric)} {points} over {seeds}"
         low, high = self.interval or (0.0, 0.0)
