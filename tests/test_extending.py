@@ -4,36 +4,42 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from command_line import ROOT, environment
+from command_line import ROOT
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"# (\w+\.py)\n")
 
 
-def run(folder: Path, *argv: str, status: int = 0) -> str:
-    """Runs Python in a folder that is not the repository's, and returns what it prints."""
-    command = [sys.executable, *argv]
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def run(commands, folder: Path, module: str, *argv: str, status: int = 0) -> str:
+    """Runs `python -m MODULE` in a folder outside the repository, and returns what it prints."""
+    done = commands.run(*argv, module=module, cwd=folder)
+    assert done.status == status, done.out + done.err
+    return done.out + done.err
 
 
-def execute(folder: Path, kind: str, block: str) -> str:
+def execute(commands, folder: Path, kind: str, block: str) -> str:
     if (name := FILE.match(block)) is not None:
         (folder / name[1]).write_text(block)
         return ""
     if kind == "python":
-        return run(folder, "-c", block)
-    commands = [shlex.split(line) for line in block.splitlines()]
-    assert {command[0] for command in commands} == {"python"}
-    return "".join(run(folder, *command[1:]) for command in commands)
+        return run_program(commands, folder, block)
+    return "".join(execute_line(commands, folder, line) for line in block.splitlines())
+
+
+def execute_line(commands, folder: Path, line: str) -> str:
+    python, flag, what, *argv = shlex.split(line)
+    assert python == "python" and flag in ("-c", "-m")
+    return (run_program if flag == "-c" else run)(commands, folder, what, *argv)
+
+
+def run_program(commands, folder: Path, text: str) -> str:
+    (folder / "program.py").write_text(text)
+    return run(commands, folder, "program")
 
 
 def test_the_guide_has_files_commands_and_a_program():
@@ -48,10 +54,10 @@ def test_the_guide_has_files_commands_and_a_program():
 
 
 @pytest.mark.slow
-def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(tmp_path):
+def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(commands, tmp_path):
     has_ray = find_spec("ray") and find_spec("optuna")
     printed = [
-        execute(tmp_path, kind, block)
+        execute(commands, tmp_path, kind, block)
         for kind, block in BLOCKS
         if has_ray or "launch.sweep" not in block
     ]
@@ -73,23 +79,23 @@ def test_the_guide_runs_from_an_empty_folder_to_the_table_of_a_sweep(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_of_the_guide_resumes_until_its_file_changes(tmp_path):
+def test_a_run_of_the_guide_resumes_until_its_file_changes(commands, tmp_path):
     for kind, block in BLOCKS[:2]:
-        execute(tmp_path, kind, block)
-    train = ["-m", "adv_jax.main", "--config=my_config.py", "--workdir=run"]
-    run(tmp_path, *train)
+        execute(commands, tmp_path, kind, block)
+    train = ["adv_jax.main", "--config=my_config.py", "--workdir=run"]
+    run(commands, tmp_path, *train)
     whole = json.loads((tmp_path / "run" / "result.json").read_text())
     # As if the run had been stopped before its last epoch.
     (tmp_path / "run" / "result.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoints" / "3")
-    assert "resumed after epoch 2" in run(tmp_path, *train)
+    assert "resumed after epoch 2" in run(commands, tmp_path, *train)
     resumed = json.loads((tmp_path / "run" / "result.json").read_text())
     assert resumed["evaluation"] == whole["evaluation"]
     with (tmp_path / "mine.py").open("a") as file:
         file.write("\n# changed\n")
-    said = run(tmp_path, *train, status=1)
+    said = run(commands, tmp_path, *train, status=1)
     assert "error: workdir run holds a run of another config: the file of module mine has" in said
     (tmp_path / "elsewhere").mkdir()
-    evaluate = ["-m", "adv_jax.evaluate", "--workdir=../run"]
-    said = run(tmp_path / "elsewhere", *evaluate, status=1)
+    evaluate = ["adv_jax.evaluate", "--workdir=../run"]
+    said = run(commands, tmp_path / "elsewhere", *evaluate, status=1)
     assert re.fullmatch(r"error: \.\./run/config.json: .*No module named 'mine'\)\n", said), said

@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from command_line import ROOT, call
+from command_line import ROOT
 from fabricated import finish
 
 from adv_jax import train
@@ -208,7 +208,7 @@ def test_runs_that_started_from_other_weights_or_runs_are_not_joined(runs, tmp_p
 
 
 @pytest.mark.slow
-def test_joining_a_single_run_exits_with_1_and_one_line(tmp_path):
-    done = call("launch.join", str(tmp_path))
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: runs must be two or more, got ['{tmp_path}']\n"
+def test_joining_a_single_run_exits_with_1_and_one_line(commands, tmp_path):
+    done = commands.run(str(tmp_path), module="launch.join")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == f"error: runs must be two or more, got ['{tmp_path}']\n"

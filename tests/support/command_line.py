@@ -153,7 +153,7 @@ class Server:
 
 def serve() -> dict | None:
     """Answers requests until the input ends; returns the request in each forked child."""
-    import adv_jax.runner.run.training  # noqa: F401
+    import papers.pages.report  # noqa: F401  loads what all commands need
 
     gc.freeze()  # else each child collects all imported objects when it exits, for .5 s
     statuses: dict[int, int | None] = {}
@@ -188,6 +188,7 @@ def become(request: dict) -> None:
     for number, path in files.items():
         os.dup2(os.open(path, flags if number else os.O_RDONLY), number)
     os.chdir(request["cwd"])
+    sys.path[0] = request["cwd"]
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed

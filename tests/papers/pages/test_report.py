@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import call
 from fabricated import finish
 from PIL import Image
 from reproduced import fabricate, printed
@@ -246,12 +245,14 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
 
 
 @pytest.mark.slow
-def test_the_power_of_stored_results_is_printed_by_target(tmp_path, never_train):
+def test_the_power_of_stored_results_is_printed_by_target(commands, tmp_path, never_train):
     fabricate("maronas2016.table26", tmp_path)
     settings = {"runs": tmp_path, "results": tmp_path / "results", "data": {}}
     found = report.reproduce(TARGETS["maronas2016.table26"], PAPER, **settings)
-    done = call("launch.reproduce", "all", "--power", f"--results={tmp_path / 'results'}")
-    lines = [line.strip("│ ").split(" │ ") for line in done.stdout.splitlines()]
+    done = commands.run(
+        "all", "--power", f"--results={tmp_path / 'results'}", module="launch.reproduce"
+    )
+    lines = [line.strip("│ ").split(" │ ") for line in done.out.splitlines()]
     shown = {line[1].strip(): line[2:] for line in lines if line[0] == "maronas2016.table26"}
     assert shown.keys() == {found["claims"][0]["text"]}
     # A gain of .101 with an sd of .2757, at a level of .05 and a power of .8.
@@ -278,26 +279,28 @@ def test_a_paper_or_all_stand_for_their_targets():
 
 
 @pytest.mark.slow
-def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(tmp_path):
+def test_the_command_exits_with_1_on_a_miss_that_is_checked_and_on_a_mistake(commands, tmp_path):
     where = [f"--runs={tmp_path / 'runs'}", f"--results={tmp_path / 'results'}"]
     fabricate("maronas2016.table17", tmp_path / "runs", error=lambda replica, eps: 0.02)
-    done = call("launch.reproduce", "maronas2016.table17", "--check", *where)
-    assert done.returncode == 1 and "full runs; full MNIST" in done.stdout
-    assert done.stderr == (
+    done = commands.run("maronas2016.table17", "--check", *where, module="launch.reproduce")
+    assert done.status == 1 and "full runs; full MNIST" in done.out
+    assert done.err == (
         "missed:\nmaronas2016.table17, Table 17: all labels, no adversarial noise: difference "
         "1.44 points over 10 seeds, 95 % interval 1.41 to 1.46, tolerance 0.09\n"
     )
-    judged = call("launch.reproduce", "maronas2016.table17", "--judge", "--check", where[1])
-    assert (judged.returncode, judged.stderr) == (1, done.stderr)
-    settled = call("launch.reproduce", "maronas2016.table17", "--power", where[1])
-    assert settled.stdout == "nothing is unclear in 1 stored results\n"
-    wrong = call("launch.reproduce", "maronas2016.tbale17", *where)
-    assert (wrong.returncode, wrong.stdout) == (1, "")
-    assert re.fullmatch(r"error: target must be .*, got 'maronas2016.tbale17'.*\n", wrong.stderr)
+    judged = commands.run(
+        "maronas2016.table17", "--judge", "--check", where[1], module="launch.reproduce"
+    )
+    assert (judged.status, judged.err) == (1, done.err)
+    settled = commands.run("maronas2016.table17", "--power", where[1], module="launch.reproduce")
+    assert settled.out == "nothing is unclear in 1 stored results\n"
+    wrong = commands.run("maronas2016.tbale17", *where, module="launch.reproduce")
+    assert (wrong.status, wrong.out) == (1, "")
+    assert re.fullmatch(r"error: target must be .*, got 'maronas2016.tbale17'.*\n", wrong.err)
 
 
 @pytest.mark.slow
-def test_a_failed_target_is_reported_at_the_end_after_all_others_ran(tmp_path):
+def test_a_failed_target_is_reported_at_the_end_after_all_others_ran(commands, tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     (results / "maronas2016/results").mkdir(parents=True)
     bad = ("maronas2016.table22", "maronas2016.table18")
@@ -305,10 +308,12 @@ def test_a_failed_target_is_reported_at_the_end_after_all_others_ran(tmp_path):
         TARGETS[name].file(results).write_text('{"figure": 3}')
     fabricate("maronas2016.table17", runs, error=lambda replica, eps: 0.02)
     named = (bad[0], "maronas2016.table17", bad[1])
-    done = call("launch.reproduce", *named, f"--runs={runs}", f"--results={results}", "--check")
-    assert done.returncode == 1 and "maronas2016.table17: " in done.stdout
+    done = commands.run(
+        *named, f"--runs={runs}", f"--results={results}", "--check", module="launch.reproduce"
+    )
+    assert done.status == 1 and "maronas2016.table17: " in done.out
     assert (results / "maronas2016/results/table17.json").exists()
-    *failures, missed, miss = done.stderr.splitlines()
+    *failures, missed, miss = done.err.splitlines()
     assert failures == [
         f"error: {name}: {TARGETS[name].file(results)} must be a result of {name}, "
         "got another file; move it away"

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from command_line import ROOT, call
+from command_line import ROOT
 from PIL import Image
 
 from adv_jax import train
@@ -36,11 +36,11 @@ def trained_run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_the_command_in_an_empty_folder(tmp_path):
-    done = call("adv_jax.report", "maronas2016.fig26", cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("maronas2016.fig26: The line -20 x0 - 40 x1 - 40 = 0.5 between")
-    assert done.stdout.endswith(
+def test_the_command_in_an_empty_folder(commands, tmp_path):
+    done = commands.run("maronas2016.fig26", cwd=tmp_path, module="adv_jax.report")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.startswith("maronas2016.fig26: The line -20 x0 - 40 x1 - 40 = 0.5 between")
+    assert done.out.endswith(
         "".join(f"  papers/maronas2016/results/figures/fig26.{kind}\n" for kind in ("png", "json"))
     )
     folder = tmp_path / "papers/maronas2016/results/figures"
@@ -185,18 +185,18 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_mistakes_on_the_command_line_are_one_line_and_a_status(tmp_path):
-    done = call("adv_jax.report", "maronas2016.fg26", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
+def test_mistakes_on_the_command_line_are_one_line_and_a_status(commands, tmp_path):
+    done = commands.run("maronas2016.fg26", cwd=tmp_path, module="adv_jax.report")
+    assert (done.status, done.out) == (1, "")
     assert re.fullmatch(
-        r"error: figure must be .*, got 'maronas2016.fg26'.*'maronas2016.fig26'\?\n", done.stderr
+        r"error: figure must be .*, got 'maronas2016.fg26'.*'maronas2016.fig26'\?\n", done.err
     )
-    done = call("adv_jax.report", "maronas2016.fig26", "--workdri=x", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
-    done = call("adv_jax.report", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r"error: figure must be goodfellow2014.*, got none\n", done.stderr)
+    done = commands.run("maronas2016.fig26", "--workdri=x", cwd=tmp_path, module="adv_jax.report")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
+    done = commands.run(cwd=tmp_path, module="adv_jax.report")
+    assert (done.status, done.out) == (1, "")
+    assert re.fullmatch(r"error: figure must be goodfellow2014.*, got none\n", done.err)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,7 +9,7 @@ import shutil
 
 import numpy as np
 import pytest
-from command_line import ROOT, call
+from command_line import ROOT
 from marks import slow_after
 from PIL import Image
 
@@ -43,18 +43,18 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(runs):
+def done(commands, runs):
     """Returns the output of the command, and the files of the runs before it."""
     before = contents(runs)
-    finished = call(
-        "adv_jax.evaluate",
+    finished = commands.run(
         f"--workdir={runs / 'a'},{runs / 'b'}",
         "--attacks=fgsm,gaussian_noise",
         "--eps=0,.1,.2",
         "--minimal_eps",
+        module="adv_jax.evaluate",
     )
-    assert (finished.returncode, finished.stderr) == (0, "")
-    return finished.stdout, before
+    assert (finished.status, finished.err) == (0, "")
+    return finished.out, before
 
 
 def document(folder, name="evaluation.json"):
@@ -336,11 +336,11 @@ def test_the_epochs_of_an_unfinished_run_are_printed(runs, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_an_attack_of_the_command_may_have_settings(runs, tmp_path):
+def test_an_attack_of_the_command_may_have_settings(commands, runs, tmp_path):
     one_step = "pgd(num_steps=1, step_size=1/10, random_start=False)"
     arguments = [f"--workdir={runs / 'a'}", f"--out={tmp_path}", "--eps=.1", "--num_examples=50"]
-    finished = call("adv_jax.evaluate", f"--attacks={one_step},fgsm", *arguments)
-    assert (finished.returncode, finished.stderr) == (0, "")
+    finished = commands.run(f"--attacks={one_step},fgsm", *arguments, module="adv_jax.evaluate")
+    assert (finished.status, finished.err) == (0, "")
     found = json.loads((tmp_path / "evaluation.json").read_text())["attacks"]
     assert found.keys() == {one_step, "fgsm"}
     np.testing.assert_allclose(found[one_step]["l2"], found["fgsm"]["l2"], rtol=1e-4)
@@ -393,6 +393,6 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
         ],
     ),
 )
-def test_bad_flags_are_refused_in_one_line_with_status_1(runs, flag, message):
-    finished = call("adv_jax.evaluate", f"--workdir={runs / 'a'}", flag)
-    assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", message)
+def test_bad_flags_are_refused_in_one_line_with_status_1(commands, runs, flag, message):
+    finished = commands.run(f"--workdir={runs / 'a'}", flag, module="adv_jax.evaluate")
+    assert (finished.status, finished.out, finished.err) == (1, "", message)
