@@ -2,7 +2,7 @@
 
 A TARGET is a table or figure such as maronas2016.table20, a paper (maronas2016, or the beginning of
 its name), or all. The command trains the missing runs in workdirs under --runs, prints the paper's
-numbers beside ours, and writes RESULTS/PAPER/results/TARGET.json, .csv, .md and .png. The same
+numbers beside ours, and writes RESULTS/PAPER/results/TARGET.json, .csv and .png. The same
 command resumes. If a number takes several runs, the command also draws the target's figure.
 
     python -m launch.reproduce --list

@@ -15,7 +15,7 @@ from papers.judging import numbers
 from papers.judging.statistics import LEVEL
 from papers.judging.verdicts import num_tests
 from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, joined
-from papers.pages import chapters, moved, printed, side_by_side, summary
+from papers.pages import chapters, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
 from papers.running import hours, single_runs, stored
@@ -52,7 +52,6 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
     made = {
         root / "docs" / "results.md": _results(works, hours.missing(TARGETS.values(), found)),
-        root / "docs" / "verdicts.md": moved.page(works),
     }
     for path, text in {
         root / "README.md": f"{summary.overview(works, 'papers/{name}/README.md')}\n{CHART}\n",

@@ -12,19 +12,16 @@ from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
-from papers.judging.metrics import METRICS, in_percent, printed_interval
 from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import FULL
 from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
-from papers.pages.tables import markdown
 from papers.running import figures
 from papers.running.budget import PAPER, Budget
 from papers.running.reproduction import measure, stored
 from papers.running.target import Target
 from papers.running.works import TARGETS
 
-_COLUMNS = ["row", "paper", "ours", "seeds", "difference", "interval", "tolerance", "found"]
 _UNJUDGED = {
     "quick": "Nothing is judged: a quick run has few epochs and seeds, and other data or nets.",
     "short": (
@@ -67,7 +64,7 @@ def reproduce(
     Args:
       target: the target.
       budget: the budget.
-      results: folder for PAPER/results/TARGET.json, .csv, .md and .png.
+      results: folder for PAPER/results/TARGET.json, .csv and .png.
       **settings: passed to `papers.running.reproduction.measure`.
 
     Raises:
@@ -146,30 +143,6 @@ def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
     return f"{found['target']}: {found['title']}", "; ".join(parts)
 
 
-def _cells(row: Mapping[str, Any]) -> list[str]:
-    """Returns the cells of a row of a document, in percent."""
-    low, high = row["interval"] or (0.0, 0.0)
-    ends = printed_interval(low, high, row["metric"])
-    row = in_percent(row)
-    paper = _number(row["paper"], row["paper_sd"], row["paper_n"])
-    tolerance = "-" if row["tolerance"] is None else f"{row['tolerance']:g}"
-    off = "-" if row["difference"] is None else f"{row['difference']:+.3f}"
-    mean = _number(row["mean"], row["sd"], row["n"])
-    seeds = str(row["n"] or "not run")
-    interval = " to ".join(f"{end:+.3g}" for end in ends or ()) or "-"
-    label, word = f"{row['label']} [{METRICS[row['metric']].axis}]", row["verdict"] or "-"
-    return [label, paper, mean, seeds, off, interval, tolerance, word]
-
-
-def _number(value: float | None, sd: float | None, n: int | None) -> str:
-    """Formats "mean (sd, n)"."""
-    if value is None:
-        return "-"
-    spread = [f"sd {sd:.3f}"] if sd is not None else []
-    spread += [f"n = {n}"] if n else []
-    return f"{value:.4g}" + (f" ({', '.join(spread)})" if spread else "")
-
-
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
     png = io.BytesIO()
@@ -178,11 +151,10 @@ def _write(path: Path, found: Mapping[str, Any]) -> None:
     files = {
         path.with_suffix(".png"): png.getvalue(),
         path.with_suffix(".csv"): _csv(found),
-        path.with_suffix(".md"): _markdown(found).encode(),
         path: json_bytes(found),
     }
     write_files(files)
-    print(f"  {path.with_suffix('')}.json, .csv, .md, .png")
+    print(f"  {path.with_suffix('')}.json, .csv, .png")
 
 
 def _csv(found: Mapping[str, Any]) -> bytes:
@@ -195,21 +167,3 @@ def _csv(found: Mapping[str, Any]) -> bytes:
         cells = {**row, "interval": " to ".join(map(str, row["interval"] or ()))}
         rows.append([found["target"], found["budget"], *(cells[n] for n in names), values])
     return csv_bytes(["target", "budget", *names, "values"], rows)
-
-
-def _markdown(found: Mapping[str, Any]) -> str:
-    lines = [f"# {found['target']}", "", f"{heading(found)}.", ""]
-    lines += [markdown(_COLUMNS, map(_cells, found["rows"])).rstrip()]
-    if found["claims"]:
-        lines += ["", "## Claims", ""]
-    lines += [
-        f"- {c['text']}: **{c['verdict'] or c['extent']}** ({c['why']})." for c in found["claims"]
-    ]
-    lines += ["", "## Trainings", ""]
-    for training in found["trainings"].values():
-        lines += [
-            f"- `{training['command']}`",
-            f"  {data_in_words(training['data'])}; {training['seconds']:.0f} s of training on "
-            f"{training['device']}, JAX {training['versions']['jax']}, commit {training['git']}",
-        ]
-    return "\n".join(lines) + "\n"

@@ -143,7 +143,7 @@ def test_a_carried_result_replaces_a_smaller_one_only(tmp_path):
         _carry.unpack(carry, tmp_path / "runs", tmp_path / here)
         assert mean(here) == pytest.approx(kept), here
         suffixes = {path.suffix for path in TARGET.file(tmp_path / here).parent.iterdir()}
-        assert suffixes == {".json", ".csv", ".md", ".png"}
+        assert suffixes == {".json", ".csv", ".png"}
 
 
 def test_a_second_process_waits_for_the_copy(tmp_path):

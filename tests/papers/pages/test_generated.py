@@ -10,7 +10,7 @@ from command_line import ROOT
 from papers.judging import numbers
 from papers.judging.verdicts import num_tests
 from papers.judging.words import FINDINGS
-from papers.pages import chapters, generated, moved, printed, side_by_side, summary
+from papers.pages import chapters, generated, printed, side_by_side, summary
 from papers.running import stored, works
 
 
@@ -306,16 +306,6 @@ def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
     assert counted["arithmetic"] == {"right": 21, "wrong": 4}
     assert counted["numbers"] == {"not run": 10}
     assert summary.within_tolerance(one) == ""
-
-
-def test_the_page_of_moved_words_has_both_words_of_each(found, made):
-    text = made[ROOT / "docs" / "verdicts.md"]
-    for paper in numbers.load().values():
-        before = moved.BEFORE[paper.name]["words"]
-        one = chapters.chapter(paper, found)
-        for row in moved.moved(one):
-            assert row.before in {entry["word"] for entry in before} and row.before != row.now
-            assert f"| {row.before} | {row.now} |" in text
 
 
 def test_everything_that_was_not_run_is_listed(found, made):

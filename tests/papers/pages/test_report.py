@@ -89,15 +89,14 @@ def test_the_files_hold_the_numbers_that_are_returned(small):
     folder, _, found = small
     written = folder / "results"
     files = (written / "maronas2016/results").iterdir()
-    assert sorted(path.suffix for path in files) == [".csv", ".json", ".md", ".png"]
+    assert sorted(path.suffix for path in files) == [".csv", ".json", ".png"]
     assert json.loads((written / "maronas2016/results/small.json").read_text()) == found
     with (written / "maronas2016/results/small.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["mean"]) for row in rows] == [row["mean"] for row in found["rows"]]
     assert {row["budget"] for row in rows} == {"quick"}
-    text = (written / "maronas2016/results/small.md").read_text()
-    assert "quick runs; the 5,000-digit sample of MNIST; 2 seeds; 2 epochs" in text
-    assert f"{found['rows'][0]['mean']:.4g} (sd" in text and "0.82 (n = 1)" in text
+    of = "quick runs; the 5,000-digit sample of MNIST; 2 seeds; 2 epochs"
+    assert report.heading(found).endswith(f"; {of}")
     with Image.open(written / "maronas2016/results/small.png") as image:
         assert image.format == "PNG" and min(image.size) > 200
 
@@ -186,7 +185,7 @@ def test_numbers_of_several_runs_are_read_from_the_drawn_figure(tmp_path, never_
     )
     assert (
         written["caption"] == "made up"
-        and (tmp_path / "results/nokland2015/results/transfer.md").exists()
+        and (tmp_path / "results/nokland2015/results/transfer.csv").exists()
     )
 
 
@@ -230,7 +229,7 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
     path.write_text(json.dumps(stale))
     report.rejudge([target, TARGETS["maronas2016.table17"]], results=tmp_path / "results")
     assert files() == before
-    assert "maronas2016/results/table26.json, .csv, .md" in capsys.readouterr().out
+    assert "maronas2016/results/table26.json, .csv, .png" in capsys.readouterr().out
     stale["trainings"]["of_another:version"] = {"epochs": [1]}
     path.write_text(json.dumps(stale))
     with pytest.raises(UserError, match="table26.json: .* must be given, got none"):
