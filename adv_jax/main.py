@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from adv_jax import __version__
@@ -30,7 +30,6 @@ from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.run.training import run_checked
 from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
@@ -55,10 +54,11 @@ def main(_: list[str]) -> None:
 def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:
     """Runs a config; `process` are the arguments of `processes.connect`.
 
-    Exits with 1 and one line on a UserError, and with 128 + signal on a signal.
+    Raises:
+      UserError: the config, a flag or a file is invalid, or the run cannot go on.
+      Interrupted: a signal stopped the run.
     """
     gc.freeze()  # Garbage collection need not visit what was imported.
-    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     try:
         check(config)
         use_cores((len(replicas(config)), config["replicas"]["shards"]))
@@ -71,15 +71,10 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
         run_checked(config, workdir)
     except processes.Lost as error:
         processes.end(error)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Interrupted as stop:
-        print(stop)
-        sys.exit(128 + stop.signum)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; exits with 1 and one line if it is invalid."""
+    """Parses the command line; raises UserError if it is invalid."""
     try:
         argv = expanded(argv)
         rest = flags.FLAGS(argv)
@@ -93,7 +88,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         return rest
     # A config is a program, which may raise anything.
     except Exception as error:
-        sys.exit(f"error: {explain_flags(argv, error)}")
+        raise UserError(explain_flags(argv, error)) from error
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ the seconds of compiling, as `launch.compile` counts them and with its options.
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
-from adv_jax.types import UserError
+from adv_jax.runner.host.ending import without_traceback
 from benchmarks.accelerator_stages import SEEDS, STAGES, Work, stage_names
 from benchmarks.accelerator_worker import lowered
 from benchmarks.tables import Table, console, show, three_digits
@@ -62,16 +61,14 @@ def main() -> None:
     parser.add_argument("--stages", type=stage_names, default=list(STAGES), help="NAME,NAME")
     args = parser.parse_args()
     rows = []
-    try:
-        there = target(args.topology)
-        for title, work in programs(args.stages).items():
-            console.print(title)
-            program = compiled(lowered(work._asdict(), there.devices[0]), there)
-            rows.append([title, *cells(work, program)])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    there = target(args.topology)
+    for title, work in programs(args.stages).items():
+        console.print(title)
+        program = compiled(lowered(work._asdict(), there.devices[0]), there)
+        rows.append([title, *cells(work, program)])
     show([Table(f"Of a step or an attack on {args.topology}", COLUMNS, rows, words=2)])
 
 
 if __name__ == "__main__":
-    main()
+    with without_traceback():
+        main()

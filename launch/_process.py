@@ -23,9 +23,8 @@ def main(path: Path) -> None:
     with without_traceback(), locked(path / "trial.lock"):
         try:
             execute(read_config(path), path)
-        except SystemExit as ended:
-            if isinstance(ended.__context__, Diverged):
-                note_divergence(path)
+        except Diverged:
+            note_divergence(path)
             raise
 
 

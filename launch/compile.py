@@ -23,7 +23,6 @@ replicas times shards must be a multiple of 4 there.
 
 import errno
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is installed.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.main import CONFIG, parse_flags
 from adv_jax.runner.config.fields import check
@@ -40,7 +39,6 @@ from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import write_json
 from adv_jax.runner.store.writing import writing
-from adv_jax.types import UserError
 from launch.compiling.programs import Compiled, compile_config
 from launch.compiling.topologies import target
 
@@ -119,18 +117,14 @@ def _check_writable(path: Path) -> None:
 
 def main(_: Sequence[str]) -> None:
     """Compiles the config that the flags name, and prints what it takes."""
-    logging.set_verbosity(logging.FATAL)
     config, out = CONFIG.value.to_dict(), Path(_OUT.value) if _OUT.value else None
-    try:
-        check(config)
-        if out:
-            _check_writable(out)  # Compiling takes minutes.
-        found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)
-        print_report(found)
-        if out:
-            write_json(out, found)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    check(config)
+    if out:
+        _check_writable(out)  # Compiling takes minutes.
+    found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)
+    print_report(found)
+    if out:
+        write_json(out, found)
 
 
 if __name__ == "__main__":

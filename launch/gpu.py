@@ -7,14 +7,13 @@ programs have changed. Names as arguments, such as `dcgan_mnist`, select configs
 """
 
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
@@ -45,12 +44,8 @@ def compile_case(case: Case) -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Compiles the cases of the configs named, or of all, and writes the page."""
-    logging.set_verbosity(logging.FATAL)
-    try:
-        for case in cases_of(cases(), argv[1:]):
-            document_of(case, compile_case, RESULT, again=_AGAIN.value)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    for case in cases_of(cases(), argv[1:]):
+        document_of(case, compile_case, RESULT, again=_AGAIN.value)
     replace(PAGE, page().encode())
 
 

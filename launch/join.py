@@ -12,14 +12,13 @@ trained.
 """
 
 import itertools
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.config.document import with_values
@@ -56,13 +55,9 @@ class Part(NamedTuple):
 
 
 def main(argv: list[str]) -> None:
-    """Joins the runs that the arguments name; exits with 1 on a UserError."""
-    logging.set_verbosity(logging.FATAL)  # Orbax also raises the errors that it logs.
-    try:
-        check_devices()
-        print(f"joined in {join(argv[1:], into=_INTO.value)}")
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    """Joins the runs that the arguments name."""
+    check_devices()
+    print(f"joined in {join(argv[1:], into=_INTO.value)}")
 
 
 def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:

@@ -37,14 +37,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.data.files import folder_of
 from adv_jax.runner.config.command_line import read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.host.signals import Interrupted
 from adv_jax.types import UserError
 from launch._campaign import Campaign, Settings
 from launch._carry import further
@@ -91,23 +90,15 @@ def main(argv: list[str]) -> None:
     Continues after a target that fails, and then exits with 1; with --check also if something is
     not reproduced.
     """
-    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     given = {"data.source": _SOURCE.value, "data.dir": _DIR.value}
     data = {path: value for path, value in given.items() if value is not None}
     names = argv[1:]
-    try:
-        if _MISSING in names and len(names) > 1:
-            raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
-        _refuse_unread(names)
-        if _SOURCE.value == "files" and _DIR.value and not folder_of(_DIR.value).is_dir():
-            raise UserError(f"--data_dir must be a folder, got {_DIR.value}")
-        messages = _spend(data) if names == [_MISSING] else _reproduce(names, data)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Interrupted as stop:
-        print(stop)
-        sys.exit(128 + stop.signum)
-    if messages:
+    if _MISSING in names and len(names) > 1:
+        raise UserError(f"{_MISSING} must stand alone, with targets in --works, got {names}")
+    _refuse_unread(names)
+    if _SOURCE.value == "files" and _DIR.value and not folder_of(_DIR.value).is_dir():
+        raise UserError(f"--data_dir must be a folder, got {_DIR.value}")
+    if messages := _spend(data) if names == [_MISSING] else _reproduce(names, data):
         sys.exit("\n".join(messages))
 
 

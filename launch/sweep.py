@@ -28,7 +28,7 @@ from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.host.processes import host_and_port
-from adv_jax.runner.host.signals import Interrupted, held_signals, on_signals, stop_at_once
+from adv_jax.runner.host.signals import held_signals, on_signals, stop_at_once
 from adv_jax.runner.run import inputs, pretrained, trackers, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preflight import check_batch_size, check_parts, check_settings
@@ -56,17 +56,11 @@ _MOST_CHECKED = 20  # values of a field that are checked against the data before
 
 
 def main(_: list[str]) -> None:
-    """Runs the sweep of the flags; exits with 1 on a mistake, and with 128 + signal on a signal."""
+    """Runs the sweep of the flags; exits with 1 if a trial has failed."""
     jax.config.update("jax_platforms", "cpu")  # The devices are for the trials.
-    try:
-        if _ADDRESS.value:
-            _check_address(_ADDRESS.value)
-        sys.exit(int(sweep(CONFIG.value.to_dict())))
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except Interrupted as stop:
-        print(stop)
-        sys.exit(128 + stop.signum)
+    if _ADDRESS.value:
+        _check_address(_ADDRESS.value)
+    sys.exit(int(sweep(CONFIG.value.to_dict())))
 
 
 def sweep(config: dict[str, Any]) -> bool:

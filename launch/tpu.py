@@ -15,14 +15,13 @@ one case is also compiled with the default.
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a TPU when libtpu is installed.
 
 import jax
-from absl import app, logging
+from absl import app
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
@@ -95,12 +94,8 @@ def of_one_chip(module: str, chips: int) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Compiles what is missing, of the configs named or of all, and writes the page."""
-    logging.set_verbosity(logging.FATAL)
-    try:
-        wanted = cases_of(cases(), argv[1:])
-        tpus.target(TOPOLOGIES[4])  # Without libtpu no case is compiled.
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    wanted = cases_of(cases(), argv[1:])
+    tpus.target(TOPOLOGIES[4])  # Without libtpu no case is compiled.
     for case in wanted:
         _compile_missing(case)
     replace(PAGE, page().encode())

@@ -9,7 +9,7 @@ import itertools
 import shlex
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.runner.config.command_line import define_process_flags, read_flags_alone, workdirs
 from adv_jax.runner.config.schema import number
@@ -44,8 +44,7 @@ _PROCESS = define_process_flags()
 
 
 def main(_: list[str]) -> None:
-    """Evaluates the runs; exits with 1 and one line if a flag is invalid."""
-    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
+    """Evaluates the runs that the flags name."""
     use_cores()
     keep_programs()
     try:
@@ -70,8 +69,6 @@ def main(_: list[str]) -> None:
             )
     except processes.Lost as error:
         processes.end(error)
-    except ValueError as error:
-        sys.exit(f"error: {str(error).partition(chr(10))[0]}")
 
 
 def _listed(attacks: str) -> list[str]:

@@ -5,9 +5,7 @@
 writes OUT/PAPER/results/figures/FIGURE.png, and the numbers in FIGURE.json.
 """
 
-import sys
-
-from absl import app, flags, logging
+from absl import app, flags
 
 from adv_jax.runner.config.command_line import read_flags, workdirs
 from adv_jax.runner.host.compilation import keep_programs
@@ -21,22 +19,15 @@ _LIST = flags.DEFINE_bool("list", False, "list the figures")
 
 
 def main(argv: list[str]) -> None:
-    """Draws the figures that the arguments name.
-
-    Exits with 1 and one line on an error.
-    """
-    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
+    """Draws the figures that the arguments name."""
     if _LIST.value:
         print(*figures.lines(), sep="\n")
         return
     names, runs = argv[1:], workdirs(_WORKDIR.value)
-    try:
-        use_cores()
-        keep_programs()
-        check_devices()
-        figures.run(names, workdirs=runs, out=_OUT.value)
-    except ValueError as error:
-        sys.exit(f"error: {str(error).partition(chr(10))[0]}")
+    use_cores()
+    keep_programs()
+    check_devices()
+    figures.run(names, workdirs=runs, out=_OUT.value)
 
 
 if __name__ == "__main__":

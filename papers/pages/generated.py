@@ -4,7 +4,6 @@ docs/results.md, and the marked parts of README.md, papers/README.md and papers/
 made from the JSON files in papers/*/results. A test fails if one of them is stale.
 """
 
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,13 +65,13 @@ def with_generated(path: Path, text: str, mark: str = BEGIN) -> str:
     """Returns the page with `text` between the line `mark` and the next line `END`.
 
     Raises:
-      ValueError: the page lacks one of them.
+      UserError: the page lacks one of them.
     """
     page = path.read_text("utf-8")
     before, begin, rest = page.partition(mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} must have the lines {mark!r} and {END!r}, got a page without")
+        raise UserError(f"{path} must have the lines {mark!r} and {END!r}, got a page without")
     return f"{before}{mark}\n\n{text}\n{END}{after}"
 
 
@@ -300,10 +299,11 @@ def _why(line: Line) -> str:
 
 
 def main(root: Path = ROOT) -> None:
-    """Writes the pages of a clone; exits with 1 and one line on a mistake."""
-    try:
-        for path, text in pages(root).items():
-            replace(path, text.encode())
-            print(path.relative_to(root))
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    """Writes the pages of a clone.
+
+    Raises:
+      UserError: a stored file or a page of hand-written text is invalid.
+    """
+    for path, text in pages(root).items():
+        replace(path, text.encode())
+        print(path.relative_to(root))

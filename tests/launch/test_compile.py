@@ -156,7 +156,7 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
     monkeypatch.setattr(command, "CONFIG", flag(ConfigDict(short_run.document())))
     monkeypatch.setattr(command, "_OUT", flag(str(path)))
     monkeypatch.setattr(command, "compile_config", None)
-    with pytest.raises(SystemExit, match=f"error: {path} cannot be written: {reason}"):
+    with pytest.raises(UserError, match=f"{path} cannot be written: {reason}"):
         command.main([])
     assert [file.name for file in tmp_path.rglob("*")] == ["folder"]
 

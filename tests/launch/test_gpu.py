@@ -43,8 +43,8 @@ def test_what_is_stored_is_a_case():
 @pytest.mark.parametrize("command", [gpu, tpu])
 def test_an_unknown_config_is_refused_and_no_page_is_written(command, monkeypatch):
     monkeypatch.setattr(command, "replace", lambda *_: pytest.fail("a file is written"))
-    line = "^error: an argument must be .*, got 'dcgan_mnits'; did you mean 'dcgan_mnist'\\?$"
-    with pytest.raises(SystemExit, match=line):
+    line = "^an argument must be .*, got 'dcgan_mnits'; did you mean 'dcgan_mnist'\\?$"
+    with pytest.raises(UserError, match=line):
         command.main(["prog", "dcgan_mnits"])
 
 

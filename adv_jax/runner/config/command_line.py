@@ -82,20 +82,17 @@ def check_flagfiles(argv: list[str]) -> None:
 
 
 def read_flags(argv: list[str]) -> list[str]:
-    """Parses the flags -> the other arguments; exits with 1 and one line if they are invalid."""
+    """Parses the flags -> the other arguments; raises UserError if they are invalid."""
     try:
         return flags.FLAGS(_with_flagfiles(argv))
-    except (flags.Error, UserError) as error:
-        sys.exit(f"error: {error}")
+    except flags.Error as error:
+        raise UserError(error) from error
 
 
 def read_flags_alone(argv: list[str]) -> list[str]:
     """Parses the flags of a command that takes no other arguments."""
     rest = read_flags(argv)
-    try:
-        refuse_words(rest[1:])
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    refuse_words(rest[1:])
     return rest
 
 

@@ -8,20 +8,25 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from absl import logging
+
+from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.store.stragglers import without_stragglers
+from adv_jax.types import UserError
 
 
 @contextlib.contextmanager
 def without_traceback() -> Iterator[None]:
-    """Ends a command on Ctrl-C with 128 + SIGINT, and if its standard output cannot be written.
+    """Ends a command by one line: on a UserError with 1, on a signal with 128 + its number.
 
-    A closed pipe ends it silently with 128 + SIGPIPE, other errors with 1 and one line. Training
-    stops as after SIGTERM: it first saves the current epoch.
+    So it ends if its standard output cannot be written, too: on a closed pipe silently, by SIGPIPE,
+    on other errors with 1. Training first saves the current epoch, as after SIGTERM.
     """
+    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process ends.
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):  # None: closed by the shell, `>&-`.
-        with _interrupted_in_a_line():
+        with _in_one_line():
             yield
         return
     raw = _Output(before.fileno(), "w", closefd=False)
@@ -34,7 +39,7 @@ def without_traceback() -> Iterator[None]:
     )
     sys.stdout, ended = ours, None
     try:
-        with _interrupted_in_a_line():
+        with _in_one_line():
             yield
     except SystemExit as error:
         ended = error
@@ -52,9 +57,14 @@ def without_traceback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupted_in_a_line() -> Iterator[None]:
+def _in_one_line() -> Iterator[None]:
     try:
         yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Interrupted as stop:
+        print(stop)
+        sys.exit(128 + stop.signum)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
