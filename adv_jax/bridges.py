@@ -43,15 +43,16 @@ def from_torch(module: Module) -> LogitsFn:
     x has the axes that the module takes; for images [B, H, W, C], write
     `lambda x: logits_fn(jnp.moveaxis(x, -1, 1))`. Arrays pass by DLPack, on a CPU without a copy,
     except that a forward pass whose gradient follows keeps its input. The module stays where it is,
-    also on a GPU, and its weights are read in each call. There is no forward-mode derivative and no
-    second one.
+    also on a GPU, and its weights are read in each call. Logits have the dtype of x, or float32 if
+    x has integers. There is no forward-mode derivative and no second one.
 
     Args:
       module: in evaluation mode, with logits f[B, K] as its only output.
 
     Raises:
       UserError: torch is not installed, or no such module; when called, the module is in training
-        mode, cannot take x, changes it in place, or returns something else.
+        mode, cannot take x, changes it in place, or returns something else; in an attack that needs
+        a gradient, its logits have none.
 
     >>> import torch  # doctest: +SKIP
     >>> logits_fn = from_torch(torch.nn.Linear(784, 10).eval())  # doctest: +SKIP
@@ -62,13 +63,15 @@ def from_torch(module: Module) -> LogitsFn:
 
     @functools.cache  # The same callbacks for the same shape: compiled programs are reused.
     def bridged(shape: tuple[int, ...], dtype: Any) -> Callable[[Array], Array]:
-        passes = _Passes(module, shape)
-        like = jax.ShapeDtypeStruct((shape[0], passes.classes(dtype)), dtype)
+        passes = _Passes(module, shape, dtype)
+        like = jax.ShapeDtypeStruct((shape[0], passes.classes()), passes.dtype)
+
+        def kept_logits(x: Array) -> tuple[Array, Array]:
+            passes.check_gradient()
+            return _called_back(passes.kept_logits, like, x), x
+
         called = jax.custom_vjp(lambda x: _called_back(passes.logits, like, x))
-        called.defvjp(
-            lambda x: (_called_back(passes.kept_logits, like, x), x),
-            lambda x, g: (_called_back(passes.gradient, x, x, g),),
-        )
+        called.defvjp(kept_logits, lambda x, g: (_called_back(passes.gradient, x, x, g),))
         return called
 
     def logits_fn(x: Array) -> Array:
@@ -140,10 +143,12 @@ def weights_from_torch(
     `config.model.weights` reads from a file and `unflatten_dict(arrays, sep="/")` turns into
     variables. Kernels [O, I, ...] become [..., I, O]; `num_batches_tracked` is dropped. Torch
     flattens maps as channel, row, column and Flax as row, column, channel: permute the kernel's
-    rows of a dense layer above such maps yourself.
+    rows of a dense layer above such maps yourself. Embeddings and transposed convolutions, which a
+    state_dict does not tell apart from the others, have another layout.
 
     Args:
-      state_dict: {name: tensor or array} of dense, convolutional and normalization layers.
+      state_dict: {name: tensor or array} of dense, convolutional (not transposed) and batch
+        normalization layers.
       layers: {layer of state_dict: path in the Flax model}, such as
         {"layer1.0.bn1": "hidden2/norm1"}.
 
@@ -160,7 +165,7 @@ def weights_from_torch(
         if not isinstance(given, Mapping):
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
     for path, count in Counter(layers.values()).items():
-        if not isinstance(path, str) or count > 1:
+        if not isinstance(path, str) or not path or count > 1:
             twice = " twice" * (count > 1)
             raise UserError(f"layers must have one path for each layer, got {path!r}{twice}")
     found = {}
@@ -171,7 +176,7 @@ def weights_from_torch(
         if layer not in layers:
             has = f"got none for {layer!r} of {name!r}"
             raise UserError(f"layers must have each layer of state_dict, {has}")
-        array = host_array(value.detach().cpu().float() if hasattr(value, "detach") else value)
+        array = host_array(_on_host(value))
         # V is bfloat16, which NumPy's files do not know.
         if array is None or array.dtype.kind not in "iufV":
             raise UserError(
@@ -191,6 +196,14 @@ def weights_from_torch(
     return found
 
 
+def _on_host(value: Any) -> Any:
+    """Returns a tensor on the host, in float32 if it has 16 bits, which NumPy may not know."""
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return value.float() if value.is_floating_point() else value
+
+
 def _called_back(callback: Callable[..., Any], like: Any, *inputs: Array) -> Array:
     like = jax.ShapeDtypeStruct(like.shape, like.dtype)
     return jax.pure_callback(callback, like, *inputs, vmap_method="expand_dims")
@@ -200,11 +213,13 @@ def _scores(
     predict: Callable[[np.ndarray], Any], x: np.ndarray, num_classes: int | None
 ) -> np.ndarray:
     """Returns the predictions for x f[B, *D] as f32[B, K]."""
-    found = np.asarray(predict(x))
-    if found.shape[:1] != x.shape[:1] or found.ndim not in (1, 2):
+    returned = predict(x)
+    found = host_array(returned)
+    is_array = found is not None and found.ndim in (1, 2) and len(found) == len(x)
+    if not is_array or (found.ndim == 2 and found.dtype.kind not in "iufV"):
         raise UserError(
             f"predict must return labels i[B] or scores f[B, K] with B = {len(x)}, got "
-            f"{described(found)}"
+            f"{described(returned)}"
         )
     if found.ndim == 1:
         return _one_hot(found, num_classes)
@@ -236,22 +251,24 @@ class _Passes:
     Inputs may have further leading axes, as vmap adds them; those of x are merged into its rows.
     """
 
-    def __init__(self, module: Module, shape: tuple[int, ...]):
+    def __init__(self, module: Module, shape: tuple[int, ...], dtype: Any):
+        """shape, dtype: of x. The logits have the same dtype, or float32 if x has integers."""
         self._module, self._shape, self._torch = module, shape, _torch()
+        self._name, self._batch = type(module).__name__, f"x {dtype}{[*shape]}"
+        self._of_x = dtype
+        self.dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else np.dtype(np.float32)
         tensors = [*module.parameters(), *module.buffers()]
         self._device = tensors[0].device if tensors else None
         # What `_graph` returned for the last forward pass whose gradient may follow.
         self._kept: deque[tuple[Any, ...]] = deque(maxlen=1)
 
-    def classes(self, dtype: Any) -> int:
+    def classes(self) -> int:
         """Returns K, by a forward pass of zeros.
 
         Raises:
           UserError: as the function of `from_torch`.
         """
-        name, batch = type(self._module).__name__, f"x {dtype}{[*self._shape]}"
-        of_torch = getattr(self._torch, str(dtype))  # NumPy has no bfloat16.
-        x = self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
+        name, batch, x = self._name, self._batch, self._zeros()
         try:
             with self._torch.no_grad():
                 found = self._module(x)
@@ -263,24 +280,38 @@ class _Passes:
         if not isinstance(found, self._torch.Tensor):
             hint = ": wrap it in a module that returns .logits" if hasattr(found, "logits") else ""
             raise UserError(f"{name} must return logits, got {type(found).__name__}{hint}")
-        if found.ndim != 2 or len(found) != len(x):
-            raise UserError(f"{name} must return logits f[B, K] of {batch}, got {[*found.shape]}")
+        if found.ndim != 2 or len(found) != len(x) or found.is_complex():
+            kind = f"{found.dtype}".removeprefix("torch.")
+            got = f"{kind}{[*found.shape]}"
+            raise UserError(f"{name} must return logits f[B, K] of {batch}, got {got}")
         if x._version:  # It would write into arrays of JAX.
             raise UserError(f"{name} must leave x as it is, got an operation in place on it")
         return found.shape[1]
+
+    def check_gradient(self) -> None:
+        """Raises UserError unless the logits have a gradient by x, by a forward pass of zeros."""
+        if not self._graph(self._zeros())[1].requires_grad:
+            raise UserError(
+                f"{self._name} must return logits with a gradient by x, got logits without one"
+            )
+
+    def _zeros(self) -> Tensor:
+        of_torch = getattr(self._torch, str(self._of_x))  # NumPy has no bfloat16.
+        return self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
 
     def logits(self, x: Array) -> np.ndarray:
         """Returns the logits f[..., B, K] of x f[..., B, *D]."""
         with self._torch.no_grad():
             found = self._module(self._rows(x))
-        return _as_numpy(found, x.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
+        return _as_numpy(found, self.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
 
     def kept_logits(self, x: Array) -> np.ndarray:
         """Returns `logits` and keeps torch's graph, so that `gradient` need not repeat the pass."""
         graph = self._graph(self._rows(x))
         self._kept.append(graph)
         found = graph[1]
-        return _as_numpy(found.detach(), x.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
+        shape = (*self._lead(x), self._shape[0], found.shape[1])
+        return _as_numpy(found.detach(), self.dtype, shape)
 
     def gradient(self, x: Array, g: Array) -> np.ndarray:
         """Returns the gradient of the sum of g f[..., B, K] times the logits by x f[..., B, *D]."""

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.typing import ArrayLike
 
 from adv_jax import norms
@@ -68,7 +67,10 @@ def unfused(logits: Array) -> Array:
 def binary_cross_entropy(logits: Array, labels: Array) -> Array:
     """Returns -sum_k [t_k log s_k + (1 - t_k) log(1 - s_k)], s = sigmoid(logits)."""
     logits, weights = _with_weights(logits, labels)
-    return optax.sigmoid_binary_cross_entropy(logits, weights).sum(axis=1)
+    # 0 log 0 = 0, which optax takes for NaN.
+    yes = jnp.where(weights == 0, 0, weights * jax.nn.log_sigmoid(logits))
+    no = jnp.where(weights == 1, 0, (1 - weights) * jax.nn.log_sigmoid(-logits))
+    return -(yes + no).sum(axis=1)
 
 
 def squared_error(logits: Array, labels: Array) -> Array:
@@ -120,7 +122,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     """
     if np.ndim(logits) != 2 or not jnp.issubdtype(dtype_of(logits), jnp.floating):
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")
-    batch, count = logits.shape
+    batch, count = np.shape(logits)
     if norms.is_real(labels):
         shape, dtype = np.shape(labels), dtype_of(labels)
         if shape == (batch,) and jnp.issubdtype(dtype, jnp.integer):

@@ -88,8 +88,8 @@ def dual(g: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
         l0    g / ||g||_1                  PGD_0; not the argmax, as the ball is unbounded
 
     With a scale it is scale * dual(scale * g). A zero row gives a zero row. The direction is exact
-    down to the smallest float32. An infinite entry outweighs every finite one, the limit of the
-    formulas. NaN propagates, so that a diverged model is not mistaken for a zero gradient.
+    down to the smallest normal float32. An infinite entry outweighs every finite one, the limit of
+    the formulas. NaN propagates, so that a diverged model is not mistaken for a zero gradient.
 
     Sources: [goodfellow2015], sec. 3; [huang2015], sec. 6.1.1 (there for the
     gradient of the true class's probability, printed without the minus sign); [maronas2016],
@@ -129,11 +129,11 @@ def rescaled(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     Array([[ 0.5, -0.5,  0.5,  0.5]], dtype=float32)
     """
     kind, rows = canonical(norm), _rows(r)
-    zero = (rows == 0).all(axis=1, keepdims=True)
-    # The derivative of a length is NaN at 0, even in the branch that `where` discards.
-    some = jnp.where(zero, 1, rows)
-    length = _length(_in_units(some, _units(scale, r)), kind)
-    return jnp.where(zero, 0, _quotient(some, length)).reshape(jnp.shape(r))
+    if kind != "l0":
+        rows, _ = _scaled(rows)  # The length of the row itself may overflow.
+    length = _length(_in_units(rows, _units(scale, r)), kind)
+    unit = _quotient(rows, jnp.where(length == 0, 1, length))
+    return jnp.where(length == 0, 0, unit).reshape(jnp.shape(r))
 
 
 def project(
@@ -166,7 +166,8 @@ def project(
     else:
         sphere = _onto_l1_sphere(inner, radius) if kind == "l1" else radius * dual(inner, kind)
         sphere = sphere if units is None else units * sphere
-        nearest = jnp.where(_length(inner, kind) <= radius, rows, sphere)
+        # The length of a row of tiny numbers may be 0.
+        nearest = jnp.where((_length(inner, kind) <= radius) & (radius > 0), rows, sphere)
     return nearest.reshape(jnp.shape(r))
 
 
@@ -291,6 +292,8 @@ def check_known(
 def _rows(r: jax.Array) -> jax.Array:
     """f[B, *D] -> f32[B, d]."""
     r = jnp.asarray(r)
+    if not r.ndim:
+        raise UserError(f"rows must be f[B, *D], got {described(r)}")
     flat = r.reshape(r.shape[0], math.prod(r.shape[1:]))
     return flat.astype(working_dtype(r.dtype))
 
@@ -340,8 +343,9 @@ def _length(rows: jax.Array, kind: str) -> jax.Array:
     scaled, largest = _scaled(rows)
     if kind == "linf":
         return largest
-    l2 = largest * jnp.sqrt(jnp.sum(scaled**2, axis=1, keepdims=True))
-    return l2 / math.sqrt(rows.shape[1]) if kind == "rms" else l2
+    total = jnp.mean if kind == "rms" else jnp.sum
+    square = total(scaled**2, axis=1, keepdims=True)
+    return largest * jnp.sqrt(jnp.where(square == 0, 1, square))  # sqrt has no derivative at 0.
 
 
 def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
@@ -351,8 +355,8 @@ def _onto_l1_sphere(rows: jax.Array, radius: jax.Array) -> jax.Array:
     radius below the largest become 0. Shifted and clipped to [-1, 0], rows far larger than the
     ball keep their precision (optax.projections.projection_l1_ball gives NaN for radius 0).
     """
-    size = jnp.abs(rows)
-    below = (size - size.max(axis=1, keepdims=True)) / jnp.where(radius == 0, 1, radius)
+    size = jnp.minimum(jnp.abs(rows), jnp.finfo(rows.dtype).max)
+    below = _quotient(size - size.max(axis=1, keepdims=True), jnp.where(radius == 0, 1, radius))
     # With x64 enabled, optax's projection returns float64 but its derivative float32.
     weights = _onto_simplex(jnp.maximum(below, -1).astype(float))
     return ((radius * jnp.sign(rows)).astype(weights.dtype) * weights).astype(rows.dtype)

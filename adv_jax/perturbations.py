@@ -81,8 +81,8 @@ def perturbed(x: Array, r: Array, bounds: Bounds | None) -> Array:
     """Returns x + r, clipped, in the shape and dtype of x, without a gradient.
 
     The last operation of every attack. If r is in a ball and x within the bounds, the result is
-    within both: rounding and clipping move each entry toward x. Where r is 0, x is returned bit
-    for bit, even a -0.
+    within both, its distance from x as float32 rounds it: rounding and clipping move each entry
+    toward x. Where r is 0, x is returned bit for bit, even a -0.
 
     Args:
       x: f[B, *D], inside the bounds.

@@ -82,8 +82,11 @@ def test_an_attack_that_needs_a_derivative_names_those_that_do_not():
     ("predict", "num_classes", "message"),
     [
         (lambda x: x[:-1] @ W, None, "predict must return labels i[B] or scores f[B, K] with B = "),
-        (lambda x: np.float32(1), None, "with B = 12, got array(1."),
+        (lambda x: np.float32(1), None, "with B = 12, got np.float32(1.0)"),
         (lambda x: x @ W, 3, "predict must return scores of num_classes = 3 classes, got float32"),
+        (lambda x: x @ W * 1j, None, "scores f[B, K] with B = 12, got complex"),
+        (lambda x: np.ma.masked_less(x @ W, 0), None, "with B = 12, got masked float"),
+        (lambda x: (x @ W).astype(str), None, "with B = 12, got str"),
         (lambda x: np.zeros(len(x), int), None, "num_classes must be the number of classes for la"),
         (lambda x: np.full(len(x), 4), 4, "predict must return integers from 0 to 3 as labels, go"),
         (lambda x: np.full(len(x), "cat"), 4, "integers from 0 to 3 as labels, got 'cat'"),

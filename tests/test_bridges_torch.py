@@ -156,7 +156,15 @@ class Output:
         ),
         (
             Returning(lambda x: x.flatten(1)[:1]).eval(),
-            "Returning must return logits f[B, K] of x float32[8, 1, 28, 28], got [1, 784]",
+            "Returning must return logits f[B, K] of x float32[8, 1, 28, 28], got float32[1, 784]",
+        ),
+        (
+            Returning(lambda x: x.flatten(1) * 1j).eval(),
+            "logits f[B, K] of x float32[8, 1, 28, 28], got complex64[8, 784]",
+        ),
+        (
+            Returning(lambda x: x.detach().flatten(1)).eval(),
+            "Returning must return logits with a gradient by x, got logits without one",
         ),
         (
             Returning(lambda x: x.sub_(0.5).flatten(1)).eval(),
@@ -168,6 +176,14 @@ def test_a_module_that_does_not_fit_is_refused_in_one_line(module, message):
     with pytest.raises(UserError) as error:
         attacks.fgsm(bridges.from_torch(module), X, None, eps=0.1)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_logits_of_integers_are_those_of_torch():
+    module = torch.nn.Sequential(torch.nn.Embedding(5, 3), torch.nn.Flatten()).eval()
+    tokens = np.array([[0, 4], [2, 2]], np.int32)
+    found = bridges.from_torch(module)(tokens)
+    assert found.dtype == jnp.float32
+    close(found, module(torch.from_numpy(tokens)).detach().numpy())
 
 
 def test_a_part_in_training_mode_is_named():

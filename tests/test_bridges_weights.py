@@ -30,6 +30,7 @@ def test_kernels_are_transposed_and_statistics_are_sorted_out():
             {"bn": "norm", "fc": "norm"},
             "layers must have one path for each layer, got 'norm' twice",
         ),
+        ({"bn": ""}, "layers must have one path for each layer, got ''"),
         ({"bn": "norm", "fc": "logits"}, "layers must be layers of state_dict, got 'fc'"),
     ],
 )
@@ -48,7 +49,7 @@ def test_an_array_of_another_kind_of_layer_is_refused():
         bridges.weights_from_torch({"rnn.weight_ih_l0": np.ones((2, 2))}, {"rnn": "rnn"})
 
 
-@pytest.mark.parametrize("value", [None, [[1.0], [1.0, 2.0]], "kernel"])
+@pytest.mark.parametrize("value", [None, [[1.0], [1.0, 2.0]], "kernel", np.ones(2) * 1j])
 def test_what_is_no_array_of_numbers_is_refused(value):
     words = "state_dict must have arrays of numbers, got .* for 'fc.bias'"
     with pytest.raises(UserError, match=f"^{words}$"):

@@ -122,6 +122,18 @@ def test_binary_cross_entropy_equals_values_computed_by_hand():
     np.testing.assert_allclose(found, [0.575364, 2.772589], rtol=1e-6)
 
 
+def test_binary_cross_entropy_of_an_impossible_class_is_finite():
+    logits, labels = jnp.array([[-jnp.inf, 1.0, 2.0]]), jnp.array([1])
+    expected = -np.log(1 / (1 + np.exp(-1))) - np.log(1 - 1 / (1 + np.exp(-2)))
+    for given in (labels, jax.nn.one_hot(labels, 3)):
+        loss, gradient = jax.value_and_grad(
+            lambda logits, given=given: losses.binary_cross_entropy(logits, given)[0]
+        )(logits)
+        assert loss == pytest.approx(expected, rel=1e-6)
+        np.testing.assert_allclose(gradient, [[0, -1 / (1 + np.e), 1 / (1 + np.exp(-2))]], 1e-6)
+    assert losses.binary_cross_entropy(logits, jnp.array([0]))[0] == jnp.inf
+
+
 def test_the_gradient_of_binary_cross_entropy_is_exact_at_saturation():
     logits, y = random_rows(2)
     gradient = jax.grad(lambda a: losses.binary_cross_entropy(a, jnp.asarray(y)).sum())

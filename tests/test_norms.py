@@ -90,6 +90,21 @@ def test_tiny_and_huge_rows_neither_underflow_nor_overflow(kind, scale):
     np.testing.assert_allclose(norm_of(projected, kind), 0.5 * scale, rtol=ROUNDING)
 
 
+def test_rows_next_to_the_largest_float_have_lengths_directions_and_projections():
+    r = np.array([[3e38, 3e38]], np.float32)
+    np.testing.assert_allclose(norms.norm(r, "rms"), [3e38], rtol=ROUNDING)
+    for kind, unit in {"linf": 1, "l2": 0.5**0.5, "l1": 0.5, "rms": 1}.items():
+        np.testing.assert_allclose(norms.rescaled(r, kind), [[unit, unit]], rtol=ROUNDING)
+    for row, eps, scale, nearest in (
+        ([np.inf, 1], 1, None, [1, 0]),
+        ([1e38, 1], 1, [0.1, 1], [0.1, 0]),
+        ([3e38, 2e38], 3.3e38, None, [2.15e38, 1.15e38]),
+    ):
+        units = None if scale is None else jnp.array([scale])
+        found = norms.project(jnp.array([row]), eps, "l1", units)
+        np.testing.assert_allclose(found, [nearest], rtol=ROUNDING)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NORMS)
 @few
@@ -192,8 +207,10 @@ def test_projection_keeps_a_row_of_the_ball_bit_for_bit_and_repeats_itself(kind,
 
 @pytest.mark.parametrize("kind", NORMS)
 def test_a_radius_of_zero_projects_to_exactly_zero(kind):
-    r = jnp.array([[1e-30, -5.0], [0.0, 0.0], [1.0, 1.0]])
+    r = jnp.array([[1e-30, -5.0], [0.0, 0.0], [1.0, 1.0], [2e-37, 0.0]])
     np.testing.assert_array_equal(norms.project(r, 0.0, kind), 0)
+    wide = jnp.zeros((1, 784)).at[0, 0].set(2e-37)
+    np.testing.assert_array_equal(norms.project(wide, 0.0, kind), 0)
     np.testing.assert_array_equal(norms.sample(jax.random.key(0), r, 0.0, kind), 0)
 
 
@@ -313,6 +330,7 @@ def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_ro
 
     gradient = jax.grad(total)(r)
     np.testing.assert_array_equal(gradient[0], 0)
+    assert np.isfinite(jax.grad(lambda r: norms.norm(r, kind).sum())(r)).all()
     step = 1e-2 * jnp.eye(6).reshape(6, 3, 2)
     differences = jax.vmap(lambda s: (total(r + s) - total(r - s)) / 2e-2)(step).reshape(3, 2)
     np.testing.assert_allclose(gradient[1], differences[1], atol=1e-3)
