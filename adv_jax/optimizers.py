@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -12,8 +13,9 @@ import optax
 from jax.typing import ArrayLike
 
 from adv_jax.annotations import parameters_of
-from adv_jax.ranges import COUNT, Range, ranged
-from adv_jax.types import Array, UserError, described
+from adv_jax.checks import checked_count
+from adv_jax.ranges import COUNT, ranged
+from adv_jax.types import Array, UserError, check_callable, check_optimizer, described
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
@@ -23,7 +25,9 @@ _SHARED = {
     **dict.fromkeys(("b1", "b2"), "[0, 1)"),
     **dict.fromkeys(("momentum", "decay"), "[0, 1]"),
     **dict.fromkeys(("initial_accumulator_value", "initial_scale"), "[0, inf)"),
-    **dict.fromkeys(("init_value", "end_value", "decay_rate"), "[0, inf)"),
+    **dict.fromkeys(("init_value", "end_value", "transition_begin"), "[0, inf)"),
+    # At 0 and below, optax's schedules are constant.
+    **dict.fromkeys(("transition_steps", "decay_rate"), "(0, inf)"),
 }
 
 
@@ -77,7 +81,8 @@ def sgd(
       plateau: `optax.contrib.reduce_on_plateau` or `bold_driver`.
 
     Raises:
-      UserError: nesterov without a momentum.
+      UserError: nesterov without a momentum; plateau is not an optimizer; by `update`, l1 or
+        max_norm without params.
 
     Sources: [srivastava2014], sec. 5.1 (max-norm), as [nokland2015], sec. 4, has all of them
     but the scale, that is of [goodfellow2013], in Pylearn2's cifar10_no_aug_valid.yaml, and l1,
@@ -94,6 +99,7 @@ def sgd(
     if convolution_scale is not None:
         parts.append(_scaled_convolutions(convolution_scale))
     if plateau is not None:
+        check_optimizer(plateau, "plateau")
         parts.append(plateau)
     if max_norm is not None:
         parts.append(_inside_ball(max_norm))
@@ -142,7 +148,8 @@ def bold_driver(
 
     The first epoch leaves the factor at 1. The last step of an epoch already has its new factor.
     Unlike the source's driver, this one does not take back the steps of an epoch whose loss has
-    risen. `update` needs the loss of the step, `value=loss`.
+    risen. A mean loss of NaN counts as a rise, and the next epoch keeps the factor. `update` needs
+    the loss of the step, `value=loss`.
 
     Args:
       increase: at least 1.
@@ -150,7 +157,7 @@ def bold_driver(
       accumulation_size: steps of an epoch, >= 1.
 
     Raises:
-      UserError: an argument out of range.
+      UserError: an argument out of range; by `update`, without value.
 
     Source: [battiti1989], as [maronas2016], sec. 3.3.1, has it.
     """
@@ -159,9 +166,10 @@ def bold_driver(
         return BoldDriver(jnp.float32(1), jnp.float32(jnp.inf), jnp.float32(0), jnp.int32(0))
 
     def update(
-        updates: Any, state: Any, params: Any = None, **extra: Any
+        updates: Any, state: Any, params: Any = None, *, value: Any = None, **extra: Any
     ) -> tuple[Any, BoldDriver]:
-        total, count = state.total + extra["value"], state.count + 1
+        _check_given("value", value)
+        total, count = state.total + value, state.count + 1
         mean, is_whole = total / accumulation_size, count == accumulation_size
         risen = jnp.where(mean <= state.before, increase, decrease)
         # The first epoch has nothing to compare with.
@@ -190,19 +198,19 @@ def players(
         one for each part of a part, which `every` calls "part.inner".
 
     Raises:
-      UserError: `every` names another part, has steps below 1 or leaves steps in which no part
-        moves; and, by `init`, a part without an optimizer or an optimizer without a part.
+      UserError: a player is not an optimizer, or two have the same path; `every` names another
+        part, has steps below 1 or leaves steps in which no part moves; and, by `init`, a part
+        without an optimizer or an optimizer without a part.
     """
     every = {} if every is None else every
     if not isinstance(every, Mapping):
         raise UserError(f"every must be a dict of players and their steps, got {every!r}")
     owners = _owners(optimizers)
-    for part, steps in every.items():
+    for part in every:
         if part not in owners:
             names = ", ".join(owners) or "none"
             raise UserError(f"every must name a player, {names}, got {part!r}")
-        if not (count := Range.of(COUNT)).allows(steps):
-            raise UserError(f"every.{part} must be {count}, got {steps!r}")
+    every = {part: checked_count(f"every.{part}", steps) for part, steps in every.items()}
     if owners and all(every.get(part, 1) > 1 for part in owners):
         raise UserError(f"every must let one player move in each step, got {described(every)}")
     moved: dict[Hashable, optax.GradientTransformation] = {
@@ -219,7 +227,15 @@ def _owners(optimizers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found = {}
     for part, own in optimizers.items():
         path = f"{prefix}{part}"
-        found |= _owners(own, f"{path}.") if isinstance(own, Mapping) else {path: own}
+        if isinstance(own, Mapping):
+            inner = _owners(own, f"{path}.")
+        else:
+            check_optimizer(own, path)
+            inner = {path: own}
+        for name in inner:
+            if name in found:  # As "a.b" beside {"a": {"b": ...}}.
+                raise UserError(f"{name} must name one part, got two")
+        found |= inner
     return found
 
 
@@ -229,10 +245,11 @@ def _labels(params: Any, optimizers: Any, path: str = "") -> Any:
         return path
     parts = params.keys() if isinstance(params, Mapping) else ()
     if parts != optimizers.keys():
-        raise UserError(
-            f"the players of the optimizer must be the parts of {path or 'the model'}, "
-            f"{', '.join(parts)}, got {', '.join(optimizers) or 'none'}"
-        )
+        whole, got = path or "the model", ", ".join(optimizers) or "none"
+        allowed = f"the parts of {whole}, {', '.join(parts)}"
+        if not parts:
+            allowed = f"one optimizer for {whole}, which has no parts"
+        raise UserError(f"the players of the optimizer must be {allowed}, got {got}")
     inner = f"{path}." if path else ""
     return {part: _labels(params[part], optimizers[part], f"{inner}{part}") for part in optimizers}
 
@@ -248,14 +265,16 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
     `optax.piecewise_constant_schedule` takes a dict with integer keys, which a config cannot hold.
 
     Raises:
-      UserError: len(boundaries) != len(values) - 1; boundaries do not increase.
+      UserError: no values; len(boundaries) != len(values) - 1; boundaries do not increase.
     """
+    if len(values) == 0:
+        raise UserError("values must have at least 1 entry, got 0")
     if len(values) != len(boundaries) + 1:
         raise UserError(
             f"boundaries must have {len(values) - 1} entries, one less than values, "
             f"got {len(boundaries)}"
         )
-    if list(boundaries) != sorted(set(boundaries)):
+    if any(first >= second for first, second in pairwise(boundaries)):
         raise UserError(f"boundaries must increase, got {described(boundaries)}")
     return optax.join_schedules([optax.constant_schedule(v) for v in values], boundaries)
 
@@ -293,6 +312,7 @@ SCHEDULES = _named(
 )
 
 
+@ranged(steps_per_epoch=COUNT)
 def in_epochs(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
     """Converts a schedule over epochs to one over steps, constant within an epoch."""
     return partial(_of_step, schedule, steps_per_epoch)
@@ -328,16 +348,17 @@ def averaged(
       weight: t -> w_t in [0, 1], t = 1, 2, ... the number of updates; `ema` or `swa`.
 
     Raises:
-      UserError: by `update`, without params.
+      UserError: an argument of another type; by `update`, without params.
     """
+    check_optimizer(optimizer)
+    check_callable(weight, "weight", such_as="ema(0.99)")
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params: Any) -> Averaged:
         return Averaged(jnp.int32(0), params, inner.init(params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Averaged]:
-        if params is None:
-            raise UserError("params must be given to update, got None")
+        _check_given("params", params)
         updates, optimizer_state = inner.update(updates, state.optimizer, params, **extra)
         count = state.count + 1
         moved = optax.apply_updates(params, updates)
@@ -396,7 +417,7 @@ def _add_signs(l1: Array | float) -> optax.GradientTransformation:
     def added(gradient: Array, weights: Array) -> Array:
         return gradient + l1 * jnp.sign(weights)
 
-    return optax.stateless(lambda updates, params: jax.tree.map(added, updates, params))
+    return _with_weights(added)
 
 
 def _scaled_convolutions(scale: Array | float) -> optax.GradientTransformation:
@@ -420,4 +441,19 @@ def _inside_ball(max_norm: Array | float) -> optax.GradientTransformation:
         project = jax.vmap(optax.projections.projection_l2_ball, (-1, None), -1)
         return project(weights + update, max_norm) - weights
 
-    return optax.stateless(lambda updates, params: jax.tree.map(moved, updates, params))
+    return _with_weights(moved)
+
+
+def _with_weights(change: Callable[[Array, Array], Array]) -> optax.GradientTransformation:
+    """Maps `change`, (update, weights) -> update, over the leaves."""
+
+    def changed(updates: Any, params: Any) -> Any:
+        _check_given("params", params)
+        return jax.tree.map(change, updates, params)
+
+    return optax.stateless(changed)
+
+
+def _check_given(name: str, value: Any) -> None:
+    if value is None:
+        raise UserError(f"{name} must be given to update, got None")

@@ -29,6 +29,7 @@ from adv_jax.types import (
     Variables,
     check_callable,
     check_choice,
+    check_optimizer,
     check_variables,
     described,
     dtype_of,
@@ -86,7 +87,7 @@ def init_state(
     if not is_integer or (is_known and not abs(int(seed)) < 2**31):
         raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
     check_variables(variables)
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     model_state = {name: value for name, value in variables.items() if name != "params"}
     with _optax_promotion():
         opt_state = optimizer.init(variables["params"])
@@ -133,7 +134,7 @@ def make_step(
     check_callable(objective, "objective")
     _check_bound(objective)
     _check_divided(objective, {"shards": shards, "microbatches": microbatches})
-    _check_optimizer(optimizer)
+    check_optimizer(optimizer)
     update = optax.with_extra_args_support(optimizer).update
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -210,12 +211,6 @@ def _check_divided(objective: Any, parts: Mapping[str, int]) -> None:
             raise UserError(
                 f"{name} must be 1 for {own}, which keeps a state of whole batches, got {count}"
             )
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    if not isinstance(optimizer, optax.GradientTransformation):
-        allowed = "an optax transformation such as optax.sgd(0.1)"
-        raise UserError(f"optimizer must be {allowed}, got {described(optimizer)}")
 
 
 def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from adv_jax.suggestions import suggestion
 
@@ -127,6 +128,13 @@ def check_callable(fn: Any, name: str, *, such_as: str = "") -> None:
     if not callable(fn):
         allowed = f"a function such as {such_as}" if such_as else "a function"
         raise UserError(f"{name} must be {allowed}, got {described(fn)}")
+
+
+def check_optimizer(optimizer: Any, name: str = "optimizer") -> None:
+    """Raises UserError for anything but a transformation of optax."""
+    if not isinstance(optimizer, optax.GradientTransformation):
+        allowed = "an optax transformation such as optax.sgd(0.1)"
+        raise UserError(f"{name} must be {allowed}, got {described(optimizer)}")
 
 
 def described(value: Any) -> str:

@@ -49,7 +49,7 @@ PACKAGE = LIBRARY | {*LANDINGS, "adv_jax.train"}
 # What all papers share, from bottom to top, and the papers, which do not import each other.
 JUDGING, RUNNING, PAGES = "papers.judging", "papers.running", "papers.pages"
 PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob("*/targets.py"))]
-BOTTOM += ("data", "meshes", "norms", "optimizers", "perturbations", "programs", "step", "style")
+BOTTOM += ("data", "meshes", "norms", "perturbations", "programs", "step", "style")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {
     f"adv_jax.{name}" for name in ("checks", "loss_gradients", "losses", "perturbations")
@@ -67,6 +67,7 @@ MAY_IMPORT = {
     "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.bridges": {"adv_jax.checks"},
+    "adv_jax.optimizers": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"},
     "adv_jax.attacks": {
         f"adv_jax.{name}" for name in ("convolution", "meshes", "norms", "programs")

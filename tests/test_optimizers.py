@@ -264,8 +264,99 @@ def test_eight_halvings_of_the_rate_are_exact_in_the_optimizer_state():
     assert scales == [0.5**n for n in range(9)]
 
 
-def test_an_average_needs_the_parameters():
-    params = {"w": jnp.ones(2)}
-    optimizer = optimizers.averaged(optimizers.sgd(0.1), optimizers.ema(0.5))
-    with pytest.raises(UserError, match="^params must be given to update, got None$"):
-        optimizer.update(params, optimizer.init(params))
+@pytest.mark.parametrize(
+    ("make", "missing"),
+    [
+        (lambda: optimizers.averaged(optimizers.sgd(0.1), optimizers.ema(0.5)), "params"),
+        (lambda: optimizers.sgd(0.1, l1=0.1), "params"),
+        (lambda: optimizers.sgd(0.1, max_norm=1.0), "params"),
+        (optimizers.bold_driver, "value"),
+        (lambda: optimizers.sgd(0.1, plateau=optimizers.bold_driver()), "value"),
+    ],
+)
+def test_an_update_without_an_argument_that_it_needs_is_refused(make, missing):
+    params, optim = {"w": jnp.ones((2, 2))}, make()
+    with pytest.raises(UserError, match=f"^{missing} must be given to update, got None$"):
+        optim.update(params, optim.init(params))
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda found: optimizers.sgd(0.1, plateau=found), "plateau"),
+        (lambda found: optimizers.averaged(found, optimizers.ema(0.5)), "optimizer"),
+        (lambda found: optimizers.players(conv=found), "conv"),
+        (lambda found: optimizers.players(conv={"kernel": found}), "conv.kernel"),
+    ],
+)
+@pytest.mark.parametrize("found", [3, "sgd"])
+def test_an_argument_that_is_not_an_optimizer_is_refused(make, name, found):
+    allowed = "an optax transformation such as .*"
+    with pytest.raises(UserError, match=f"^{name} must be {allowed}, got {found!r}$"):
+        make(found)
+
+
+def test_weights_of_an_average_that_are_not_a_function_are_refused():
+    with pytest.raises(UserError, match="^weight must be a function such as ema.*, got 0.5$"):
+        optimizers.averaged(optimizers.sgd(0.1), 0.5)
+
+
+SCHEDULES = optimizers.SCHEDULES
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(SCHEDULES.linear_schedule, 0.1, 0.01),
+        partial(SCHEDULES.polynomial_schedule, 0.1, 0.01, 1),
+        partial(SCHEDULES.exponential_decay, 0.1, decay_rate=0.5),
+    ],
+)
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"transition_steps": -3}, "transition_steps must be a finite number above 0, got -3"),
+        ({"transition_steps": 0}, "transition_steps must be a finite number above 0, got 0"),
+        (
+            {"transition_steps": 3, "transition_begin": -5},
+            "transition_begin must be a finite number of at least 0, got -5",
+        ),
+    ],
+)
+def test_a_transition_of_no_length_or_before_the_first_epoch_is_refused(make, settings, says):
+    with pytest.raises(UserError, match=f"^{says}$"):
+        make(**settings)
+
+
+def test_an_exponential_decay_to_zero_at_once_is_refused():
+    # optax would keep the initial value.
+    with pytest.raises(UserError, match="^decay_rate must be a finite number above 0, got 0$"):
+        SCHEDULES.exponential_decay(0.1, 3, 0)
+
+
+@pytest.mark.parametrize("steps", [0, -2, 2.5])
+def test_epochs_without_a_whole_number_of_steps_are_refused(steps):
+    says = f"^steps_per_epoch must be a whole number of at least 1, got {steps}$"
+    with pytest.raises(UserError, match=says):
+        optimizers.in_epochs(optax.constant_schedule(0.1), steps)
+
+
+@pytest.mark.parametrize("array", [tuple, np.array, jnp.array])
+def test_the_boundaries_of_a_piecewise_schedule_may_be_an_array(array):
+    schedule = SCHEDULES.piecewise_constant((0.3, 0.2, 0.1), array([1, 3]))
+    np.testing.assert_allclose([schedule(t) for t in range(4)], [0.3, 0.2, 0.2, 0.1], rtol=1e-6)
+    for boundaries in ([3, 1], [3, 3]):
+        with pytest.raises(UserError, match="^boundaries must increase, got "):
+            SCHEDULES.piecewise_constant((0.3, 0.2, 0.1), array(boundaries))
+
+
+@pytest.mark.parametrize(
+    ("values", "boundaries", "says"),
+    [
+        ([], [], "values must have at least 1 entry, got 0"),
+        ((0.1, 0.2), (1, 2), "boundaries must have 1 entries, one less than values, got 2"),
+    ],
+)
+def test_values_and_boundaries_that_do_not_fit_are_refused(values, boundaries, says):
+    with pytest.raises(UserError, match=f"^{says}$"):
+        SCHEDULES.piecewise_constant(values, boundaries)

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from adv_jax.optimizers import players, sgd
@@ -28,8 +29,9 @@ def test_each_player_moves_by_its_own_rate():
     ]
 
 
-def test_a_player_that_is_not_due_keeps_still_and_gathers_no_momentum():
-    found = moves(players(every={"b": 3}, a=sgd(1.0), b=sgd(1.0, momentum=0.5)), 7)
+@pytest.mark.parametrize("integer", [int, np.int64, np.uint8])
+def test_a_player_that_is_not_due_keeps_still_and_gathers_no_momentum(integer):
+    found = moves(players(every={"b": integer(3)}, a=sgd(1.0), b=sgd(1.0, momentum=0.5)), 7)
     assert [a for a, _ in found] == [-3] * 7
     # Steps 0, 3 and 6, with velocities 5, 5 + 2.5 and 5 + 3.75.
     assert [b for _, b in found] == [-5, 0, 0, -7.5, 0, 0, -8.75]
@@ -79,6 +81,27 @@ def test_a_part_whose_players_are_not_its_parts_is_refused(inner):
     optim = players(a={part: sgd(0.1) for part in inner}, b=sgd(0.1))
     with pytest.raises(UserError, match=f"the parts of a, v, w, got {', '.join(inner)}"):
         optim.init({"a": {"v": jnp.ones(1), "w": jnp.ones(1)}, "b": jnp.ones(1)})
+
+
+@pytest.mark.parametrize("inner", [{"a": sgd(0.1)}, {}])
+@pytest.mark.parametrize("path", ["fc.kernel", "fc", "the model"])
+def test_players_of_a_part_without_parts_are_refused(inner, path):
+    own, params = inner, jnp.ones(2)
+    for part in [] if path == "the model" else reversed(path.split(".")):
+        own, params = {part: own}, {part: params}
+    allowed = f"one optimizer for {path}, which has no parts"
+    message = f"^the players of the optimizer must be {allowed}, got {'a' if inner else 'none'}$"
+    with pytest.raises(UserError, match=message):
+        players(**own).init(params)
+
+
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_a_key_with_a_dot_that_names_a_part_of_another_key_is_refused(is_reversed):
+    owners = {"a.b": sgd(0.1), "a": {"b": sgd(0.2)}}
+    if is_reversed:
+        owners = dict(reversed(owners.items()))
+    with pytest.raises(UserError, match="^a.b must name one part, got two$"):
+        players(**owners)
 
 
 @pytest.mark.parametrize(

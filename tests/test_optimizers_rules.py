@@ -147,6 +147,12 @@ def test_the_bold_driver_compares_the_means_of_neighboring_epochs(means, factors
     np.testing.assert_allclose(steps[:, :2], earlier[:, None].repeat(2, 1), rtol=1e-4)
 
 
+def test_a_loss_of_nan_lowers_the_factor_once_and_the_next_epoch_keeps_it():
+    spec = {"name": "sgd", "learning_rate": 1.0, "plateau": {"name": "bold_driver"}}
+    found = many_steps(spec, 0.0, -np.ones(4), [1.0, np.nan, 5.0, 4.0])
+    np.testing.assert_allclose(np.diff(found, prepend=0), [1, 0.5, 0.5, 0.525], rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_the_bold_driver_finds_a_rate_for_a_bowl_that_its_first_one_crawls_in():
     # cost 9 p^2: the rate .001 multiplies p by .982 a step, 1/9 at most by 1.
