@@ -47,8 +47,10 @@ def cluster(address: str | None, *, cpus: int, gpus: float | None) -> Iterator[R
     logging.disable(logging.CRITICAL)  # The sweep's table reports errors; silence Ray and Optuna.
     # Trials keep no objects in Ray's store, so it has the least size that Ray allows.
     local = {"address": "local", "include_dashboard": False, "object_store_memory": 100 * 2**20}
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**{"address": address} if address else local, log_to_driver=False)
+        signal.signal(signal.SIGTERM, on_sigterm)  # Ray's own handler would abort.
     # Ray raises a bare Exception if its processes do not start in time.
     except Exception as error:
         raise UserError(f"Ray did not start: {type(error).__name__}: {_line(error, 0)}") from error

@@ -64,7 +64,7 @@ _POWER = flags.DEFINE_bool("power", False, "only print what would settle the unc
 _LIST = flags.DEFINE_bool("list", False, "list the targets with their cost and state")
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
 _RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
-_SOURCE = flags.DEFINE_string("data_source", None, "tfds, files or embedded, for all trainings")
+_SOURCE = flags.DEFINE_enum("data_source", None, ["tfds", "files", "embedded"], "for all trainings")
 _DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
 
 _MISSING = "missing"

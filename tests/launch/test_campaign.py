@@ -355,6 +355,7 @@ def test_flags_of_the_other_use_are_refused(commands):
             ["all", "--power", "--results=/nothing"],
             "folder with results of the targets, got /nothing",
         ),
+        (["missing", "--dry-run", "--data_source="], "should be one of <tfds|files|embedded>"),
         (["missing", "--data_source=embedded"], "data_source must be tfds or files"),
         (
             ["huang2015", "--data_source=files", "--data_dir=/nothing"],

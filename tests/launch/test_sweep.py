@@ -328,16 +328,17 @@ def test_kills_of_driver_and_worker_lose_no_epoch_and_run_none_twice(tmp_path):
 
 @needs_ray
 @pytest.mark.exhaustive
-def test_a_signal_ends_the_sweep_in_one_line_when_its_trials_have_saved_their_epoch(tmp_path):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_sweep_in_one_line_when_its_trials_have_saved(tmp_path, signum):
     argv = [GRID, "--config.epochs=4000", "--config.checkpoint_every=9999", "--config.patience=0"]
     sweep = Sweep(tmp_path / "sweep", *argv)
     process = sweep.start()
     name = sweep.wait_for("epoch 3/")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     out, _ = process.communicate(timeout=600)
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == 128 + signum
     last = out.splitlines()[-1]
-    assert last == "stopped by SIGINT; run the same command to resume"
+    assert last == f"stopped by {signum.name}; run the same command to resume"
     assert "Traceback" not in out
     assert "stopped after epoch" in sweep.logs()[name].splitlines()[-1]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from adv_jax.runner.config.document import ConfigError, leaves
 from adv_jax.runner.store.formats import read_object, write_json
-from adv_jax.runner.store.workdir import is_finished
+from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.runner.store.writing import WorkdirError
 
 _RECORD = "sources.json"
@@ -43,10 +43,15 @@ def finished(field: str, source: Any) -> Path:
     """Returns the workdir of the run that a field names.
 
     Raises:
-      ConfigError: it is not finished, so that its model could change before this run is resumed.
+      ConfigError: there is no run, or it is not finished, so that its model could change before
+        this run is resumed.
     """
     if not isinstance(source, str) or not is_finished(Path(source)):
         raise ConfigError(f"{field} must be a finished run, got {source!r}")
+    try:
+        read_config(Path(source))
+    except WorkdirError as error:  # As for the folder of a sweep.
+        raise ConfigError(f"{field}: {error}") from error
     return Path(source)
 
 
