@@ -215,8 +215,12 @@ def _scores(
     """Returns the predictions for x f[B, *D] as f32[B, K]."""
     returned = predict(x)
     found = host_array(returned)
-    is_array = found is not None and found.ndim in (1, 2) and len(found) == len(x)
-    if not is_array or (found.ndim == 2 and found.dtype.kind not in "iufV"):
+    if (
+        found is None
+        or found.shape[:1] != x.shape[:1]
+        or found.ndim not in (1, 2)
+        or (found.ndim == 2 and found.dtype.kind not in "iufV")
+    ):
         raise UserError(
             f"predict must return labels i[B] or scores f[B, K] with B = {len(x)}, got "
             f"{described(returned)}"

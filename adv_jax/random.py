@@ -83,11 +83,14 @@ def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: i
       start: the index of the first number in its block; start + entries <= 2^32.
 
     Raises:
-      UserError: the key is not a threefry key.
+      UserError: the key is not a threefry key; a known `block` or `start` is out of its range.
     """
+    size = math.prod(shape)
+    _check_known("block", block, 2**32 - 1)
+    _check_known("start", start, 2**32 - size)
     # Scale to the open interval (-1, 1).
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
-    unit = _unit(key, math.prod(shape), jnp.uint32(block), jnp.uint32(start))
+    unit = _unit(_words(key), size, jnp.uint32(block), jnp.uint32(start))
     uniform = jnp.maximum(low, unit * (1 - low) + low)
     return (jnp.float32(math.sqrt(2)) * jax.lax.erf_inv(uniform)).reshape(shape)
 
@@ -100,25 +103,23 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
       p: in [0, 1].
 
     Raises:
-      UserError: the key is not a threefry key.
+      UserError: the key is not a threefry key; a known p is not in [0, 1].
     """
+    _check_known("p", p, 1)
     zero = jnp.uint32(0)
-    return (_unit(key, math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
+    return (_unit(_words(key), math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
 
 
 # jit keeps the trace of its hundred operations for each size.
 @partial(jax.jit, static_argnames="size")
-def _unit(key: Key, size: int, block: Array, start: Array) -> Array:
+def _unit(words: Array, size: int, block: Array, start: Array) -> Array:
     """Returns uniform f32[size] in [0, 1): the 23 high bits give a float in [1, 2)."""
-    mantissa = (_bits(key, size, block, start) >> 9) | jnp.uint32(0x3F800000)
+    mantissa = (_bits(words, size, block, start) >> 9) | jnp.uint32(0x3F800000)
     return jax.lax.bitcast_convert_type(mantissa, jnp.float32) - 1
 
 
-def _bits(key: Key, size: int, block: Array, start: Array) -> Array:
+def _bits(words: Array, size: int, block: Array, start: Array) -> Array:
     """u32[size]: both words of Threefry-2x32 of each index, joined.  [salmon2011]"""
-    words = jax.random.key_data(key)
-    if words.shape != (2,):
-        raise UserError(f"key must be one threefry key, got {described(key)}")
     schedule = (words[0], words[1], words[0] ^ words[1] ^ _PARITY)
     # The words of the counter, of 64 bits.
     a = jnp.full((size,), schedule[0] + block)
@@ -130,6 +131,23 @@ def _bits(key: Key, size: int, block: Array, start: Array) -> Array:
         a = a + schedule[(group + 1) % 3]
         b = b + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
     return a ^ b
+
+
+def _check_known(name: str, value: Any, high: int) -> None:
+    """Raises UserError for a number outside [0, high], unless it is traced."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = np.asarray(value)  # JAX overflows when it compares an int32 with 2^32.
+    if not 0 <= number <= high:
+        raise UserError(f"{name} must be a number from 0 to {high}, got {described(value)}")
+
+
+def _words(key: Any) -> Array:
+    """Returns the words u32[2] of a threefry key; raises UserError for all else."""
+    found = _wrapped(key)
+    if found is None or (words := jax.random.key_data(found)).shape != (2,):
+        raise UserError(f"key must be one threefry key, got {described(key)}")
+    return words
 
 
 def _wrapped(key: Any) -> Key | None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from jax.extend.random import threefry_2x32
 
 from adv_jax.random import bernoulli, normal
+from adv_jax.types import UserError
 
 
 def reference(key, shape):
@@ -119,7 +120,48 @@ def test_neighboring_numbers_and_both_halves_of_a_draw_are_uncorrelated():
     assert len(np.unique(z)) > 0.99 * len(z)  # 23 bits: a few of 100,000 numbers repeat.
 
 
-def test_a_key_of_another_generator_and_a_batch_of_keys_are_refused():
-    for key in (jax.random.key(0, impl="rbg"), jax.random.split(jax.random.key(0), 3)):
-        with pytest.raises(ValueError, match="key must be one threefry key, got key<"):
-            normal(key, (3,))
+@pytest.mark.parametrize("draw", [normal, lambda key, shape: bernoulli(key, 0.5, shape)])
+def test_all_but_one_key_of_the_generator_are_refused(draw):
+    others = jax.random.key(0, impl="rbg"), jax.random.split(jax.random.key(0), 3)
+    for key in (*others, None, 0, "a"):
+        with pytest.raises(UserError, match="^key must be one threefry key, got .*$"):
+            draw(key, (3,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"block": -1}, "block must be a number from 0 to 4294967295, got -1"),
+        ({"block": 2**32}, "block must be a number from 0 to 4294967295, got 4294967296"),
+        ({"start": -1}, "start must be a number from 0 to 4294967293, got -1"),
+        ({"start": 2**32 - 1}, "start must be a number from 0 to 4294967293, got 4294967295"),
+        (
+            {"start": np.uint32(2**32 - 2)},
+            "start must be a number from 0 to 4294967293, got np.uint32(4294967294)",
+        ),
+    ],
+)
+def test_numbers_beyond_a_block_are_refused(settings, message):
+    with pytest.raises(UserError) as error:
+        normal(jax.random.key(0), (3,), **settings)
+    assert str(error.value) == message
+
+
+def test_the_last_numbers_of_the_last_block_can_be_drawn():
+    found = normal(jax.random.key(2), (3,), block=2**32 - 1, start=2**32 - 3)
+    assert jnp.isfinite(found).all()
+    traced = jax.jit(lambda *at: normal(jax.random.key(2), (3,), block=at[0], start=at[1]))
+    np.testing.assert_array_equal(traced(*np.uint32([2**32 - 1, 2**32 - 3])), found)
+
+
+@pytest.mark.parametrize("of", [jnp.int32, jnp.uint32, np.int64, np.uint8])
+def test_block_and_start_may_be_integers_of_any_width(of):
+    key = jax.random.key(2)
+    expected = normal(key, (3,), block=5, start=7)
+    np.testing.assert_array_equal(normal(key, (3,), block=of(5), start=of(7)), expected)
+
+
+@pytest.mark.parametrize("p", [2, -1, float("nan"), np.float32(1.5)])
+def test_a_known_probability_outside_0_to_1_is_refused(p):
+    with pytest.raises(UserError, match="p must be a number from 0 to 1, got "):
+        bernoulli(jax.random.key(0), p, (3,))

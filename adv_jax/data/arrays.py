@@ -1,6 +1,8 @@
 """Data sets from arrays: the user's own, or those of an npz file."""
 
 import hashlib
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.data import files
-from adv_jax.data.arguments import number, pair, plain
+from adv_jax.data.arguments import as_array, number, pair, plain
 from adv_jax.data.dataset import Arrays, DataError, Dataset, from_bytes
 from adv_jax.ranges import Range
 from adv_jax.types import Bounds, described
@@ -35,8 +37,8 @@ def from_arrays(
         bounds (0, 1) and, if u8[N, H, W], an axis of one channel; or floats f[N, *D], which keep
         their units as float32. y: integers [N] or [N, 1], in [0, num_classes).
       num_classes: K, at most 2^31; None: the largest label + 1.
-      bounds: (lo, hi), the smallest and largest value that an input can have; None: (0, 1) for
-        bytes, and floats are unbounded.
+      bounds: (lo, hi), the smallest and largest value that an input can have, finite and with
+        lo < hi in float32; None: (0, 1) for bytes, and floats are unbounded.
 
     Raises:
       DataError: another dtype or shape; traced or masked arrays; a value that is not finite or
@@ -95,7 +97,7 @@ def from_npz(dir: str, *, name: str) -> Dataset:
     check_name(name)
     folder = files.folder_of(dir)
     path = folder if folder.suffix == ".npz" else folder / f"{name}.npz"
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long.
         raise DataError(
             f"data.dir must be a folder with {name}.npz, or an npz file, for source 'npz', got "
             f"{dir!r}"
@@ -111,12 +113,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             if not set(NAMES) <= set(there):
                 legal, found = ", ".join(NAMES), ", ".join(there) or "none"
                 raise DataError(f"{path} must have the arrays {legal}, got {found}")
-            return {name: stored[name] for name in NAMES}
+            return {name: as_array(f"{path}: {name}", stored[name]) for name in NAMES}
     except DataError:
         raise
     except Exception as error:
         line = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path} must be an npz file of numbers, got {line}") from error
+        found = "an array of Python objects" if line.startswith("Object arrays") else line
+        raise DataError(f"{path} must be an npz file of numbers, got {found}") from error
 
 
 def _pair(origin: str, split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -233,8 +236,10 @@ def _checked_bounds(origin: str | Path, bounds: Any, *, of_bytes: bool) -> Bound
     if of_bytes and (lo, hi) != _OF_BYTES:
         allowed = "(0, 1) or None for bytes, which become byte / 255"
         raise DataError(f"{origin}: bounds must be {allowed}, got {described(bounds)}")
-    if not lo < hi:
-        allowed = "(lo, hi) with lo < hi or None"
+    with np.errstate(over="ignore"):
+        lo32, hi32 = np.array([lo, hi], np.float32)
+    if not -math.inf < lo32 < hi32 < math.inf:
+        allowed = "finite (lo, hi) with lo < hi in float32 or None"
         raise DataError(f"{origin}: bounds must be {allowed}, got {described(bounds)}")
     return lo, hi
 

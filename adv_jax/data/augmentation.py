@@ -8,6 +8,7 @@ from jax.scipy.ndimage import map_coordinates
 
 from adv_jax.data.arguments import plain
 from adv_jax.data.dataset import DataError
+from adv_jax.random import one_key
 from adv_jax.ranges import COUNT, Range, ranged
 from adv_jax.types import Array, Key, described, dtype_of
 
@@ -41,21 +42,22 @@ def augmented(
     Args:
       x: f[B, H, W, C]; of any rank if the settings change nothing.
       shape: (H', W', C) of the result f[B, H', W', C]; at most the size of the padded images.
-      pad: zeros added around the images before the crop.
+      pad: zeros added around the images before the crop; like `mirror` and `morphology` not traced.
       mirror: whether half of the images are mirrored.
       rotation, zoom, shear: as in `random_affine`; all 0: none.
       morphology: size of the window in `random_morphology`; 0: none.
 
     Raises:
       DataError: x are no images, or `shape` does not fit them.
-      UserError: a setting is out of its range.
+      UserError: a setting is out of its range; key is not one PRNG key.
     """
+    key = one_key(key)
     key_crop, key_mirror = jax.random.split(key)
     # Split keys may equal the folded keys 0 and 1.
     key_affine, key_morphology = (jax.random.fold_in(key, i) for i in (2, 3))
     if morphology:
         x = random_morphology(key_morphology, x, morphology)
-    if rotation or zoom or shear:
+    if any(isinstance(most, jax.core.Tracer) or most for most in (rotation, zoom, shear)):
         x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
         _check_images(x)
@@ -84,6 +86,7 @@ def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
 
     Raises:
       DataError: as `center_crop`.
+      UserError: key is not one PRNG key.
     """
     shape = _checked_crop(x, shape)
 
@@ -92,7 +95,7 @@ def random_crop(key: Key, x: Array, shape: tuple[int, ...]) -> Array:
         start = jax.random.randint(key, (len(last),), 0, jnp.array(last) + 1)
         return jax.lax.dynamic_slice(image, start, shape)
 
-    return jax.vmap(crop)(jax.random.split(key, len(x)), x)
+    return jax.vmap(crop)(jax.random.split(one_key(key), len(x)), x)
 
 
 def random_mirror(key: Key, x: Array) -> Array:
@@ -100,9 +103,10 @@ def random_mirror(key: Key, x: Array) -> Array:
 
     Raises:
       DataError: x are no images.
+      UserError: key is not one PRNG key.
     """
     _check_images(x)
-    flips = jax.random.bernoulli(key, jnp.float32(0.5), (len(x), 1, 1, 1))
+    flips = jax.random.bernoulli(one_key(key), jnp.float32(0.5), (len(x), 1, 1, 1))
     return jnp.where(flips, x[:, :, ::-1], x)
 
 
@@ -117,11 +121,11 @@ def random_affine(key: Key, x: Array, *, rotation: float, zoom: float, shear: fl
 
     Raises:
       DataError: x are no images.
-      UserError: a setting is out of its range.
+      UserError: a setting is out of its range; key is not one PRNG key.
     """
     _check_floats(x)
     limits = jnp.array([jnp.deg2rad(rotation), zoom, shear], jnp.float32)
-    draws = jax.random.uniform(key, (len(x), 3), jnp.float32, -1, 1) * limits[None]
+    draws = jax.random.uniform(one_key(key), (len(x), 3), jnp.float32, -1, 1) * limits[None]
 
     def matrix(draw: Array) -> Array:
         angle, change, slope = draw
@@ -142,9 +146,11 @@ def affine(x: Array, matrix: Array) -> Array:
       matrix: A, f32[B, 2, 2], for (row, column).
 
     Raises:
-      DataError: x are no images.
+      DataError: x are no images; `matrix` is not of their batch.
     """
     _check_floats(x)
+    if getattr(matrix, "shape", ()) != (len(x), 2, 2):
+        raise DataError(f"matrix must be f32[{len(x)}, 2, 2], got {described(matrix)}")
     center = [(size - 1) / 2 for size in x.shape[1:3]]
     axes = (jnp.arange(size, dtype=jnp.float32) for size in x.shape[1:3])
     away = jnp.stack(
@@ -170,8 +176,10 @@ def random_morphology(key: Key, x: Array, size: int) -> Array:
       size: height and width of the window.
 
     Raises:
-      DataError, UserError: as `dilated`.
+      DataError: as `dilated`.
+      UserError: as `dilated`; key is not one PRNG key.
     """
+    key = one_key(key)
     wide, thin = dilated(x, size), eroded(x, size)
     forms = [x, wide, thin, dilated(thin, size), eroded(wide, size)]
     chosen = jax.random.randint(key, (len(x), 1, 1, 1), 0, len(forms))

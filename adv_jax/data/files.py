@@ -76,8 +76,8 @@ def required(folder: Path, name: str, *, others: str = "") -> Path:
 @contextlib.contextmanager
 def npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
     """Opens a file of arrays; one that is damaged or has Python objects may raise any error."""
-    # NumPy does not close a damaged file that it opened itself.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+    # NumPy does not close a damaged file that it opened itself; np.load also takes other formats.
+    with path.open("rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as arrays:
         yield arrays
 
 

@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.data.arguments import as_array, number
@@ -62,8 +63,8 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
 
     g are cells x cells values, uniform in [0, 1), and W interpolates them linearly to the size of
     the image, with the first and the last value at the edges. They depend on the pixels of the
-    image alone (PCG64 of their CRC-32), so that the background is the same in each run. Nothing is
-    fitted.
+    image in float32 alone (PCG64 of their CRC-32), so that the background is the same in each run.
+    Nothing is fitted.
 
     Source: [ganin2016] blends digits with patches of photographs by the same difference (MNIST-M).
 
@@ -86,8 +87,8 @@ def contrast_norm(*, norm: float = 55.0) -> Fit:
 
         x' = (x - mean(x)) / s,   s = |x - mean(x)|_2 / norm, but 1 where that is below 1e-8
 
-    A constant image becomes 0. For all others the result does not depend on the units of x.
-    Nothing is fitted.
+    A constant image becomes 0. The result does not depend on the units of x, unless s is replaced
+    by 1. Nothing is fitted.
 
     Source: the ladder's reference program, nn.py, `ContrastNorm`.
 
@@ -225,7 +226,8 @@ class _Blend(NamedTuple):
         """Returns the values behind one image: f64[cells, cells]."""
         count = int(self.cells)
         # NumPy guarantees the raw bits; those of `Generator` may change between versions.
-        raw = np.random.PCG64(zlib.crc32(row.tobytes())).random_raw(count * count)
+        seed = zlib.crc32(row.astype("<f4").tobytes())
+        raw = np.random.PCG64(seed).random_raw(count * count)
         return (raw.reshape(count, count) >> np.uint64(11)) * 2.0**-53
 
     def _weights(self, size: int) -> np.ndarray:
@@ -356,7 +358,7 @@ def _checked_fit(step: str, fit: Fit) -> Fit:
 
 
 def _inputs(step: str, x: Any, *, values: int | None = None) -> np.ndarray:
-    """Returns inputs f[N, *D] as a NumPy array.
+    """Returns inputs f[N, *D] as a NumPy array; floats below 32 bits, such as bfloat16, as float32.
 
     Args:
       step: the name of the transform, for messages.
@@ -366,12 +368,12 @@ def _inputs(step: str, x: Any, *, values: int | None = None) -> np.ndarray:
       DataError: no floats, without an axis of rows or of values, or of other sizes D.
     """
     x = as_array(f"inputs of {step}", x)
-    if x.dtype.kind != "f" or x.ndim < 2:
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim < 2:
         raise DataError(f"inputs of {step} must be floats [N, *D], got {described(x)}")
     if values not in (None, math.prod(x.shape[1:])):
         allowed = f"have rows of {values} values, as those that it was fitted to"
         raise DataError(f"inputs of {step} must {allowed}, got the shape {x.shape[1:]}")
-    return x
+    return x.astype(np.float32) if x.dtype.itemsize < 4 else x
 
 
 def _check_images_of_blend(x: np.ndarray) -> None:

@@ -62,13 +62,14 @@ def labeled_subset(
     labels = _check_labels(labels)
     seed = _whole("seed", seed, 0)
     num_classes = _whole("num_classes", num_classes, int(labels.max(initial=0)) + 1)
-    counts = np.bincount(labels, minlength=num_classes)
-    per_class = int(counts.min())
+    classes, counts = np.unique(labels, return_counts=True)
+    per_class = int(counts.min()) if len(classes) == num_classes else 0
     if per_class:
         multiples = f"a multiple of num_classes={num_classes} from {num_classes} to "
         allowed = f"{multiples}{num_classes * per_class}, or all {len(labels)}"
     else:
-        allowed = f"all {len(labels)}, as class {counts.argmin()} has no examples"
+        empty = min({*range(len(classes) + 1)} - {*classes.tolist()})
+        allowed = f"all {len(labels)}, as class {empty} has no examples"
     num_labels = _whole("num_labels", num_labels, 1, len(labels), allowed=allowed)
     if num_labels == len(labels):
         return np.arange(len(labels), dtype=np.int32)
@@ -83,7 +84,7 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     No state is carried between epochs: a resumed run repeats the order.
 
     Args:
-      key_or_seed: a typed key, or a seed for `jax.random.key`, -2^63 to 2^63 - 1; may be traced.
+      key_or_seed: a typed key, or a seed for `jax.random.key`, 0 to 2^32 - 1; may be traced.
       epoch: an integer from 0 to 2^32 - 1; may be traced.
       n: the number of examples, >= 0.
 
@@ -96,9 +97,10 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
     is_key = isinstance(key_or_seed, jax.Array) and jnp.issubdtype(
         key_or_seed.dtype, jax.dtypes.prng_key
     )
-    if not is_key and not isinstance(key_or_seed, jax.core.Tracer):
-        allowed = "a typed key or a whole number from -2^63 to 2^63 - 1"
-        _whole("key_or_seed", key_or_seed, -(2**63), 2**63 - 1, allowed=allowed)
+    if np.ndim(key_or_seed) if is_key else not isinstance(key_or_seed, jax.core.Tracer):
+        # JAX keeps 32 bits of a seed.
+        allowed = "one typed key or a whole number from 0 to 2^32 - 1"
+        _whole("key_or_seed", key_or_seed, 0, 2**32 - 1, allowed=allowed)
     key = key_or_seed if is_key else jax.random.key(key_or_seed)
     return jax.random.permutation(jax.random.fold_in(key, epoch), jnp.arange(n, dtype=jnp.int32))
 

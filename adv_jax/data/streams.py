@@ -63,8 +63,9 @@ def from_batches(
     num_batches = number(f"{name}: num_batches", num_batches, COUNT)
     num_classes = checked_classes(name, num_classes)
     batches = _called(name, train, 0)
-    x, y = first = _next(batches, f"{name}: batch 0 of epoch 0", num_batches)
-    alone = from_arrays(name, train=first, test=first, num_classes=num_classes, bounds=bounds)
+    origin = f"{name}: batch 0 of epoch 0"
+    x, y = first = _next(batches, origin, num_batches)
+    alone = from_arrays(origin, train=first, test=first, num_classes=num_classes, bounds=bounds)
     dtype = np.dtype(np.uint8 if x.dtype == np.uint8 else np.float32)
     stream = Stream(train, num_batches, len(y), dtype)
     sample = [first]

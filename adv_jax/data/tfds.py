@@ -118,7 +118,7 @@ def _raw_files(builder, others: str) -> dict[str, Path]:
         url: cache / builder.name / get_dl_fname(url, info.checksum)
         for url, info in builder.url_infos.items()
     }
-    missing = {url: path for url, path in cached.items() if not path.exists()}
+    missing = {url: path for url, path in cached.items() if not os.path.exists(path)}
     if missing:
         _download(builder, missing, cache, others)
     paths = {}

@@ -1,6 +1,7 @@
 """Data sets from arrays and from npz files."""
 
 import hashlib
+import io
 import pickle
 import zipfile
 
@@ -82,7 +83,7 @@ def test_floats_keep_their_units_and_labels_may_be_a_column(tmp_path):
         ({"y_test": np.array([0, 1, -1, 0])}, "label of row 2 of y_test must be 0 to 2, got -1"),
         (
             {"x_train": np.array([[{}]])},
-            " must be an npz file of numbers, got Object arrays cannot",
+            " must be an npz file of numbers, got an array of Python objects",
         ),
     ],
 )
@@ -117,18 +118,37 @@ def test_python_objects_in_an_npz_file_are_never_unpickled(tmp_path):
     with zipfile.ZipFile(path, "w") as new:
         for name, value in content.items():
             new.writestr(name, trap + pickle.dumps(Trap()) if name == "x_train.npy" else value)
-    assert "Object arrays" in refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert message.endswith("got an array of Python objects")
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", pickle.dumps(Trap())])
+def npy() -> bytes:
+    np.save(content := io.BytesIO(), np.zeros(3))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no zip", pickle.dumps(Trap()), npy()])
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
-    (tmp_path / "mine.npz").write_bytes(content)
-    assert "npz" in refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    path = tmp_path / "mine.npz"
+    path.write_bytes(content)
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert message == f"{path} must be an npz file of numbers, got File is not a zip file"
+
+
+def test_a_zip_archive_of_texts_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
+        for name in arrays.NAMES:
+            archive.writestr(name, "1 2")
+    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    assert ": x_train must be bytes uint8[N, ...] or floats [N, ...], got " in message
 
 
 def test_a_missing_npz_file_is_refused_and_the_name_of_ours_is_not_taken(tmp_path):
     message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message.startswith("data.dir must be a folder with mine.npz, or an npz file")
+    for name, dir in (("q" * 300, str(tmp_path)), ("mine", "q" * 300)):
+        message = refusal(data.load, name, source="npz", dir=dir)
+        assert message.startswith(f"data.dir must be a folder with {name}.npz")
     of_ours = refusal(data.load, "mnist", source="npz", dir=str(tmp_path))
     assert "for mnist, or a name of your own for source npz, got 'npz'" in of_ours
 
@@ -138,6 +158,9 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
     make = lambda x: data.from_arrays("a", train=(x, y), test=(x, y), num_classes=5, bounds=(-1, 1))
     assert (make(x).num_classes, make(x).bounds) == (5, (-1, 1))
     assert make(x).sha256 == make(x.copy()).sha256 != make(x + 0.5).sha256
+
+
+BOUNDS = "a: bounds must be finite (lo, hi) with lo < hi in float32 or None, got "
 
 
 @pytest.mark.parametrize(
@@ -155,8 +178,10 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
             {"train": (np.zeros((3, 2)), np.full(3, -1)), "test": (np.zeros((1, 2)), [-1])},
             "a: the label of row 0 of y_train must be 0 to 0, got -1",
         ),
-        ({"bounds": (1, 0)}, "bounds must be (lo, hi) with lo < hi or None, got (1, 0)"),
-        ({"bounds": "no"}, "bounds must be (lo, hi) with lo < hi or None, got 'no'"),
+        ({"bounds": (1, 0)}, f"{BOUNDS}(1, 0)"),
+        ({"bounds": "no"}, f"{BOUNDS}'no'"),
+        ({"bounds": (-1e300, 1e300)}, f"{BOUNDS}(-1e+300, 1e+300)"),
+        ({"bounds": (1, 1 + 1e-12)}, f"{BOUNDS}(1, 1.000000000001)"),
         (
             {"bounds": (-1, -0.5)},
             "a: x_train must be within the bounds (-1.0, -0.5), got 0.0 in row 0",
@@ -165,11 +190,11 @@ def test_arrays_of_ones_own_are_hashed_and_have_the_given_classes_and_bounds():
             {"bounds": (0, 1), "test": (np.array([[0, 1], [0, 1], [1, 1.25]]), np.arange(3))},
             "a: x_test must be within the bounds (0.0, 1.0), got 1.25 in row 2",
         ),
-        ({"bounds": "01"}, "bounds must be (lo, hi) with lo < hi or None, got '01'"),
-        ({"bounds": ("0", "1")}, "bounds must be (lo, hi) with lo < hi or None, got ('0', '1')"),
-        ({"bounds": {0: 1, 1: 2}}, "bounds must be (lo, hi) with lo < hi or None, got {0: 1, 1: 2"),
-        ({"bounds": (False, True)}, "bounds must be (lo, hi) with lo < hi or None, got (False, T"),
-        ({"bounds": (0, 1, 2)}, "bounds must be (lo, hi) with lo < hi or None, got (0, 1, 2)"),
+        ({"bounds": "01"}, f"{BOUNDS}'01'"),
+        ({"bounds": ("0", "1")}, f"{BOUNDS}('0', '1')"),
+        ({"bounds": {0: 1, 1: 2}}, f"{BOUNDS}{{0: 1, 1: 2}}"),
+        ({"bounds": (False, True)}, f"{BOUNDS}(False, True)"),
+        ({"bounds": (0, 1, 2)}, f"{BOUNDS}(0, 1, 2)"),
         ({"train": np.zeros((3, 2))}, "a: train must be (x, y), got float64[3, 2]"),
         (
             {"test": {"x": np.zeros((3, 2)), "y": np.arange(3)}},

@@ -243,6 +243,39 @@ def test_bytes_are_cropped_and_mirrored():
         assert (found == image).all() or (found == image[:, ::-1]).all()
 
 
+ON_KEYS = {
+    "augmented": lambda key, x: augmentation.augmented(key, x, x.shape[1:]),
+    "random_crop": lambda key, x: augmentation.random_crop(key, x, (2, 2, 2)),
+    "random_mirror": augmentation.random_mirror,
+    "random_affine": lambda key, x: augmentation.random_affine(
+        key, x, rotation=9.0, zoom=0.0, shear=0.0
+    ),
+    "random_morphology": lambda key, x: augmentation.random_morphology(key, x, 2),
+}
+
+
+@pytest.mark.parametrize("fn", ON_KEYS)
+@pytest.mark.parametrize("key", [None, 0, jax.random.split(KEY, 3)])
+def test_a_key_that_is_not_one_key_is_refused(fn, key):
+    with pytest.raises(UserError, match=r"^key must be one key of jax.random, got .*$"):
+        ON_KEYS[fn](key, random_images())
+
+
+@pytest.mark.parametrize("shape", [(3, 2, 2), (2, 2), (2, 3, 3)])
+def test_matrices_of_another_batch_are_refused(shape):
+    says = r"^matrix must be f32\[2, 2, 2\], got float32" + re.escape(str([*shape])) + "$"
+    with pytest.raises(DataError, match=says):
+        augmentation.affine(random_images(), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("setting", ["rotation", "zoom", "shear"])
+def test_limits_of_affine_maps_may_be_traced(setting):
+    x = random_images()
+    draw = lambda most: augmentation.augmented(KEY, x, x.shape[1:], **{setting: most})
+    for most in (0.0, 0.4):
+        np.testing.assert_allclose(jax.jit(draw)(most), draw(most), atol=1e-5)
+
+
 @pytest.mark.parametrize("form", [augmentation.dilated, augmentation.eroded])
 @pytest.mark.parametrize("size", [1.5, 0, True])
 def test_a_window_that_is_no_count_of_pixels_is_refused(form, size):

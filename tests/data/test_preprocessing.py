@@ -1,5 +1,6 @@
 """Each step against its formula in float64, scikit-learn and Pillow; fitted to training data."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -227,6 +228,17 @@ def test_inputs_that_are_no_floats_or_no_rows_are_refused(images, parts, name):
             fit(parts[1]).apply(x)
     with pytest.raises(DataError, match=f"inputs of {name} must be an array .* got masked float32"):
         fit(np.ma.array(parts[1]))
+
+
+@pytest.mark.parametrize("name", preprocessing.__all__)
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, ">f4", np.float64])
+def test_equal_values_of_any_floats_have_equal_results(parts, name, dtype):
+    # Multiples of 1/32 below 8, which all of these represent.
+    x = np.random.default_rng(0).integers(-127, 128, parts[1].shape).astype(np.float32) / 32
+    fit = getattr(preprocessing, name)()
+    found, expected = (fit(given).apply(given) for given in (x.astype(dtype), x))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", preprocessing.__all__)

@@ -91,6 +91,14 @@ def test_labeled_subset_chooses_each_example_equally_often():
             {"num_classes": 11},
             "num_labels must be all 60, as class 10 has no examples, got 20",
         ),
+        (
+            {"num_classes": 10**13},
+            "num_labels must be all 60, as class 10 has no examples, got 20",
+        ),
+        (
+            {"labels": np.array([0, 10**13]), "num_labels": 1, "num_classes": 10**13 + 1},
+            "num_labels must be all 2, as class 1 has no examples, got 1",
+        ),
         ({"labels": np.ma.zeros(3, int)}, "labels must be an array .* got masked int64"),
         ({"labels": np.zeros((3, 2), int)}, "labels must be integers .*got int64"),
         ({"labels": np.zeros(3)}, "labels must be integers .*got float64"),
@@ -147,6 +155,7 @@ def test_epoch_order_is_a_permutation_of_seed_and_epoch():
     np.testing.assert_array_equal(order, data.epoch_order(jax.random.key(3), 5, 100))
     assert (order != data.epoch_order(3, 6, 100)).any()
     assert (order != data.epoch_order(4, 5, 100)).any()
+    assert (data.epoch_order(0, 5, 100) != data.epoch_order(2**32 - 1, 5, 100)).any()
 
 
 def test_epoch_order_is_traceable_in_seed_and_epoch():
@@ -173,9 +182,22 @@ def test_epoch_order_refuses_a_bad_epoch_and_a_bad_number(epoch, n, message):
     assert str(error.value) == message
 
 
-@pytest.mark.parametrize("seed", [1.5, None, "a", 2**63, -(2**63) - 1, True, np.arange(2)])
+@pytest.mark.parametrize(
+    "seed",
+    [
+        *(1.5, None, "a", True, np.arange(2)),
+        *(-1, 2**32, 2**40, -(2**63)),  # JAX takes them for smaller ones.
+        jax.random.split(jax.random.key(0), 3),
+    ],
+)
 def test_epoch_order_refuses_a_bad_seed(seed):
-    allowed = r"key_or_seed must be a typed key or a whole number from -2\^63 to 2\^63 - 1, got "
+    allowed = r"key_or_seed must be one typed key or a whole number from 0 to 2\^32 - 1, got "
     with pytest.raises(data.DataError, match=allowed) as error:
         data.epoch_order(seed, 0, 5)
     assert "\n" not in str(error.value)
+
+
+def test_epoch_order_refuses_a_traced_batch_of_keys():
+    keys = jax.random.split(jax.random.key(0), 3)
+    with pytest.raises(data.DataError, match="must be one typed key or .*, got key<fry"):
+        jax.jit(data.epoch_order, static_argnums=2)(keys, 0, 5)

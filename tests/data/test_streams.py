@@ -215,7 +215,11 @@ def failing(epoch):
         ),
         (  # As many labels as rows, but only in all.
             {"train": lambda epoch: [(PIXELS[0], LABELS[0, :3]), (PIXELS[1], [0] * 5)]},
-            "tiny: y_train must have 4 labels, one for each row of x_train, got 3",
+            "tiny: batch 0 of epoch 0: y_train must have 4 labels, one for each row of x_train",
+        ),
+        (
+            {"train": lambda epoch: [(PIXELS[0], LABELS[0] + 3)]},
+            "tiny: batch 0 of epoch 0: the label of row 2 of y_train must be 0 to 4, got 5",
         ),
         (
             {"train": lambda epoch: [(PIXELS[0], LABELS[0]), (PIXELS[1], LABELS[1, :3])]},

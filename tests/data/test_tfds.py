@@ -136,6 +136,11 @@ def test_a_data_directory_that_cannot_be_written_is_refused(server, folder, buil
     assert "Not a directory" in _refusal(tmp_path / "file")
 
 
+def test_a_data_directory_whose_name_is_too_long_is_refused(server, folder, builder_of):
+    builder_of(server.url, folder)
+    assert "File name too long" in _refusal(Path("q" * 300))
+
+
 def _same_images(part: data.Arrays, other: data.Arrays) -> bool:
     def rows(arrays):
         return sorted((y, x.tobytes()) for x, y in zip(*arrays, strict=True))
