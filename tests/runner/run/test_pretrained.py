@@ -192,7 +192,9 @@ def test_a_start_from_a_run_that_is_not_finished_is_refused(tmp_path):
     sweep.mkdir()
     (sweep / "config.json").write_text('{"config": {}, "grid": {}}')
     (sweep / "result.json").write_text("{}")
-    says = "^pretrained.workdir: workdir must be the directory of a run, got .*, which holds a sweep"
+    says = (
+        "^pretrained.workdir: workdir must be the directory of a run, got .*, which holds a sweep"
+    )
     with pytest.raises(ConfigError, match=says):
         training.run(started(str(sweep)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
