@@ -72,7 +72,7 @@ def shrunk(config: dict) -> dict:
 
 
 def test_every_config_is_in_the_table_of_modes():
-    assert {path.stem for path in CONFIGS} == set(MODES)
+    assert {path.stem for path in CONFIGS} == set(MODES), "see tests/support/config_modes.py"
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -413,7 +413,7 @@ def test_quick_evaluations_under_attack_iterate(name):
     """One step overestimates robust accuracy; the papers' own evaluations are not touched."""
     quick = config_of(name, "quick")["evaluation"]["attacks"]
     names = {spec["name"] for spec in quick.values()}
-    assert not names or "pgd" in names
+    assert not names or "pgd" in names, "add pgd to the attacks of the quick evaluation"
     if name == "quickstart":
         same = {**quick["fgsm"], "name": "pgd", "num_steps": 10}
         assert quick["pgd"] == same

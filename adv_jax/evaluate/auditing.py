@@ -159,6 +159,7 @@ def audit(
         *sentences.of_rises(found.rises, len(y)),
         *sentences.of_one_step(found.one_step, len(y)),
         *sentences.of_gray(found.at_gray, y),
+        *sentences.of_norms({} if isinstance(eps, Mapping) else balls),
     )
     return found._replace(warnings=said)
 

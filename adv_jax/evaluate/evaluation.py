@@ -218,7 +218,7 @@ def concluded(
         clean["label"],
         labels,
         stepped=dict(zip(suite.steps, probed.get("one_step", ()), strict=True)),
-        eps=suite.eps,
+        eps=eps,
         probed=probed,
         shape=shape,
         bounds=suite.bounds,

@@ -129,9 +129,9 @@ def of_rises(rises: Mapping[str, float], num_rows: int) -> Iterator[str]:
     for name, rise in rises.items():
         if _too_many(rise, num_rows, _RISE):
             yield (
-                f"the accuracy under {name} rises by {_percent(rise)} as eps grows: the model "
-                "was trained on such steps (label leaking), or the step direction is wrong; attack "
-                "the model's own prediction (y=None), or take several steps"
+                f"the accuracy under {name} rises by {100 * rise:.3g} points as eps grows: the "
+                "model was trained on such steps (label leaking), or the step direction is wrong; "
+                "attack the model's own prediction (y=None), or take several steps"
             )
 
 
@@ -160,6 +160,17 @@ def of_gray(shares: Mapping[str, float], y: np.ndarray) -> Iterator[str]:
                 f"{_percent(guessed)}: the attacks are too weak, and accuracies at smaller eps are "
                 "overestimated"
             )
+
+
+def of_norms(balls: Mapping[str, str | None]) -> Iterator[str]:
+    """Yields a sentence if attacks that share their sizes differ in their norms."""
+    first = {norm: name for name, norm in reversed(balls.items()) if norm is not None}
+    if len(first) > 1:
+        named = " and ".join(f"{name} ({norm})" for norm, name in reversed(first.items()))
+        yield (
+            f"{named} share their sizes, although their norms differ: the worst case mixes balls "
+            "of different norms; pass norm, or eps as a dict of the sizes of each attack"
+        )
 
 
 def _too_many(share: float, num_rows: int, slack: float) -> bool:

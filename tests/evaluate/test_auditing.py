@@ -45,7 +45,8 @@ def test_honest_attacks_give_no_warning(problem):
         for norm in ("linf", "l2")
     }
     chosen["raw"] = partial(attacks.raw_gradient, bounds=bounds)
-    found = audited(logits_fn, x, y, chosen, eps=(0.0, 1e-6, 0.3), bounds=bounds)
+    eps = dict.fromkeys(chosen, (0.0, 1e-6, 0.3))
+    found = audited(logits_fn, x, y, chosen, eps=eps, bounds=bounds)
     assert found.warnings == ()
     assert found.zero_gradients == 0
     assert found.outside_ball == dict.fromkeys(chosen.keys() - {"raw"}, 0)
@@ -104,13 +105,25 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
         "b": attacks.fgsm,
         "c": partial(attacks.transferred, source_fn=logits_fn, attack=careless_too),
     }
-    found = audited(logits_fn, x, y, chosen)
+    found = audited(logits_fn, x, y, chosen, eps=dict.fromkeys(chosen, (0.0, 0.1)))
     share = pytest.approx((x[:, 0] > 0).mean())
     assert found.outside_ball == {"a": share, "b": 0, "c": share}
     assert [w.partition(":")[0] for w in found.warnings] == [
         f"{name} leaves its {norm} ball in {100 * (x[:, 0] > 0).mean():.3g} % of the rows"
         for name in "ac"
     ]
+
+
+def test_attacks_of_different_norms_that_share_their_sizes_are_named(problem):
+    logits_fn, x, y = linear(problem)
+    chosen = {"fgsm": attacks.fgsm, "raw": attacks.raw_gradient}
+    chosen |= {"noise": attacks.uniform_noise, "pgd": partial(attacks.pgd, norm="l2")}
+    mixed = (
+        "fgsm (linf) and pgd (l2) share their sizes, although their norms differ: the worst case"
+    )
+    assert audited(logits_fn, x, y, chosen).warnings[-1].startswith(mixed)
+    apart = audited(logits_fn, x, y, chosen, eps=dict.fromkeys(chosen, (0.0, 0.1)))
+    assert not any("norms differ" in warning for warning in apart.warnings)
 
 
 def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):
@@ -234,7 +247,7 @@ def test_iterated_attacks_weaker_than_one_step_are_found(problem):
         return x  # as with a step size of 0
 
     chosen = {"one - step": attacks.fgsm, "many": still, "other": partial(still, norm="l2")}
-    found = audited(logits_fn, x, y, chosen, eps=[0.0, 0.2, 0.5])
+    found = audited(logits_fn, x, y, chosen, eps=dict.fromkeys(chosen, (0.0, 0.2, 0.5)))
     stepped = attacks.fgsm(logits_fn, x, y, eps=0.5)
     gap = (np.argmax(logits_fn(x), 1) == y).mean() - (np.argmax(logits_fn(stepped), 1) == y).mean()
     assert found.order == {"many - one - step": pytest.approx(gap)} and gap > 0.1
@@ -303,7 +316,7 @@ def test_an_accuracy_that_rises_with_eps_is_found_for_any_order_of_sizes():
     found = of_labels(labels, y, eps=(0.2, 0.3, 0.1))
     assert found.rises == {"a": pytest.approx(0.2)}
     (warning,) = found.warnings
-    assert warning.startswith("the accuracy under a rises by 20 % as eps grows")
+    assert warning.startswith("the accuracy under a rises by 20 points as eps grows")
     assert of_labels(labels, y, attack=attacks.sign_noise, eps=(0.2, 0.3, 0.1)).rises == {}
 
 
@@ -314,6 +327,6 @@ def test_curves_alone_show_weak_steps_and_rising_accuracy():
     curves = {"fgsm": np.array([0.2, 0.4]), "pgd": np.array([0.5, 0.3])}
     order, rise = warnings_of_curves(attacks_, curves, clean, eps=eps, num_rows=100)
     assert order.startswith("pgd leaves 30 % more of the rows correct than fgsm")
-    assert rise.startswith("the accuracy under fgsm rises by 20 % as eps grows")
+    assert rise.startswith("the accuracy under fgsm rises by 20 points as eps grows")
     sound = {"fgsm": np.array([0.5, 0.4]), "pgd": np.array([0.2, 0.1])}
     assert warnings_of_curves(attacks_, sound, clean, eps=eps, num_rows=100) == ()

@@ -54,7 +54,8 @@ def rows_correct(x, y, aux, logits_fn, name, eps):
 @pytest.mark.parametrize("batch_size", [3, 500])
 def test_evaluate_attacks_each_row_with_its_side_inputs(masked, batch_size):
     x, y, aux, logits_fn = masked
-    found = evaluate.evaluate(logits_fn, x, y, SUITE, eps=EPS, aux=aux, batch_size=batch_size)
+    eps = dict.fromkeys(SUITE, EPS)
+    found = evaluate.evaluate(logits_fn, x, y, SUITE, eps=eps, aux=aux, batch_size=batch_size)
     for name in SUITE:
         expected = rows_correct(x, y, aux, logits_fn, name, 0.2)
         np.testing.assert_array_equal(found.correct[name][1], expected)
