@@ -63,7 +63,7 @@ class Work(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """What is measured in one go.
+    """The measurements of one process.
 
     Attributes:
       work: what both sides compute; None for the checks.

@@ -1,4 +1,4 @@
-"""What `benchmarks.attacks` compares: one attack on one net, beside the libraries that have it."""
+"""The works of `benchmarks.attacks`: one attack on one net, beside the libraries that have it."""
 
 from collections.abc import Mapping
 from itertools import pairwise

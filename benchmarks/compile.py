@@ -1,4 +1,4 @@
-"""What compiling costs: first and second calls of attacks, first and second runs of quick modes.
+"""The time of compiling: first and second calls of attacks, first and second runs of quick modes.
 
 Each attack is called twice on the same 100 digits, in a process of its own, on a LeNet with its
 initial weights: in adv_jax as a user calls it, outside `jit`, without programs kept from before; in

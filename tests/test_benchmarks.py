@@ -1,4 +1,4 @@
-"""What the benchmarks count is what a step needs, and the page shows what the files hold.
+"""The benchmarks count what a step needs, and the page shows what the files hold.
 
 Timings themselves are no test.
 """

@@ -53,7 +53,7 @@ class Output(NamedTuple):
 
 
 class Torch:
-    """What a torch module looks like to its caller."""
+    """A torch module, as its caller sees it."""
 
     __module__ = "torch.nn.modules.linear"
 

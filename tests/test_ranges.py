@@ -179,7 +179,7 @@ def real_settings(part):
 
 
 def unstated(part, decorator):
-    """What a part must state, in words; "" if nothing is missing."""
+    """Returns what a part lacks, in words, or ""."""
     if parameters_of(part) and not isinstance(getattr(part, "ranges", None), dict):
         return f"needs the decorator {decorator}, which checks its settings in each call"
     missing = [name for name in real_settings(part) if name not in getattr(part, "ranges", {})]

@@ -9,7 +9,7 @@ SIZES = ("eps", "std", "tau", "gamma")  # keywords of an attack's size, by prece
 
 
 class Rank(IntEnum):
-    """How much an attack searches: it should fool at least as often as one of lower rank."""
+    """The effort of an attack: it should fool at least as often as one of lower rank."""
 
     NOISE = 0
     ONE_STEP = 1

@@ -1,4 +1,4 @@
-"""What a function's signature says: unknown keywords, and attacks that are targeted."""
+"""Checks of a function's signature: unknown keywords, and attacks that are targeted."""
 
 import functools
 import inspect

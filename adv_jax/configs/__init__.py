@@ -1,1 +1,1 @@
-"""What every config imports, `common`. An installed adv_jax has its configs here, too."""
+"""The module that every config imports, `common`; in an installed adv_jax also all configs."""

@@ -1,4 +1,4 @@
-"""How far a call is: a bar on a terminal, or a function of the user."""
+"""The progress of a call: a bar on a terminal, or a function of the user."""
 
 import contextlib
 import sys

@@ -164,9 +164,12 @@ def of_gray(shares: Mapping[str, float], y: np.ndarray) -> Iterator[str]:
 
 def of_norms(balls: Mapping[str, str | None]) -> Iterator[str]:
     """Yields a sentence if attacks that share their sizes differ in their norms."""
-    first = {norm: name for name, norm in reversed(balls.items()) if norm is not None}
+    first: dict[str, str] = {}
+    for name, norm in balls.items():
+        if norm is not None:
+            first.setdefault(norm, name)
     if len(first) > 1:
-        named = " and ".join(f"{name} ({norm})" for norm, name in reversed(first.items()))
+        named = " and ".join(f"{name} ({norm})" for norm, name in first.items())
         yield (
             f"{named} share their sizes, although their norms differ: the worst case mixes balls "
             "of different norms; pass norm, or eps as a dict of the sizes of each attack"

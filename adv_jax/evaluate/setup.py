@@ -1,4 +1,4 @@
-"""What an evaluation was called with, beside its attacks and sizes."""
+"""The arguments of an evaluation beside its attacks and sizes."""
 
 import hashlib
 from typing import Any, NamedTuple

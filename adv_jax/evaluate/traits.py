@@ -1,4 +1,4 @@
-"""What an evaluation asks of an attack: its traits (`adv_jax.attack`), else its signature."""
+"""The traits of an attack: those of `adv_jax.attack`, else those of its signature."""
 
 import inspect
 from collections.abc import Mapping, Sequence

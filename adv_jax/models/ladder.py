@@ -26,7 +26,7 @@ from adv_jax.types import Array, Key
 
 
 class Encoding(NamedTuple):
-    """What the encoder computes in its passes.
+    """The values of the encoder's passes.
 
     z: L+1 arrays f32[*G, B, *S_l], normalized and, in corrupted passes, noisy; z[0] the input.
     moments: of the pre-activations of layers 1..L, used to normalize them.

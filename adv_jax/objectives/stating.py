@@ -1,4 +1,4 @@
-"""What an objective says of itself, for whoever trains with it."""
+"""The decorator of objectives, by which they state what training with them needs."""
 
 import contextlib
 import functools

@@ -19,7 +19,7 @@ Columns = Sequence[int]
 
 @dataclasses.dataclass(frozen=True)
 class Constraints:
-    """What makes a row of a table valid, and a valid change of it.
+    """The rules of a valid row of a table, and of a valid change of it.
 
     A feature is real unless it is listed otherwise. All columns count from 0, and a column is at
     most one of integer, one-hot and fixed.

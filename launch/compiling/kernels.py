@@ -76,7 +76,7 @@ class Kernels(NamedTuple):
 
 
 class Launched(NamedTuple):
-    """What a program launches.
+    """The kernels that a program launches.
 
     Attributes:
       call: in a call.

@@ -1,4 +1,4 @@
-"""What the pages of `gpu_page` and `tpu_page` share: the cells of compiled programs, the command.
+"""The cells of compiled programs, and the command, for `gpu_page` and `tpu_page`.
 
 A document is what `launch.gpu` or `launch.tpu` stores for a case; a function is one compiled
 program in it, with the fields of `programs.Compiled`.

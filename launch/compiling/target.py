@@ -1,4 +1,4 @@
-"""What compiling must know of devices that are not there."""
+"""Devices that are not there, as the compiler needs them."""
 
 import os
 import time

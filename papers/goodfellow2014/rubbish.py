@@ -27,7 +27,7 @@ NAMES = ("confidence", f"above {SURE:g}", "D")
 
 
 def rubbish(workdirs: Sequence[str]) -> Drawing:
-    """How sure a LeNet and a discriminator are of samples, noise, and fooling images.
+    """The confidence of a LeNet and a discriminator in samples, noise and fooling images.
 
     Args:
       workdirs: a run of gan_mnist, whose first seed counts, and one of huang_lenet_mnist.

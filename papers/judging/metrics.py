@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Metric(NamedTuple):
-    """What the numbers of a paper's entry measure.
+    """The metric of the numbers of a paper's entry.
 
     Attributes:
       of: converts what a run measures, such as an error rate as a fraction, to this metric.

@@ -18,7 +18,7 @@ _BUDGETS = {"paper": FULL, "short": SHORT, "quick": QUICK}
 
 
 class Length(NamedTuple):
-    """How far the runs of a row or a claim went.
+    """The extent of the runs of a row or a claim.
 
     Attributes:
       extent: one of `EXTENTS`.

@@ -37,7 +37,7 @@ Ours = dict[str, MeasuredRow]  # by the id of the paper's number
 
 
 class Verdict(NamedTuple):
-    """What was found, and how far it was run.
+    """The finding, and the extent of its runs.
 
     Attributes:
       word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
@@ -131,7 +131,7 @@ class Unmeasured(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """What is printed in a paper and measured of it.
+    """A printed number or claim, and its measurement.
 
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.

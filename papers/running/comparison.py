@@ -19,7 +19,7 @@ from papers.running.trainings import Training, same_point
 
 
 class Kept(NamedTuple):
-    """What a stored result has of a training that is not run again.
+    """The stored values of a training that is not run again.
 
     Attributes:
       training: its entry in "trainings".

@@ -25,7 +25,7 @@ CPU = "cpu"  # as JAX calls the device
 
 
 class Steps(NamedTuple):
-    """What decides the time of an epoch, whatever the source of the data.
+    """The settings that decide the time of an epoch, whatever the source of the data.
 
     Attributes:
       experiment: the config's name.
@@ -38,7 +38,7 @@ class Steps(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What a target lacks.
+    """The trainings that a target lacks.
 
     Attributes:
       target: its name.

@@ -59,7 +59,7 @@ Rates = Mapping[str, Rate]  # by device
 
 
 class Plan(NamedTuple):
-    """What would settle a number or a claim.
+    """The seeds that would settle a number or a claim.
 
     Attributes:
       seeds: full runs that are needed, stored ones included; None if unknown.

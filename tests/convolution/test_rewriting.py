@@ -117,7 +117,7 @@ def test_max_pooling_keeps_its_value_and_derivative_where_pixels_tie(window, str
 
 
 class Residual(nn.Module):
-    """What nets of today consist of: strides, groups, normalization, a skip, average pooling."""
+    """The parts of nets of today: strides, groups, normalization, a skip, average pooling."""
 
     @nn.compact
     def __call__(self, x):

@@ -292,7 +292,7 @@ def test_grey_refuses_images_of_one_channel():
 
 
 def background(image, **settings):
-    """What `blend` puts behind an image f32[H, W, 1] with a black pixel everywhere, f32[H, W]."""
+    """The background of `blend`, f32[H, W], for an image f32[H, W, 1] of black pixels."""
     return preprocessing.blend(**settings)(image[None]).apply(image[None])[0, :, :, 0]
 
 

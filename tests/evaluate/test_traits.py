@@ -1,4 +1,4 @@
-"""What the audit asks of an attack comes from the attack, or from what it returned."""
+"""The audit knows an attack by its traits, or by what it returned."""
 
 import functools
 import warnings

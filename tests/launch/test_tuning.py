@@ -1,4 +1,4 @@
-"""How a sweep starts its trials, and what it reports of them to Optuna."""
+"""A sweep starts its trials, and reports their metrics to Optuna."""
 
 import json
 from importlib.util import find_spec

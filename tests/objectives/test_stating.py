@@ -1,4 +1,4 @@
-"""What all objectives refuse in one line, before they call anything."""
+"""All objectives refuse wrong arguments in one line, before they call anything."""
 
 import inspect
 from functools import partial

@@ -22,7 +22,7 @@ CLOSEST, UNNOTICED = 0.1, 0.01
 
 
 class Coverage(NamedTuple):
-    """How samples are spread over the classes; entropies in nats.
+    """The spread of samples over the classes; entropies in nats.
 
     shares: f[K], the share of samples of each class.
     modes: the number of classes with a share of a tenth of 1 / K or more.

@@ -81,7 +81,7 @@ class Judged(nn.Module):
         return self.classifier.classify(h, layer=self.layer, train=train)[0]
 
     def judge(self, read: Array) -> Array:
-        """What the adversary reads f[B, *H] -> its logits f[B, 2]."""
+        """Returns the adversary's logits f[B, 2] of its input f[B, *H]."""
         return self.adversary(read)[0]
 
     def judge_classes(self, probabilities: Array) -> Array:

@@ -1,1 +1,1 @@
-"""What a config may say, and how its names become functions."""
+"""The fields of a config, and the functions that its names stand for."""

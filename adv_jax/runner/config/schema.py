@@ -1,4 +1,4 @@
-"""How the texts of a command become values of parameters."""
+"""Converts the texts of a command to values of parameters."""
 
 import ast
 import inspect

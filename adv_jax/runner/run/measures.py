@@ -1,4 +1,4 @@
-"""What is measured of a model: errors or losses, clean and under attack."""
+"""Measures a model: errors or losses, clean and under attack."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

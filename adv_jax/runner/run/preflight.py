@@ -32,7 +32,7 @@ _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, Va
 
 
 class Checked(NamedTuple):
-    """What tracing the functions of a replica gives.
+    """The results of tracing the functions of a replica.
 
     Attributes:
       functions: replay the traced operations, as tracing a model again takes seconds. None with

@@ -19,7 +19,7 @@ from adv_jax.types import LogitsFn
 
 
 class Prepared(NamedTuple):
-    """What a run needs.
+    """The parts of a run before its first epoch.
 
     Attributes:
       config: complete, with the field `modules`.

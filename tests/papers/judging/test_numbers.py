@@ -52,7 +52,7 @@ def test_the_papers_have_all_their_entries():
 
 
 def flaws(entry):
-    """What an entry lacks."""
+    """Returns what an entry lacks."""
     value, note = entry.get("value"), entry.get("note", "")
     if entry["confidence"] not in ("certain", "ambiguous"):
         yield "confidence"

@@ -1,4 +1,4 @@
-"""What `python -m launch.reproduce` refuses, and that it then writes nothing."""
+"""`python -m launch.reproduce` refuses wrong input, and then writes nothing."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the campaign plans: what is missing, which stored values stay, and in which order."""
+"""The plan of the campaign: missing trainings, stored values that stay, and the order."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What a finished training has left is checked before a comparison reads it."""
+"""The files of a finished training are checked before a comparison reads them."""
 
 import json
 import math

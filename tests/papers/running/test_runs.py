@@ -1,4 +1,4 @@
-"""How figures say on what their nets were trained."""
+"""Figures say on what their nets were trained."""
 
 from pathlib import Path
 

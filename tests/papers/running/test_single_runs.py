@@ -1,4 +1,4 @@
-"""What single runs measure of the papers: the packaged table, and what the pages make of it."""
+"""The table of single runs, and the pages that show them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Which results are read, and which are refused."""
+"""Stored results are read, and damaged ones refused."""
 
 import json
 import math

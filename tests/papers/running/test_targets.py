@@ -29,7 +29,7 @@ def configs():
 
 
 def flaws(target, configs):
-    """What does not fit in a target: a line each."""
+    """Returns a line for each fault of a target."""
     paper = numbers.load().get(target.paper)
     if paper is None:
         yield f"there is no paper {target.paper}"
