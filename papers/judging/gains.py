@@ -32,7 +32,7 @@ from papers.judging.statistics import (
     BySeed,
     Error,
     Paired,
-    false_discovery,
+    difference_error,
     paired,
     paired_error,
     spread,
@@ -83,13 +83,11 @@ class Step(NamedTuple):
 
     @property
     def p(self) -> float:
-        """The two-sided p of the paired test; 0 for equal differences, and 1 if these are zero."""
+        """The two-sided p of the paired test; 1 for too few seeds."""
         tested = self.tested
-        if tested is None or tested.n < FEWEST_SEEDS:
+        if tested is None or tested.p is None or tested.n < FEWEST_SEEDS:
             return 1.0
-        if tested.t_p is not None:
-            return tested.t_p
-        return 0.0 if tested.wilcoxon_p is not None else 1.0
+        return tested.p
 
     @property
     def agrees_on_average(self) -> bool:
@@ -148,7 +146,7 @@ def judged(documents: Sequence[Json]) -> list[dict[str, Any]]:
 
 def limit_of(family: Sequence[float]) -> float:
     """Returns the largest p that is significant at the false discovery rate; -1 if none is."""
-    adjusted = zip(family, false_discovery(family), strict=True)
+    adjusted = zip(family, stats.false_discovery_control(family), strict=True)
     return max((p for p, found in adjusted if found < LEVEL), default=-1.0)
 
 
@@ -213,7 +211,6 @@ def _claim(
         **paper,
         "difference": rounded(tested.mean),
         "interval": measured.interval,
-        "test": {name: rounded(value) for name, value in tested._asdict().items()},
         "p": rounded(steps[0].p) if is_gain and steps[0].is_tested else None,
         "num_tests": int(length.extent == FULL and (not is_gain or steps[0].is_tested)),
         "less_than_half": is_gain and length.extent == FULL and steps[0].is_small,
@@ -312,9 +309,8 @@ def _paper(lower: Json, higher: Json) -> tuple[dict[str, Any], str]:
     words = f"the paper has {in_points(by, lower['metric'])}"
     first, second = (numbers.entry(row["id"]).get("per_seed", {}) for row in (higher, lower))
     tested = paired(by_seed({"values": first}), by_seed({"values": second}))
-    if tested is not None and tested.t_p is not None:
-        p, seeds = tested.t_p, f"{tested.n} seeds"
-        found["paper_test"] = {name: rounded(value) for name, value in tested._asdict().items()}
+    if tested is not None and tested.p is not None:
+        p, seeds = tested.p, f"{tested.n} seeds"
     elif (p := _printed_p(lower, higher)) is not None:
         seeds = f"{higher['paper_n']:g} and {lower['paper_n']:g} runs"
     else:
@@ -325,13 +321,9 @@ def _paper(lower: Json, higher: Json) -> tuple[dict[str, Any], str]:
 
 def _printed_p(lower: Json, higher: Json) -> float | None:
     """Returns Welch's p of two printed means with their spread; None without these."""
-    sides = [of_paper(row) for row in (higher, lower)]
-    if any(side.sd is None for side in sides):
-        return None
-    (a, b) = sides
-    return float(
-        stats.ttest_ind_from_stats(a.mean, a.sd, a.n, b.mean, b.sd, b.n, equal_var=False).pvalue
-    )
+    a, b = of_paper(higher), of_paper(lower)
+    error = None if a.sd is None or b.sd is None else difference_error(a, b)
+    return None if error is None else 2 * error.p_of(abs(a.mean - b.mean))
 
 
 def by_seed(row: Json) -> BySeed:

@@ -41,7 +41,6 @@ def row_document(
         "paper": printed,
         "paper_sd": entry.get("spread", again.get("spread")),
         "paper_n": entry.get("n_runs", again.get("n_runs")),
-        "confidence": entry.get("confidence"),
         "mean": mean,
         "sd": sd,
         "n": n,

@@ -4,7 +4,6 @@ Trainings are compared in pairs of equal seeds, which have the same data and, if
 the same initial weights.
 """
 
-import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
@@ -32,19 +31,16 @@ class Paired(NamedTuple):
     Attributes:
       n: number of pairs.
       mean: mean difference.
-      sd: sample standard deviation; None for one pair.
-      t_p: two-sided p of the paired t-test; None for one pair or equal differences.
-      wilcoxon_p: two-sided p of the signed-rank test; None for one pair or no differences.
-      wilcoxon_floor: smallest possible p of the signed-rank test, 2 / 2^n.
+      sd: sample standard deviation, 0 for equal differences; None for one pair.
+      p: two-sided p of the paired t-test, of equal differences 0, or 1 if they are 0; None for one
+        pair.
       least: the smallest difference.
     """
 
     n: int
     mean: float
     sd: float | None
-    t_p: float | None
-    wilcoxon_p: float | None
-    wilcoxon_floor: float
+    p: float | None
     least: float
 
 
@@ -62,27 +58,13 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
     first, second = (np.array([values[seed] for seed in seeds]) for values in (a, b))
     differences = first - second
     n, mean, sd = spread(differences.tolist())
+    least = float(differences.min())
     # .53 - .5 and .57 - .54 differ in their last bits.
-    scale = float(np.abs([first, second]).max())
-    constant = n < 2 or float(np.ptp(differences)) <= 1e-12 * scale
-    zero = float(np.abs(differences).max()) <= 1e-12 * scale
-    # Make equal differences exact ties in floating point.
-    ranked = np.round(differences / (scale or 1), 10)
-    return Paired(
-        n,
-        mean,
-        sd,
-        None if constant else float(stats.ttest_rel(first, second).pvalue),
-        None if n < 2 or zero else _signed_rank_p(tuple(ranked.tolist())),
-        2.0 ** (1 - n),
-        float(differences.min()),
-    )
-
-
-@functools.cache
-def _signed_rank_p(differences: tuple[float, ...]) -> float:
-    """Returns the two-sided p of Wilcoxon's test, which tries all signs if there are ties."""
-    return float(stats.wilcoxon(differences).pvalue)
+    rounding = 1e-12 * float(np.abs([first, second]).max())
+    if n > 1 and float(np.ptp(differences)) <= rounding:
+        return Paired(n, mean, 0.0, 1.0 if abs(mean) <= rounding else 0.0, least)
+    p = float(stats.ttest_rel(first, second).pvalue) if n > 1 else None
+    return Paired(n, mean, sd, p, least)
 
 
 class Error(NamedTuple):
@@ -134,26 +116,16 @@ def prediction_error(ours: Spread, runs: float) -> Error | None:
 
 def paired_error(found: Paired) -> Error | None:
     """Returns the error of the mean difference; None for one pair."""
-    if found.sd is None:
-        return None
-    # Equal differences have an sd of rounding errors.
-    return Error(0.0 if found.t_p is None else found.sd / math.sqrt(found.n), found.n - 1)
+    return None if found.sd is None else Error(found.sd / math.sqrt(found.n), found.n - 1)
 
 
-def false_discovery(p_values: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for the false discovery rate, by Benjamini and Hochberg."""
-    return stats.false_discovery_control(p_values).tolist() if len(p_values) else []
-
-
-def detectable(found: Paired, level: float = LEVEL) -> float | None:
+def detectable(found: Paired, level: float) -> float | None:
     """Returns the smallest difference that the paired t-test detects with power .8.
 
     Assumes the number and the sd of the given pairs; None for one pair.
     """
     if found.sd is None:
         return None
-    if found.t_p is None:
-        return 0.0
     freedom = found.n - 1
     critical = float(stats.t.isf(level / 2, freedom))
     shift = optimize.root_scalar(

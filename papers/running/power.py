@@ -186,10 +186,10 @@ def _gain(higher: Json, lower: Json, by: float, level: float) -> int | str:
 
 def _of(tested: Paired, n: int) -> Paired:
     """Returns the test of n pairs with the same mean and sd."""
-    if tested.t_p is None or tested.sd is None:
+    if not tested.sd:
         return tested._replace(n=n)
     t = abs(tested.mean) * math.sqrt(n) / tested.sd
-    return tested._replace(n=n, t_p=float(2 * stats.t.sf(t, n - 1)))
+    return tested._replace(n=n, p=float(2 * stats.t.sf(t, n - 1)))
 
 
 def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
