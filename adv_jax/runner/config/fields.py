@@ -17,54 +17,31 @@ from adv_jax.runner.config.document import (
 from adv_jax.runner.config.parts import parts
 from adv_jax.runner.config.replicas import grid_of
 
-# The ranges of the runner's own fields; a part states those of its settings (`adv_jax.ranges`).
-_COUNT_OR_NONE, _SIZE = "{0, 1, ...}", "[0, inf)"
-_RANGES = {
-    "seed": "{0, ..., 1073741824}",  # The last seed must fit into an int32 too.
-    "replicas.seeds": "{1, ..., 10000}",
-    "replicas.shards": COUNT,
-    "microbatches": COUNT,
-    "epochs": COUNT,
-    "batch_size": COUNT,
-    "data.num_valid": _COUNT_OR_NONE,
-    "data.num_labels": _COUNT_OR_NONE,
-    "data.half": "{0, 1, 2}",
-    "data.crop": _COUNT_OR_NONE,
-    "patience": _COUNT_OR_NONE,
-    "monitor_every": COUNT,
-    "monitor_attacks.eps": _SIZE,
-    "monitor_attacks.rows": COUNT,
-    "pretrained.replica": _COUNT_OR_NONE,
-    "replays": COUNT,
-    "checkpoint_every": COUNT,
-    "checkpoints_kept": COUNT,
-    "stop.train_error": "[0, 1]",
-    "stop.rate_scale": "[0, 1]",
-    "evaluation.eps": _SIZE,
-}
-# The fields that every run reads, and those that a config may omit.
+_COUNT_OR_NONE, _SIZE, _SHARE = "{0, 1, ...}", "[0, inf)", "[0, 1]"
+# The runner's own fields that every run reads, and those that a config may omit, by their types.
+# A text is the range of a number: of a whole one in braces. A part states those of its settings.
 _FIELDS: dict[str, Any] = {
     "experiment": str,
-    "seed": int,
+    "seed": "{0, ..., 1073741824}",  # The last seed must fit into an int32 too.
     "replicas": Mapping,
-    "replicas.seeds": int,
+    "replicas.seeds": "{1, ..., 10000}",
     "replicas.grid": Mapping | None,
-    "replicas.shards": int,
+    "replicas.shards": COUNT,
     "data": Mapping,
     "data.name": str,
     "data.source": str,
     "data.dir": str,
-    "data.num_valid": int,
-    "data.num_labels": int,
+    "data.num_valid": _COUNT_OR_NONE,
+    "data.num_labels": _COUNT_OR_NONE,
     "model": Mapping,
     "objective": Mapping,
     "optimizer": Mapping,
-    "epochs": int,
-    "batch_size": int,
-    "patience": int,
-    "monitor_every": int,
-    "checkpoint_every": int,
-    "checkpoints_kept": int,
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "patience": _COUNT_OR_NONE,
+    "monitor_every": COUNT,
+    "checkpoint_every": COUNT,
+    "checkpoints_kept": COUNT,
     "trackers": tuple | list,
     "evaluation": Mapping,
     "evaluation.attacks": Mapping,
@@ -72,8 +49,8 @@ _FIELDS: dict[str, Any] = {
 }
 _OPTIONAL: dict[str, Any] = {
     "averaging": Mapping | None,
-    "data.crop": int,
-    "data.half": int,
+    "data.crop": _COUNT_OR_NONE,
+    "data.half": "{0, 1, 2}",
     "data.mirror": bool,
     "data.morphology": int,
     "data.pad": int,
@@ -83,24 +60,30 @@ _OPTIONAL: dict[str, Any] = {
     "data.stratified": bool,
     "data.target": object,  # Also checked where it is bound.
     "data.zoom": int | float,
-    "microbatches": int,
+    "microbatches": COUNT,
     "model.weights": str,
     "modules": Mapping,
     "monitor_attacks": Mapping | None,
     "monitor_attacks.eps": object,
     "monitor_attacks.names": tuple | list,
-    "monitor_attacks.rows": int,
+    "monitor_attacks.rows": COUNT,
     "monitor_train": bool,
     "pretrained": Mapping | None,
     "pretrained.part": str,
-    "pretrained.replica": int,
+    "pretrained.replica": _COUNT_OR_NONE,
     "pretrained.workdir": str,
-    "replays": int,
+    "replays": COUNT,
     "stop": Mapping | None,
-    "stop.rate_scale": int | float,
-    "stop.train_error": int | float,
+    "stop.rate_scale": _SHARE,
+    "stop.train_error": _SHARE,
 }
-_TYPES = _FIELDS | _OPTIONAL
+_STATED = _FIELDS | _OPTIONAL
+_RANGES = {field: kind for field, kind in _STATED.items() if isinstance(kind, str)}
+_RANGES |= dict.fromkeys(("evaluation.eps", "monitor_attacks.eps"), _SIZE)  # of each entry
+_TYPES = {
+    field: (int if kind.startswith("{") else int | float) if isinstance(kind, str) else kind
+    for field, kind in _STATED.items()
+}
 FIELDS = frozenset(_TYPES)
 TEXTS = frozenset(field for field, expected in _TYPES.items() if expected is str)
 TYPE_NAMES: dict[Any, str] = {
