@@ -1,14 +1,13 @@
 """Draws the PNG figures of runs and of models under attack."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from adv_jax import attacks, evaluate, style
-from adv_jax.runner.config.binding import ATTACK, named
+from adv_jax import evaluate, style
+from adv_jax.runner.config.building import attacks_of
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.workdir import Workdir
 from adv_jax.runner.store.writing import writing
@@ -30,7 +29,7 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
         found = learning_curves.curves(files.metrics())
         style.save(learning_curves.chart(found, title=title), files.figures / "learning.png")
         if result["evaluation"]:
-            norms = map(_norm, config["evaluation"]["attacks"].values())
+            norms = map(evaluate.norm_of, attacks_of(config, {}).values())
             found = with_accuracy(result["evaluation"])
             attack_curves(files.figures / "evaluation.png", found, title=title, norms=norms)
 
@@ -97,12 +96,3 @@ def _line(axes: Axes, points: Sequence[float], values: np.ndarray, label: str, *
     axes.plot(points, values.mean(0), marker=".", label=label.replace("_", " "), **look)
     shade = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
     axes.fill_between(points, values.min(0), values.max(0), **shade)
-
-
-def _norm(spec: Mapping[str, Any]) -> str | None:
-    """Returns the norm of an attack's size as `evaluate.norm_of` has it, from the config."""
-    if isinstance(spec.get("attack"), Mapping):  # crafted on another model
-        return _norm(spec["attack"])
-    set_in_config = {name: spec[name] for name in ("length", "norm") if name in spec}
-    function = named(spec, attacks, field="evaluation.attacks", call=ATTACK)
-    return evaluate.norm_of(partial(function, **set_in_config))

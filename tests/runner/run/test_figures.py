@@ -92,7 +92,7 @@ def test_the_figure_of_a_run_shows_accuracy_and_the_norms_of_its_config(tmp_path
         "evaluation": {
             "attacks": {
                 "one": {"name": "fgsm", "norm": 2},
-                "other": {"name": "transferred", "attack": {"name": "pgd"}},
+                "other": {"name": "transferred", "attack": {"name": "pgd"}, "source_fn": "run"},
             }
         },
     }
