@@ -108,7 +108,7 @@ class Campaign:
             seconds = sum(map(self._seconds, left))
             seeds = sorted({t.config["replicas"]["seeds"] for t in left})
             epochs = sorted({t.config["epochs"] for t in left})
-            runs = sum(len(replicas(t.config)) for t in left)
+            runs = sum(t.num_replicas for t in left)
             shares = [state(t) for t in left if t.workdir.name not in self._failed]
             trained = f"{sum(shares) / len(left):.0%}" if left else "all"
             guess = "" if all(map(self._is_timed, left)) else "~"
@@ -179,7 +179,7 @@ class Campaign:
     def _epoch(self, training: Training) -> float:
         """Returns the seconds of an epoch of all replicas; NaN if they are not known."""
         each = hours.speed(training.config, self._speeds)
-        return len(replicas(training.config)) * each
+        return training.num_replicas * each
 
     @property
     def _speeds(self) -> dict[hours.Steps, float]:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
-from adv_jax.runner.config.replicas import replicas
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.stored import Results
 from papers.running.target import Target
@@ -80,7 +79,7 @@ def _full(results: Results) -> dict[str, int]:
 
 def _epochs(training: Training, stored: int) -> int:
     """Returns the epochs of all replicas but the stored ones."""
-    return max(len(replicas(training.config)) - stored, 0) * training.config["epochs"]
+    return max(training.num_replicas - stored, 0) * training.config["epochs"]
 
 
 def speed(config: Json, timed: Mapping[Steps, float]) -> float:

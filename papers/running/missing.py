@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.store.formats import as_json, read_json
 from adv_jax.runner.store.provenance import provenance
 from adv_jax.types import UserError
@@ -104,8 +103,7 @@ def seconds_left(training: Training, timed: Mapping[hours.Steps, float]) -> floa
 
     timed: seconds of an epoch of one replica, as of `hours.speeds`.
     """
-    rest = 1 - state(training)
-    epochs = rest * len(replicas(training.config)) * training.config["epochs"]
+    epochs = (1 - state(training)) * training.num_epochs
     return epochs * hours.speed(training.config, timed) if epochs else 0.0
 
 
@@ -120,7 +118,7 @@ def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, fl
         try:
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
-                each = saved["epoch_seconds"] / len(replicas(training.config))
+                each = saved["epoch_seconds"] / training.num_replicas
                 found[hours.steps(training.config)] = each
         except (UserError, KeyError):  # None, of several processes, of older versions, or replaced.
             continue
@@ -130,7 +128,7 @@ def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, fl
 def _is_full(document: Json, trainings: Mapping[str, Training]) -> bool:
     stored = document["trainings"]
     return document["budget"] == PAPER and all(
-        key in stored and stored[key]["replicas"] >= len(replicas(training.config))
+        key in stored and stored[key]["replicas"] >= training.num_replicas
         for key, training in trainings.items()
     )
 

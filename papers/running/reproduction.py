@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax import train
-from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import read_json
 from adv_jax.runner.store.writing import check_writable
@@ -19,7 +18,7 @@ from papers.running.family import family, rank
 from papers.running.figures import drawing_of
 from papers.running.records import read_lines
 from papers.running.target import Target
-from papers.running.trainings import Training, check_alike, cost, finished, plan, state
+from papers.running.trainings import Training, check_alike, finished, plan, state
 from papers.running.works import TARGETS, full_name
 
 _LISTED = "all, or a target or paper in `launch.reproduce --list`"
@@ -51,7 +50,7 @@ def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
 def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[tuple[int, int]]:
     """Returns the (replicas, shards) of the trainings."""
     return {
-        (len(replicas(training.config)), training.config["replicas"]["shards"])
+        (training.num_replicas, training.config["replicas"]["shards"])
         for target in wanted
         for training in plan(target, budget, **settings).values()
     }
@@ -174,9 +173,9 @@ def print_list(
     rows = []
     for target in wanted:
         trainings = list(plan(target, budget, **settings).values())
-        epochs = [cost(training) for training in trainings]
+        epochs = [training.num_epochs for training in trainings]
         share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
-        count = sum(len(replicas(training.config)) for training in trainings)
+        count = sum(training.num_replicas for training in trainings)
         path = target.file(results)
         written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])

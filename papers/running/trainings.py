@@ -33,6 +33,16 @@ class Training(NamedTuple):
     workdir: Path
     command: str
 
+    @property
+    def num_replicas(self) -> int:
+        """The number of models that it trains at once."""
+        return len(replicas(self.config))
+
+    @property
+    def num_epochs(self) -> int:
+        """The total number of epochs of all replicas, without early stopping."""
+        return self.num_replicas * self.config["epochs"]
+
 
 def plan(
     target: Target, budget: Budget, *, runs: str | Path, data: Mapping[str, str]
@@ -132,11 +142,6 @@ def saved_epochs(workdir: Path) -> int:
     return max(
         (int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdecimal()), default=0
     )
-
-
-def cost(training: Training) -> int:
-    """Returns the total number of epochs of all replicas, without early stopping."""
-    return len(replicas(training.config)) * training.config["epochs"]
 
 
 def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:
