@@ -84,9 +84,9 @@ class Difference(NamedTuple):
         return text
 
 
-def in_points(value: float, metric: str, *, digits: int = 3) -> str:
+def in_points(value: float, metric: str) -> str:
     """Formats a difference of a metric, of rates in percentage points."""
-    return f"{METRICS[metric].factor * value:.{digits}g}"
+    return f"{METRICS[metric].factor * value:.3g}"
 
 
 def joined(*words: str) -> str:

@@ -15,10 +15,11 @@ from adv_jax import style
 from papers.judging.metrics import METRICS, in_percent
 
 OURS, PAPER = style.COLORS[:2]
+_WIDTH = 7.0  # inches
 
 
 @style.styled()
-def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -> Figure:
+def comparison(found: Mapping[str, Any], *, title: str = "") -> Figure:
     """Draws each seed, our mean and the paper's number with their sd in percent, by metric.
 
     The axis of errors is logarithmic if they differ much. That of accuracies stays linear, as a
@@ -27,13 +28,12 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
     Args:
       found: the contents of results/TARGET.json.
       title: title above the chart.
-      width: width in inches.
     """
     by_metric: dict[str, list[Mapping[str, Any]]] = {}
     for row in found["rows"]:
         by_metric.setdefault(row["metric"], []).append(in_percent(row))
     # Labels take at most half of the width, at about .1 inch per letter.
-    letters = round(width * 5.5)
+    letters = round(_WIDTH * 5.5)
     labels = {
         metric: [textwrap.fill(row["label"], letters) for row in rows]
         for metric, rows in by_metric.items()
@@ -43,10 +43,10 @@ def comparison(found: Mapping[str, Any], *, title: str = "", width: float = 7) -
         (0.2 + 0.14 * lines[metric]) * len(rows) + 0.75 for metric, rows in by_metric.items()
     ]
     heading = [
-        part for line in title.split("\n") for part in textwrap.wrap(line, round(width * 13))
+        part for line in title.split("\n") for part in textwrap.wrap(line, round(_WIDTH * 13))
     ]
     height = sum(heights) + 0.45 + 0.15 * len(heading)
-    figure = style.figure(width, height, title="\n".join(heading))
+    figure = style.figure(_WIDTH, height, title="\n".join(heading))
     paper, ours = _name("paper", found["rows"], "paper_sd"), _name("ours", found["rows"], "sd")
     panels = figure.subplots(len(by_metric), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (metric, rows) in zip(panels, by_metric.items(), strict=True):

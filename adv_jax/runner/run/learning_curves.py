@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from adv_jax import style
 
 
-def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str, Any]:
+def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the mean, lowest and highest losses and errors over all replicas, by epoch.
 
-    Replicas that stopped early do not count in later epochs.
+    Replicas that stopped early do not count in later epochs. About a hundred epochs are kept, and
+    always the last one.
 
     Args:
       lines: the lines of metrics.jsonl.
-      points: approximate number of epochs to keep; the last one is always kept.
 
     Returns:
       name -> {"epoch": [E], "mean": [E], "low": [E], "high": [E]}.
@@ -29,7 +29,7 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
             if name in line:
                 by_epoch.setdefault(line["epoch"], []).append(line[name])
         epochs = sorted(by_epoch)
-        step = -(-len(epochs) // points)
+        step = -(-len(epochs) // 100)
         epochs = sorted({*epochs[::step], epochs[-1]})
         found[name] = {
             "epoch": epochs,
@@ -41,23 +41,19 @@ def curves(lines: Sequence[Mapping[str, Any]], *, points: int = 100) -> dict[str
 
 
 @style.styled()
-def chart(
-    curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "", width: float = 7
-) -> Figure:
+def chart(curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "") -> Figure:
     """Draws losses and errors in two panels, or losses alone: a line for the mean, a shaded range.
 
     Args:
       curves: the output of `curves`.
       title: title above the panels.
-      width: width of the figure in inches; below 5 the panels are stacked.
     """
     losses = [name for name in curves if name.endswith("loss")]
     errors = [name for name in curves if name not in losses]
     names = {"loss": losses, "error (fraction)": errors}
     if losses and not errors:  # A model without classes.
         del names["error (fraction)"]
-    rows, columns = (1, len(names)) if width >= 5 else (len(names), 1)
-    figure, panels = style.canvas(rows, columns, title=title, width=width / columns, height=2.7)
+    figure, panels = style.canvas(1, len(names), title=title, width=7 / len(names), height=2.7)
     for axes, (label, shown) in zip(panels.ravel(), names.items(), strict=True):
         for color, name in zip(itertools.cycle(style.COLORS), shown, strict=False):
             curve = curves[name]

@@ -1,7 +1,6 @@
 """Learning curves: means over replicas with their range, as numbers and as lines."""
 
 import numpy as np
-import pytest
 
 from adv_jax.runner.run import learning_curves
 
@@ -20,10 +19,10 @@ def test_learning_curves_are_means_and_ranges_of_few_points():
     lines = [
         line(epoch, i, float(epoch + i), accuracy=1.0) for epoch in range(1, 1002) for i in (0, 2)
     ]
-    curves = learning_curves.curves(lines, points=10)
+    curves = learning_curves.curves(lines)
     assert curves.keys() == {"loss"}
     loss = curves["loss"]
-    assert len(loss["epoch"]) <= 11 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
+    assert len(loss["epoch"]) <= 101 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
     assert loss["mean"] == [epoch + 1 for epoch in loss["epoch"]]
     assert (loss["low"][0], loss["high"][0]) == (1, 3)
 
@@ -68,13 +67,10 @@ def test_the_losses_of_all_players_of_a_game_have_lines_of_their_own():
     assert len({(curve.get_color(), curve.get_linestyle()) for curve in losses.lines}) == 7
 
 
-@pytest.mark.parametrize("width", [7, 4])
-def test_a_legend_of_many_names_lies_below_its_panel(width):
+def test_a_legend_of_many_names_lies_below_its_panel():
     losses = {f"part{number}_loss": 1.0 + number for number in range(12)}
-    figure = learning_curves.chart(
-        learning_curves.curves([line(epoch, 0, 2.0, test_error=0.1, **losses) for epoch in (1, 2)]),
-        width=width,
-    )
+    lines = [line(epoch, 0, 2.0, test_error=0.1, **losses) for epoch in (1, 2)]
+    figure = learning_curves.chart(learning_curves.curves(lines))
     figure.draw_without_rendering()
     loss, error = figure.axes
     box = loss.get_legend().get_window_extent()
