@@ -301,7 +301,7 @@ def _printable(part: str | int) -> str:
 
 
 def data_in_words(data: Mapping[str, Any]) -> str:
-    """Returns the name of a data set that tells copies and samples apart."""
+    """Returns the name of a data set, with "sample" or "copy" where it is one."""
     name = _NAMES.get(data["name"], data["name"])
     if data["source"] == "embedded":
         return f"the 5,000-digit sample of {name}"

@@ -45,8 +45,8 @@ _IN_METRIC = ("paper", "paper_sd", "mean", "sd", "difference", "tolerance")
 def printed_interval(low: float, high: float, metric: str) -> tuple[float, float] | None:
     """Returns an interval of a difference in the unit of print, of rates within 100 points.
 
-    None if it says nothing: its half is as wide as rates can differ, as that of two seeds mostly
-    is, or its width is 0, as that of seeds that agree.
+    None if it says nothing: half of it is wider than 100 points, as for most pairs of two seeds, or
+    its width is 0, as for equal seeds.
 
     >>> printed_interval(-0.2, 0.1, "error"), printed_interval(9.5, 9.5, "error_percent")
     ((-20.0, 10.0), None)

@@ -68,7 +68,7 @@ class Paper(NamedTuple):
     single_runs: dict[str, Any]
 
     def first_place(self, name: str) -> str:
-        """Returns the id of a number where it is printed first; of most, its own."""
+        """Returns the id under which a number is printed first: its own, if it is printed once."""
         other = self.entries[name].get("same_as", name)
         return next(one for one in self.entries if one in (name, other))
 

@@ -1,7 +1,7 @@
 """Tables of methods side by side for the generated pages: few labels, and generators.
 
-Each names rows of results by their labels. Cited is what the work prints of the row, or what the
-sources of a method have, of which no numbers.json tells.
+Each row of a table is a row of the results, found by its label. The column "cited" has the number
+that the work or the source of the method prints; no numbers.json has these.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -32,7 +32,7 @@ def of_run(workdirs: Sequence[str], *, name: str) -> data.Dataset:
 
 
 def in_words(dataset: data.Dataset) -> str:
-    """Returns the name of a data set that tells copies and samples apart."""
+    """Returns the name of a data set, with "sample" or "copy" where it is one."""
     return data_in_words(_source(dataset) | {"sizes": {"train": len(dataset.train.y)}})
 
 

@@ -103,7 +103,7 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
         path = workdir / "result.json"
         facts = {name: result["versions"][name] for name in VERSIONS}
         facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
-        if is_finished(workdir):  # Of a training whose values are stored, no run may be there.
+        if is_finished(workdir):  # The run itself may be gone if its values are stored.
             facts |= _starts(workdir)
         for name, value in facts.items():
             where, other = known.setdefault(name, (str(path), value))

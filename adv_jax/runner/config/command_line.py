@@ -23,7 +23,7 @@ from adv_jax.runner.config.schema import evaluated, literal, number, typed
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
-# The fields of no function that take no text, as parameters of any type.
+# The runner's own fields but those of texts, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
 _UNREAD = re.compile(r"flag --config\.([\w.]+)=")  # The message of a value of another type.
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.

@@ -175,7 +175,7 @@ def may_be_intact(error: Exception) -> bool:
 def refusal(error: Exception, checkpoint: Path) -> Exception | None:
     """Returns why the system refused to read a checkpoint that may be intact; None if damaged.
 
-    Orbax takes files that it cannot open for missing ones, so that its `error` does not tell.
+    Orbax reports a file that it cannot open as missing, so `error` alone does not decide.
     """
     if may_be_intact(error):
         return error
