@@ -141,7 +141,9 @@ def span(numbers: Collection[int]) -> str:
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:
-    """Returns "seed 1" or "seeds 1, 2"."""
+    """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
     return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 

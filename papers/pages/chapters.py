@@ -269,14 +269,7 @@ def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
 def trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
     """Returns "seeds 1, 2; 150 epochs; full MNIST"."""
     names = dict.fromkeys(map(data_in_words, data))
-    return "; ".join([_seeds_in_words(sorted(set(seeds))), epochs, *names])
-
-
-def _seeds_in_words(seeds: Sequence[int]) -> str:
-    """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
-    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return seeds_in_words(seeds)
+    return "; ".join([seeds_in_words(sorted(set(seeds))), epochs, *names])
 
 
 def errors(run: Mapping[str, Any]) -> str:

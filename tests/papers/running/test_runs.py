@@ -19,7 +19,7 @@ def run(*replicas):
     [
         ([run((5, 1))], False, "seed 5; 1 epoch"),
         ([run((1, 30), (2, 30))], False, "seeds 1, 2; 30 epochs"),
-        ([run((2, 30), (1, 20)), run((3, 9), (2, 9))], False, "seeds 1, 2, 3; 9 to 30 epochs"),
+        ([run((2, 30), (1, 20)), run((3, 9), (2, 9))], False, "seeds 1 to 3; 9 to 30 epochs"),
         ([run((1, 30), (2, 40)), run((1, 150), (2, 9))], True, "seed 1; 30 to 150 epochs"),
     ],
 )
