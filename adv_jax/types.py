@@ -4,6 +4,7 @@ Shapes are written `dtype[axes]`: B batch, K classes, *D the axes of one input, 
 """
 
 import importlib.metadata
+import inspect
 import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -152,6 +153,8 @@ def described(value: Any) -> str:
     ('float32[]', 'np.float32(1.0)')
     >>> described({"a": np.ones((2, 3)), "b": 1})
     '{a: float64[2, 3], b: 1}'
+    >>> described(described)
+    'the function described'
     >>> described(10**400)
     'an int, 10000000000000000000...'
     """
@@ -172,6 +175,8 @@ def described(value: Any) -> str:
 
 
 def _on_one_line(value: Any) -> str:
+    if inspect.isfunction(value):
+        return f"the function {value.__name__}"
     # Python refuses the digits of an integer that has more than 4,300.
     is_huge = isinstance(value, int) and value.bit_length() > 10_000
     return hex(value) if is_huge else " ".join(repr(value).split())

@@ -117,7 +117,7 @@ def test_a_prediction_that_is_wrong_later_is_refused_in_one_line_too(predict):
 
 
 def test_arguments_are_checked():
-    with pytest.raises(UserError, match="predict must be a function of NumPy arrays, got a"):
+    with pytest.raises(UserError, match="predict must be a function of NumPy arrays, got float32"):
         bridges.black_box(W)
     with pytest.raises(UserError, match="num_classes must be a whole number of at least 2, got 1"):
         bridges.black_box(lambda x: x @ W, num_classes=1)

@@ -334,6 +334,6 @@ def test_a_black_box_that_is_no_function_is_refused():
     with pytest.raises(UserError) as error:
         bridges.black_box(np.ones(3))
     found = (
-        "predict must be a function of NumPy arrays, got a ndarray: pass the method model.predict"
+        "predict must be a function of NumPy arrays, got float64[3]: pass the method model.predict"
     )
     assert str(error.value) == found

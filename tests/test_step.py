@@ -381,7 +381,7 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         ),
         (
             lambda: init_state({"params": {}}, optax.sgd, seed=0),
-            r"optimizer must be an optax transformation such as optax.sgd\(0.1\), got <function.*",
+            r"optimizer must be an optax transformation such as .*, got the function sgd",
         ),
         (lambda: over_replays(jnp.sin, 0), "times must be a whole number of at least 1, got 0"),
         (

@@ -17,4 +17,4 @@ def test_warnings_of_the_audit_are_kept_and_named_beside_what_is_untried(tmp_pat
     (warning,) = [w for w in result.audited(own, measured, (0.1, 0.2), 100) if "fgsm rises" in w]
     said = result.remarks({"warnings": [warning]}, own, tmp_path / "run")
     command = f"python -m adv_jax.evaluate --workdir={tmp_path}/run --attacks=auto_attack"
-    assert said == [f"warning: {warning}", f"not tried: auto_attack; see {command}"]
+    assert said == [f"warning: {warning}", f"not tried: auto_attack; run {command}"]
