@@ -215,7 +215,7 @@ def _rounds_of_grid(settings: Settings, fields: Mapping[str, tuple]) -> Iterator
     if apart := [p for p in points if _trials.runs_apart(settings.path_of(p))]:
         counts = f"{len(apart)} of {len(points)} trials"
         print(f"{counts} have diverged; their points run apart", flush=True)
-        grid = {f: (*dict.fromkeys(v),) for f, v in settings.config["replicas"]["grid"].items()}
+        grid = settings.config["replicas"]["grid"]
         points = [p | replica for p in apart for replica in _space.product(grid)]
         yield from _round_at(points, settings._replace(traced=frozenset(grid)), own | grid)
 

@@ -169,7 +169,7 @@ def test_the_points_of_a_trial_that_has_diverged_run_apart_and_replace_it(tmp_pa
     config = runpy.run_path("configs/quickstart.py")["get_config"]("quick").to_dict()
     fields = {"batch_size": (50, 100), "optimizer.learning_rate": (0.1, 0.2)}
     rates, traced = {"optimizer.learning_rate": (0.1, 0.2)}, frozenset({"optimizer.learning_rate"})
-    config["replicas"]["grid"] = {"objective.alpha": (0.3, 0.3)} | rates
+    config["replicas"]["grid"] = {"objective.alpha": (0.3,)} | rates
     settings = trials.Settings(config, traced, tmp_path / "trials", "valid_error", ".")
     rounds = sweep._rounds_of_grid(settings, fields)
     first = next(rounds)

@@ -21,13 +21,14 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     Seeds count up from `config["seed"]`; the points of the grid vary slowest.
 
     Raises:
-      ConfigError: as `grid_of`; the values of a path are not numbers.
+      ConfigError: as `grid_of`; the values of a path are not different numbers.
     """
     grid = grid_of(config)
     for path, values in grid.items():
         numbers = isinstance(values, tuple | list) and all(map(is_number, values))
-        if not numbers or not values:
-            raise ConfigError(f"replicas.grid[{path!r}] must be a tuple of numbers, got {values!r}")
+        if not numbers or not values or len({*values}) < len(values):
+            allowed = "a tuple of different numbers"
+            raise ConfigError(f"replicas.grid[{path!r}] must be {allowed}, got {values!r}")
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
     seeds = range(config["seed"], config["seed"] + config["replicas"]["seeds"])
     return [Replica(seed, point) for point in points for seed in seeds]

@@ -12,7 +12,6 @@ from absl import logging
 
 from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.store.stragglers import without_stragglers
-from adv_jax.types import UserError
 
 
 @contextlib.contextmanager
@@ -60,7 +59,11 @@ def without_traceback() -> Iterator[None]:
 def _in_one_line() -> Iterator[None]:
     try:
         yield
-    except UserError as error:
+    except ValueError as error:
+        from adv_jax.types import UserError  # Loads JAX, which `python -m adv_jax` can do without.
+
+        if not isinstance(error, UserError):
+            raise
         sys.exit(f"error: {error}")
     except Interrupted as stop:
         print(stop)

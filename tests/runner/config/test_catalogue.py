@@ -32,7 +32,7 @@ def installed(tmp_path):
     needed = ["__init__", "__main__", "runner/__init__"]
     needed += ["runner/config/__init__", "runner/config/catalogue"]
     needed += ["runner/store/__init__", "runner/store/stragglers"]
-    needed += ["runner/host/__init__", "runner/host/ending"]
+    needed += ["runner/host/__init__", "runner/host/ending", "runner/host/signals"]
     for name in needed:
         (tmp_path / f"site/adv_jax/{name}.py").parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / f"adv_jax/{name}.py", tmp_path / f"site/adv_jax/{name}.py")

@@ -80,7 +80,7 @@ def ladder_of(layers="6-10", **changes):
                     "layer": 1,
                     "attack": {"name": "fgsm", "eps": 0.1},
                 },
-                "replicas__grid": {"objective.layer": (1, 1)},
+                "replicas__grid": {"objective.layer": (1, 2)},
             },
             "replicas.grid must be fields that JAX can trace",
         ),
