@@ -76,10 +76,7 @@ def within(off: float, half_90: float, half_95: float, predicted: float, toleran
 def p_value(ours: Spread, theirs: Spread, tolerance: float) -> float | None:
     """Returns the p of the two one-sided tests, or twice that of lying outside if ours does."""
     error = difference_error(ours, theirs)
-    if error is None:
-        return None
-    off = abs(ours.mean - theirs.mean)
-    return error.p_of(tolerance - off) if off <= tolerance else 2 * error.p_of(off - tolerance)
+    return None if error is None else error.p_within(tolerance - abs(ours.mean - theirs.mean))
 
 
 def of_paper(row: Mapping[str, Any]) -> Spread:

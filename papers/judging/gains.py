@@ -202,17 +202,19 @@ def _claim(
     measured = Difference(tested.mean, paired_error(tested), tested.n, lower["metric"])
     if is_gain:
         verdict, words = gain_finding(steps), _gain_words(steps[0], measured)
+        p = steps[0].p if steps[0].is_tested else None
     else:
-        verdict = sized(tested, claim["form"], claim["by"], claim["tolerance"])
-        about = measured_against(claim, lower["metric"])
-        words = f"{measured}, {about}"
+        size = claim["form"], claim["by"], claim["tolerance"]
+        verdict, p = sized(tested, *size), sized_p(tested, *size)
+        words = f"{measured}, {measured_against(claim, lower['metric'])}"
+        words += "" if p is None else f", p = {p:.2g}"
     return {
         **none,
         **paper,
         "difference": rounded(tested.mean),
         "interval": measured.interval,
-        "p": rounded(steps[0].p) if is_gain and steps[0].is_tested else None,
-        "num_tests": int(length.extent == FULL and (not is_gain or steps[0].is_tested)),
+        "p": rounded(p),
+        "num_tests": int(length.extent == FULL and p is not None),
         "less_than_half": is_gain and length.extent == FULL and steps[0].is_small,
         "verdict": _of_extent(verdict, steps, length),
         "why": joined(words, _too_few(tested.n), length.words, own_words),
@@ -270,6 +272,14 @@ def sized(tested: Paired, form: str, by: float, tolerance: float) -> str:
     one_more = Error(error.size * (1 + tested.n) ** 0.5, error.freedom)
     halves = error.half(0.9), error.half(0.95), one_more.half(0.95)
     return within(abs(off), *halves, tolerance)
+
+
+def sized_p(tested: Paired, form: str, by: float, tolerance: float) -> float | None:
+    """Returns the p of a size or of no loss, one-sided within the limit; None for too few seeds."""
+    off, error = tested.mean - by, paired_error(tested)
+    if error is None or tested.n < FEWEST_SEEDS:
+        return None
+    return error.p_within(tolerance + off if form == "no loss" else tolerance - abs(off))
 
 
 def measured_against(claim: Json, metric: str) -> str:

@@ -88,6 +88,10 @@ class Error(NamedTuple):
             return 0.0 if distance > 0 else 1.0
         return float(stats.t.sf(distance / self.size, self.freedom))
 
+    def p_within(self, room: float) -> float:
+        """Returns the one-sided p of lying within a limit by `room`; twice that of beyond it."""
+        return self.p_of(room) if room >= 0 else 2 * self.p_of(-room)
+
 
 def difference_error(a: Spread, b: Spread) -> Error | None:
     """Returns the error of a.mean - b.mean, by Welch; None if neither side has an sd.

@@ -8,11 +8,12 @@ A short run is shown beside the paper's number and never judged, except that a g
 direction. A quick run, of other data or a smaller net, shows nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from papers.judging.equivalence import number
 from papers.judging.gains import judged
+from papers.judging.numbers import Paper
 from papers.judging.words import length_of
 
 
@@ -25,10 +26,12 @@ def judge(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return judged([{**one, "rows": [_row(one, row) for row in one["rows"]]} for one in documents])
 
 
-def num_tests(document: Mapping[str, Any]) -> int:
-    """Counts the tests in a judged document: numbers, gains and steps of orders in full."""
-    numbers = sum(row["p"] is not None for row in document["rows"])
-    return numbers + sum(claim.get("num_tests", 0) for claim in document["claims"])
+def num_tests(paper: Paper, documents: Collection[Mapping[str, Any]]) -> int:
+    """Counts the tests of full runs in a work's judged documents, each number of the paper once."""
+    rows = [row for document in documents for row in document["rows"]]
+    numbers = {paper.first_place(row["id"]) for row in rows if row["p"] is not None}
+    claims = [claim for document in documents for claim in document["claims"]]
+    return len(numbers) + sum(claim.get("num_tests", 0) for claim in claims)
 
 
 def _row(document: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:

@@ -162,7 +162,7 @@ def _measured(paper: str, found: Results) -> list[Mapping[str, Any]]:
 def chapter(paper: Paper, found: Results) -> Chapter:
     """Returns the chapter of a paper."""
     rates = power.rates_of(found)
-    tests = sum(num_tests(one) for name in numbers.load() for one in _measured(name, found))
+    tests = sum(num_tests(one, _measured(name, found)) for name, one in numbers.load().items())
     measured = [_weighed(one, rates, tests) for one in _measured(paper.name, found)]
     of_paper = {
         path: run

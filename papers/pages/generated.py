@@ -88,10 +88,10 @@ def _works(works: Sequence[Chapter]) -> str:
             for one in own
         ]
         parts.append("")
-    tests = sum(num_tests(document) for one in works for document in (*one.targets, *one.of_runs))
+    tests = sum(num_tests(one.paper, (*one.targets, *one.of_runs)) for one in works)
     parts.append(
-        f"The results hold {tests} tests of full runs: of each number, each gain and each step of "
-        f"an order. A finding with a p below {LEVEL:g} / {tests} bears a star.\n"
+        f"The results hold {tests} tests of full runs: of each number, gain and size, and each "
+        f"step of an order. A finding with a p below {LEVEL:g} / {tests} bears a star.\n"
     )
     return "\n".join(parts)
 

@@ -1,6 +1,7 @@
 """The findings of gains, orders, sizes and claims of no loss, against SciPy's tests."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,12 +147,19 @@ def test_no_loss_is_scipys_one_sided_test_of_non_inferiority(margin):
     # More is no loss, however much.
     more = claim({"than": LOW, "own": HIGH}, form="no loss", by=0, tolerance=0.5)
     assert more["verdict"] == "reproduced"
+    assert found["p"] == pytest.approx(test.pvalue, rel=1e-3)
+    beyond = stats.ttest_rel(np.add(LOW, 0.5), HIGH)
+    assert lost["p"] == pytest.approx(beyond.pvalue, rel=1e-3)
 
 
 def test_a_size_is_judged_as_a_number():
     sized = {"form": "size", "by": 1.0}
     # Half of the 90 % interval is 2.353 * .0816 / 2 = .096, of the 95 % one 3.182 * .0408 = .13.
-    assert claim({"a": LOW, "b": HIGH}, **sized, tolerance=0.1)["verdict"] == "reproduced"
+    inside = claim({"a": LOW, "b": HIGH}, **sized, tolerance=0.1)
+    gains, limits = np.subtract(HIGH, LOW), {"less": 1.1, "greater": 0.9}
+    sides = [stats.ttest_1samp(gains, end, alternative=side) for side, end in limits.items()]
+    assert inside["p"] == pytest.approx(max(side.pvalue for side in sides), rel=1e-3)
+    assert inside["verdict"] == "reproduced"
     assert claim({"a": LOW, "b": HIGH}, **sized, tolerance=0.05)["verdict"] == "consistent"
     assert claim({"b": HIGH, "a": LOW}, **sized, tolerance=0.6)["verdict"] == "not reproduced"
     assert claim({"a": LOW, "b": HIGH}, SHORT, **sized, tolerance=0.6)["verdict"] is None
@@ -185,14 +193,21 @@ def test_reasons_give_fractions_in_points_and_log_likelihoods_in_nats():
 
 def test_tests_are_counted_by_numbers_gains_and_steps_of_orders():
     values = {"a": seeds(*LOW), "b": seeds(*HIGH), "c": {"1": 9.0}, "d": {}}
-    rows = [row(label, v, 1.0, 0.1, 10, 0.2) for label, v in values.items()]
+    rows = [
+        row(label, v, 1.0, 0.1, 10, 0.2) | {"id": f"maronas2016.table5.row1.col{i}"}
+        for i, (label, v) in enumerate(values.items(), 1)
+    ]
+    rows.append(rows[0] | {"label": "a again", "id": "again"})  # Another table prints it, too.
+    paper = SimpleNamespace(
+        first_place=lambda name: rows[0]["id"] if name == "again" else name,
+    )
     claims = [
         {"form": "gain", "rows": ["a", "b"]},
         {"form": "gain", "rows": ["a", "c"]},  # One pair has no test.
         {"form": "falling", "rows": ["b", "a"]},
     ]
     for budget, count in ((FULL, 3 + 1 + 1), (SHORT, 0), (QUICK, 0)):
-        assert num_tests(judge([document(rows, claims, budget)])[0]) == count
+        assert num_tests(paper, judge([document(rows, claims, budget)])) == count
 
 
 def test_judging_twice_changes_nothing():

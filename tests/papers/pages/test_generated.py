@@ -253,7 +253,7 @@ def test_works_without_a_full_run_are_targets(found, made):
 
 def test_the_star_allows_for_as_many_tests_as_the_results_hold(found, made):
     works = [chapters.chapter(p, found) for p in numbers.load().values()]
-    tests = sum(num_tests(one) for work in works for one in (*work.targets, *work.of_runs))
+    tests = sum(num_tests(work.paper, (*work.targets, *work.of_runs)) for work in works)
     assert f"The results hold {tests} tests" in made[ROOT / "papers" / "README.md"]
     for line in (line for one in works for line in one.lines):
         strong = line.verdict.is_strong
