@@ -227,6 +227,8 @@ def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[
     means = [metric.factor * spread([*row["values"].values()]).mean for row in rows]
     ends = f"{min(means):.4g} to {max(means):.4g} {metric.unit}"
     words = f"means from {ends}"
+    if left_out := len(steps) - len(counted):
+        words += f"; {left_out} of {len(steps)} steps not counted, at the floor or the ceiling"
     if length.extent == FULL:
         held = sum(step.significant and step.agrees_on_average for step in counted)
         words += f"; {held} of {len(counted)} steps are significant"

@@ -79,7 +79,7 @@ def _fine_tuned(name: str, title: str, source: Run, words: str, net: str, cited:
         )
         rows += pair
         lower, higher = (row.label for row in pair)
-        text = f"pre-training lowers the error, {task}"
+        text = f"starting from {words} lowers the error, {task}"
         if labels == "full":
             text += f"; {cited}"
         claims.append(Below(text, lower=lower, higher=higher))

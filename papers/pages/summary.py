@@ -62,8 +62,8 @@ def sentence(one: Chapter) -> str:
     if judged:
         gap = statistics.median(abs(line.row["difference"]) for line in judged if line.row)
         parts.append(
-            f"{within_tolerance(one)} numbers within tolerance, median gap {gap:.2g} "
-            f"{_points(judged)}"
+            f"{within_tolerance(one)} numbers within tolerance{of_one_run(one)}, median gap "
+            f"{gap:.2g} {_points(judged)}"
         )
     else:
         claimed = any(line.verdict.extent == FULL for line in one.lines)
@@ -116,6 +116,13 @@ def within_tolerance(one: Chapter) -> str:
     return f"{len(held)} of {len(judged)}" if judged else ""
 
 
+def of_one_run(one: Chapter) -> str:
+    """Returns " (8 of one run each)": judged numbers with one run here and in the paper, if any."""
+    rows = [line.row for line in judged_numbers(one) if line.row]
+    count = sum(row["n"] == 1 and (row["paper_n"] or 1) == 1 for row in rows)
+    return f" ({count} of one run each)" if count else ""
+
+
 def reproduced(one: Chapter, kind: str) -> str:
     """Returns "6 of 7": how many judged claims or own tests are reproduced; "" without any."""
     counts = counted(one).get(kind, Counter())
@@ -138,7 +145,7 @@ def largest_deviation(one: Chapter) -> str:
     values = f"({row['mean']:.3g} {unit}; the paper has {row['paper']:.3g} {unit})"
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
-        more = f", like {others} other{'s' if others > 1 else ''}" if others > 0 else ""
+        more = f", nor {'are' if others > 1 else 'is'} {others} more" if others > 0 else ""
         return f"{name} is not reproduced {values}{more}"
     return f"the largest deviation is {name} {values}"
 
@@ -153,7 +160,7 @@ def overview(works: Sequence[Chapter], link: str) -> str:
     rows = [
         [
             f"[{begin_of(one)}]({link.format(name=one.paper.name)})",
-            within_tolerance(one) or "–",
+            f"{within_tolerance(one)}{of_one_run(one)}" or "–",
             *(reproduced(one, kind) or "–" for kind in (CLAIMS, OWN)),
             largest_deviation(one) or "–",
         ]

@@ -194,7 +194,7 @@ def test_reasons_give_fractions_in_points_and_log_likelihoods_in_nats():
 def test_tests_are_counted_by_numbers_gains_and_steps_of_orders():
     values = {"a": seeds(*LOW), "b": seeds(*HIGH), "c": {"1": 9.0}, "d": {}}
     rows = [
-        row(label, v, 1.0, 0.1, 10, 0.2) | {"id": f"maronas2016.table5.row1.col{i}"}
+        row(label, v, 1.0, 0.1, 10, 0.2) | {"id": f"maronas2016.table11.row1.col{i}"}
         for i, (label, v) in enumerate(values.items(), 1)
     ]
     rows.append(rows[0] | {"label": "a again", "id": "again"})  # Another table prints it, too.

@@ -87,7 +87,7 @@ def test_the_rows_of_the_online_rules_are_the_errors_after_the_last_epoch(tmp_pa
     ]
     assert drawing.document["caption"] == (
         "passive-aggressive, PA-I has the lowest mean test error in the end, 4.00 %; "
-        "full MNIST; seeds 1, 2, 3; 4 epochs."
+        "full MNIST; seeds 1 to 3; 4 epochs."
     )
     np.testing.assert_allclose(
         drawing.figure.axes[0].lines[0].get_ydata(), [21, 11, 7.6667, 6], rtol=1e-4
