@@ -146,13 +146,16 @@ def make_step(
         def loss(params, batch, key):
             variables = {"params": params, **state.model_state}
             value, (model_state, metrics) = objective(variables, batch, key=key)
+            if "params" in model_state:  # They would replace those of the optimizer.
+                allowed = "return a model state without params"
+                raise UserError(f"objective must {allowed}, got {', '.join(model_state)}")
             return value, (model_state, jax.tree.map(_as_float, metrics))
 
         gradient = partial(jax.value_and_grad(loss, has_aux=True), state.params)
         if microbatches > 1:
             gradient = partial(_mean_over_parts, gradient, microbatches)
         (value, (model_state, metrics)), grads = gradient(batch, key)
-        metrics = {"loss": value, **metrics}
+        metrics = {"loss": value, **metrics} | {"loss": value}  # Whatever the objective calls so.
         if shards > 1:
             grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
         with _optax_promotion():

@@ -88,6 +88,26 @@ def start(seed, hyper=None, optimizer=MOMENTUM):
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
 
+def test_a_metric_called_loss_does_not_replace_the_loss():
+    def named(variables, batch, *, key):
+        loss, (model_state, metrics) = regression(variables, batch, key=key)
+        return loss, (model_state, {**metrics, "loss": 7.0})
+
+    batch = {"x": jnp.ones((2, FEATURES)), "y": jnp.ones(2)}
+    for objective in (regression, named):
+        _, metrics = make_step(objective, MOMENTUM)(start(0), batch)
+        assert metrics["loss"] == regression(start(0).variables, batch, key=None)[0]
+
+
+def test_parameters_in_the_model_state_are_refused():
+    def mutable(variables, batch, *, key):
+        loss, (_, metrics) = regression(variables, batch, key=key)
+        return loss, (variables, metrics)
+
+    with pytest.raises(UserError, match="^objective must return a model state without params, got"):
+        make_step(mutable, MOMENTUM)(start(0), {"x": jnp.ones((2, FEATURES)), "y": jnp.ones(2)})
+
+
 def test_one_sgd_step_equals_the_arithmetic_by_hand():
     def objective(variables, batch, *, key):
         del key

@@ -102,7 +102,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
       f[B, *D] -> f[B, *E], to compose with a model: `lambda x: net(defended(x))`.
 
     Raises:
-      UserError: backward(x) has another shape than preprocess(x).
+      UserError: backward(x) has another shape than preprocess(x); by a gradient, preprocess
+        returns no floats, which have none.
 
     Source: [athalye2018], sec. 4.1.
 
@@ -119,6 +120,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
 
     def forward(x: Array) -> tuple[Array, Callable[[Array], tuple[Array]]]:
         y = fast_in_loops(preprocess)(x)
+        if not jnp.issubdtype(y.dtype, jnp.floating):
+            raise UserError(f"preprocess must return floats, got {described(y)}")
         like, pullback = jax.vjp(lambda x: fast_in_loops(backward)(x).astype(y.dtype), x)
         if y.shape != like.shape:
             raise UserError(

@@ -18,7 +18,15 @@ from adv_jax.checks._logits import (
     checked_logits,
     logit_flags,
 )
-from adv_jax.checks._model import check_batched, check_function, checked_apply, traced, with_aux
+from adv_jax.checks._model import (
+    check_batched,
+    check_function,
+    check_like_x,
+    checked_apply,
+    like_x,
+    traced,
+    with_aux,
+)
 from adv_jax.checks._values import (
     as_batch,
     broadcasts,
@@ -51,6 +59,7 @@ __all__ = [
     "check_flags",
     "check_function",
     "check_keywords",
+    "check_like_x",
     "check_logits",
     "check_rows",
     "check_width",
@@ -66,6 +75,7 @@ __all__ = [
     "is_known",
     "is_per_feature",
     "is_whole",
+    "like_x",
     "linf_or_l2",
     "logit_flags",
     "own_keywords",

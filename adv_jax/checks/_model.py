@@ -1,5 +1,6 @@
 """Checks of a model."""
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,16 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from adv_jax.checks._calls import arity, traceable
-from adv_jax.types import Apply, Array, Output, RowTree, UserError, described
+from adv_jax.types import (
+    Apply,
+    Array,
+    Attack,
+    LogitsFn,
+    Output,
+    RowTree,
+    UserError,
+    described,
+)
 
 _OF_VARIABLES = ("apply", "init", "init_with_output", "__call__")  # Methods of a Flax module.
 _OUTPUT = "an adv_jax.types.Output, as models.apply_fn(model) does"
@@ -39,6 +49,32 @@ def check_function(
         if hasattr(fn, "dtype"):
             found = described(fn)
         raise UserError(f"{name} must be {allowed}, got {owner or found}: {instead}")
+
+
+def check_like_x(name: str, x_adv: Any, x: Array) -> None:
+    """Raises UserError unless what the attack of that name returns has the shape and dtype of x."""
+    for kind in ("shape", "dtype"):
+        if getattr(x_adv, kind, None) != getattr(x, kind):
+            array = hasattr(x_adv, "shape")
+            found = described(x_adv) if array else f"a {type(x_adv).__name__}"
+            raise UserError(
+                f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
+            )
+
+
+def like_x(attack: Attack, name: str) -> Attack:
+    """Returns the attack of that name, which raises UserError for an output unlike x.
+
+    Broadcast, one row of another shape would train a model on other examples.
+    """
+
+    @functools.wraps(attack)
+    def checked(logits_fn: LogitsFn, x: Array, *args: Any, **settings: Any) -> Array:
+        x_adv = attack(logits_fn, x, *args, **settings)
+        check_like_x(name, x_adv, x)
+        return x_adv
+
+    return checked
 
 
 def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], Any]:

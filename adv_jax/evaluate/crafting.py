@@ -11,7 +11,7 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks import forward_only, function_name, traits_of
-from adv_jax.checks import bad_rows, explained, traceable, with_aux
+from adv_jax.checks import bad_rows, check_like_x, explained, traceable, with_aux
 from adv_jax.evaluate.traits import checked_parameters, scale_of, takes
 from adv_jax.loss_gradients import check_noted, noted_flags
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
@@ -70,17 +70,6 @@ def at_size(
         raise
     check_like_x(name, x_adv, x)
     return x_adv
-
-
-def check_like_x(name: str, x_adv: Any, x: Array) -> None:
-    """Raises UserError unless what the attack of that name returns has the shape and dtype of x."""
-    for kind in ("shape", "dtype"):
-        if getattr(x_adv, kind, None) != getattr(x, kind):
-            array = hasattr(x_adv, "shape")
-            found = described(x_adv) if array else f"a {type(x_adv).__name__}"
-            raise UserError(
-                f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
-            )
 
 
 def _takes_other_size(run: Callable[..., Any], scale: str, given: Array, x: Array) -> bool:

@@ -70,6 +70,10 @@ class Program:
             found.update(programs.array_values(array).tobytes())
         return found.hexdigest()
 
+    def calls_back(self, *args: Any) -> bool:
+        """Returns whether the body calls Python at the shapes of args."""
+        return programs.calls_back(self._prepared(args)[0].jaxpr.jaxpr)
+
     def _on_mesh(self, *args: Any) -> Any:
         def rows_first(fns: Any, *part: Any) -> Any:
             return jax.tree.map(lambda a: jnp.moveaxis(a, -1, 0), self._body(fns, *part))

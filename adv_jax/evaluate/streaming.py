@@ -65,7 +65,9 @@ def evaluate_batches(
         batch_size rows for each device; the last block is padded.
       key: one key; a row's key is derived from its index in the stream.
       folder: where each finished block is written, in a file 00000.npz, 00001.npz, ... The same
-        call with the same folder skips these blocks; `batches` must yield the same rows.
+        call with the same folder skips these blocks; `batches` must yield the same rows. A model
+        that calls Python, such as `bridges.black_box`, is known by its predictions of the first
+        block.
       examples: also writes the adversarial examples, `examples/ATTACK` f[E, B, *D], to the files.
       progress: as in `evaluate`; it wraps the iterable of blocks.
 

@@ -1,5 +1,6 @@
 """The programs of an evaluation, and what they measure of a block of rows."""
 
+import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +19,7 @@ from adv_jax.evaluate.probing import Step, probe, probe_values
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
-from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError, working_dtype
 
 
 class Rows(NamedTuple):
@@ -130,7 +131,13 @@ class Suite:
                 program.trace(*batch, working_dtype(batch[0].dtype).type(0))
 
     def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
-        """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows."""
+        """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows.
+
+        Python has no such digest: a model that calls it is known by its predictions of the rows.
+
+        Raises:
+          UserError: an attack calls Python, and the model does not.
+        """
         devices = jax.local_device_count()
 
         def batched(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -138,7 +145,16 @@ class Suite:
 
         like, size = jax.tree.map(batched, rows), working_dtype(rows.x.dtype).type(0)
         found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
+        is_black_box = self._clean.calls_back(like.x, like.aux)
+        if is_black_box:
+            clean = over_batches(
+                self._clean, (rows.x, rows.aux), batch_size=batch_size, description="clean"
+            )
+            found["predictions"] = hashlib.sha256(clean["label"].tobytes()).hexdigest()
         for name, program in self._attacked.items():
+            if program.calls_back(*like, size) and not is_black_box:
+                allowed = "None for an attack that calls Python, which has no digest"
+                raise UserError(f"folder must be {allowed}, got one for {name}")
             found[f"attacks[{name!r}]"] = program.fingerprint(*like, size)
         return found
 

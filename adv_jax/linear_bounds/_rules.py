@@ -63,6 +63,8 @@ def _apply(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
         return run(tape, branch, args[1:])
     if name == "stop_gradient":  # The identity, of which the derivative is not.
         return args
+    if narrower := _narrower(eqn, args):
+        raise _refusal(f"{name} with a result in {narrower}")
     if name in _DECOMPOSED:
         return _DECOMPOSED[name](tape, eqn, args)
     if name == "split":
@@ -98,6 +100,14 @@ def _closed(jaxpr: Any) -> ClosedJaxpr:
     return jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ())
 
 
+def _narrower(eqn: JaxprEqn, args: list[Any]) -> str:
+    """Returns the dtype of a float result of fewer bits than a value, which rounds it, or ""."""
+    bits = max(jnp.finfo(arg.lower.dtype).bits for arg in args if isinstance(arg, Value))
+    avals: list[Any] = [var.aval for var in eqn.outvars]
+    floats = (aval.dtype for aval in avals if jnp.issubdtype(aval.dtype, jnp.floating))
+    return next((str(dtype) for dtype in floats if jnp.finfo(dtype).bits < bits), "")
+
+
 def _widens(eqn: JaxprEqn) -> bool:
     """Returns whether an equation converts to a float that holds x without rounding."""
     if eqn.primitive.name != "convert_element_type":
@@ -113,7 +123,8 @@ def _is_convex(eqn: JaxprEqn, args: list[Any]) -> bool:
     if fn is None or not isinstance(args[0], Value) or "jaxpr" not in eqn.params:
         return False
     settings = args[1:]
-    if len(settings) > 1 or any(jnp.ndim(a) or isinstance(a, jax.core.Tracer) for a in settings):
+    unknown = (jax.core.Tracer, Value)
+    if len(settings) > 1 or any(isinstance(a, unknown) or jnp.ndim(a) for a in settings):
         return False
     own = jax.make_jaxpr(fn)(*(var.aval for var in eqn.invars))
     same = str(own.jaxpr.eqns[0].params.get("jaxpr")) == str(eqn.params["jaxpr"])

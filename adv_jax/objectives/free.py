@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
+from adv_jax.checks import check_bounds
 from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.types import (
@@ -61,7 +62,7 @@ def free(
       model state includes the new perturbation.
 
     Raises:
-      UserError: the batch has other rows than the perturbation.
+      UserError: the batch has other rows than the perturbation; bounds are not (lo, hi).
 
     Source: [shafahi2019], Algorithm 1.
     """
@@ -70,6 +71,7 @@ def free(
     if x.shape != r.shape:
         raise UserError(f"x must be {described(r)}, as the perturbation is, got {described(x)}")
     rest = {k: v for k, v in variables.items() if k not in ("params", "perturbation")}
+    check_bounds(bounds, x.shape)
     near = x.astype(r.dtype)
     x_adv = near + r if bounds is None else jnp.clip(near + r, *bounds)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from flax.errors import InvalidRngError
 
-from adv_jax.checks import check_keywords, checked_apply, targets
+from adv_jax.checks import check_keywords, checked_apply, like_x, targets
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged, takes
 from adv_jax.types import (
@@ -105,7 +105,7 @@ def objective(
             raise UserError(f"an objective must take ({legal}, *, key), got {taken}")
         checked = ranged(**ranges)(function)
         optional = {p.name for p in signature.parameters.values() if p.default is None}
-        takes_attack = "attack" in signature.parameters
+        attacks = signature.parameters.keys() & _ATTACKS
         kept = f"{function.__name__}.state" if state else None
 
         @functools.wraps(checked)
@@ -113,9 +113,12 @@ def objective(
             check_keywords(function.__name__, given, signature)
             is_set = lambda name: given[name] is not None or name not in optional
             _check_functions({name: given[name] for name in filter(is_set, given)})
+            for name in attacks & given.keys():
+                if given[name] is not None:
+                    given[name] = like_x(given[name], name)
             models = map(checked_apply, args[:1])
             key = given.get("key")
-            if key is not None or ("key" in given and takes_attack):
+            if key is not None or ("key" in given and "attack" in attacks):
                 one_key(key)
             with _explained(kept, *args[1:3], key=key):
                 return checked(*models, *args[1:], **given)

@@ -142,6 +142,12 @@ def test_a_backward_of_another_shape_is_refused():
         jax.grad(lambda x: defended(x).sum())(X)
 
 
+def test_a_preprocessing_step_to_integers_has_no_gradient_and_is_refused():
+    defended = attacks.straight_through(lambda x: jnp.round(x).astype(jnp.uint8))
+    with pytest.raises(UserError, match="^preprocess must return floats, got uint8"):
+        jax.grad(lambda x: defended(x).astype(float).sum())(X)
+
+
 def test_a_compiled_model_is_not_confused_with_the_one_of_the_audit():
     defended = jax.jit(attacks.straight_through(jnp.sign, jnp.sin))
     with declared(True):

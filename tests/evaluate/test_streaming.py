@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax import attacks, evaluate
+from adv_jax import attacks, bridges, evaluate
 from adv_jax.evaluate.finished import Folder
 from adv_jax.evaluate.streaming import blocks
 from adv_jax.evaluate.suite import Suite
@@ -118,6 +118,35 @@ def test_a_stopped_stream_continues_from_its_folder(problem, tmp_path, monkeypat
     # All is finished: nothing is computed again.
     monkeypatch.setattr(Suite, "measure", None)
     assert_equal(run(batches=cut(x, y)), found)
+
+
+def test_a_folder_of_another_black_box_is_refused(problem, tmp_path):
+    w, b, x, y = problem(9)
+    shifted = lambda fn, x, y, *, eps, key=None: x + eps
+
+    def run(sign, attack=shifted, folder=tmp_path / "folder"):
+        predict = lambda x: sign * (np.tanh(x) @ np.asarray(w) + np.asarray(b))
+        black_box = bridges.black_box(predict)
+        return evaluate.evaluate_batches(
+            black_box, [(x, y)], {"a": attack}, eps=[0.1], folder=folder, progress=False
+        )
+
+    first = run(1.0)
+    assert_equal(run(1.0), first)
+    with pytest.raises(UserError, match="^folder must be new or .* with another predictions$"):
+        run(-1.0)
+
+
+def test_a_folder_of_an_attack_that_calls_python_is_refused(problem, tmp_path):
+    w, b, x, y = problem(9)
+
+    def attack(logits_fn, x, y, *, eps, key=None):
+        return jax.pure_callback(lambda x: x, x, x, vmap_method="expand_dims")
+
+    with pytest.raises(UserError, match="^folder must be None for an attack that calls Python"):
+        evaluate.evaluate_batches(
+            model(w, b), [(x, y)], {"a": attack}, eps=[0.1], folder=tmp_path / "f", progress=False
+        )
 
 
 @pytest.mark.slow

@@ -239,8 +239,13 @@ def test_margins_have_the_gradients_of_finite_differences():
         (jax.nn.softmax, "div by a value that depends on x"),
         (
             lambda x: x.astype(jnp.bfloat16).astype(jnp.float32),
-            "the primitive convert_element_type",
+            "convert_element_type with a result in bfloat16",
         ),
+        (
+            lambda x: jnp.matmul(x, jnp.eye(3), preferred_element_type=jnp.bfloat16),
+            "dot_general with a result in bfloat16",
+        ),
+        (lambda x: jax.nn.leaky_relu(x, x[0, 0]), "the primitive ge"),
         (lambda x: jax.lax.scan(lambda c, _: (c + 1, None), x, None, 2)[0], "the primitive scan"),
         (lambda x: jax.nn.leaky_relu(x, 2.0), "the primitive ge"),
     ],

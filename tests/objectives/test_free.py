@@ -129,6 +129,12 @@ def test_a_batch_of_other_rows_than_the_perturbation_is_refused():
         objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS)
 
 
+def test_bounds_in_the_wrong_order_are_refused():
+    batch = {"x": jnp.asarray(X[0]), "y": jnp.asarray(Y[0])}
+    with pytest.raises(UserError, match=r"^bounds must be \(lo, hi\) with lo < hi, got"):
+        objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS, bounds=(1.0, 0.0))
+
+
 def test_integer_inputs_are_perturbed_as_their_floats():
     x, y = jnp.asarray(RNG.integers(0, 9, size=(6, 5))), jnp.asarray(Y[0])
     step = lambda x: objectives.free(

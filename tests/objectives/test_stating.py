@@ -37,6 +37,22 @@ def test_an_attack_that_is_no_function_is_refused(function):
             call(function, attack=None)
 
 
+@pytest.mark.parametrize("function", takers("attack"), ids=lambda f: f.__name__)
+def test_an_attack_of_another_shape_is_refused(function):
+    given = {"attack": lambda logits_fn, x, y, *, key: x[:1]}
+    given |= {"layer": 1} if function is objectives.lwa_rep else {}
+    given |= {"objective": objectives.trades} if function is objectives.awp else {}
+    if function is objectives.ladder:
+        pytest.skip("needs a ladder; its attack is wrapped as the others")
+    x = jnp.ones((2, 2))
+    batch = {"x": x, "y": jnp.array([0, 1]), "second": x, "unlabeled": x}
+    net = models.mlp(features=(4,), num_classes=2)
+    apply = models.apply_fn(net)
+    variables = net.init(jax.random.key(0), batch["x"])
+    with pytest.raises(UserError, match="^attack must return an array of the shape of x, float32"):
+        function(apply, variables, batch, key=jax.random.key(0), **given)
+
+
 def test_other_functions_are_checked_too():
     with pytest.raises(UserError, match="^unlabeled_attack must be a function such as pgd, got 3$"):
         call(objectives.ladder, attack=None, unlabeled_attack=3, weights=(1.0,))

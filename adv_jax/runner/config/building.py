@@ -1,6 +1,5 @@
 """Builds the model, its first parameters, the objective and the attacks of a config."""
 
-import functools
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,8 +11,7 @@ import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks
-from adv_jax.attacks import function_name
-from adv_jax.evaluate.crafting import check_like_x
+from adv_jax.checks import like_x
 from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
 from adv_jax.optimizers import averaged
@@ -98,28 +96,13 @@ def objective_of(
     parts: dict[str, Any] = {
         key: objective_of(value, f"{field}.{key}", sources, free=("attack",))
         if key == "objective"
-        else _like_x(attack_of(value, f"{field}.{key}", sources))
+        else like_x(attack_of(value, f"{field}.{key}", sources), f"{field}.{key}")
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }
     trained = _trained(spec, sources)
     made = bind(spec, OBJECTIVES, field=field, free=free, call=OBJECTIVE, **parts, **trained)
     return partial(_checked, made) if is_import_path(spec["name"]) else made
-
-
-def _like_x(attack: Attack) -> Attack:
-    """Returns the attack of an objective, checked to return an array like x.
-
-    Broadcast, one row of another shape would train the model on other examples.
-    """
-
-    @functools.wraps(attack)
-    def checked(logits_fn: LogitsFn, x: Array, *args: Any, **settings: Any) -> Array:
-        x_adv = attack(logits_fn, x, *args, **settings)
-        check_like_x(function_name(attack), x_adv, x)
-        return x_adv
-
-    return checked
 
 
 def first_state_of(spec: Mapping[str, Any]) -> FirstState | None:
