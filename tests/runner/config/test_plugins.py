@@ -305,7 +305,7 @@ def test_an_optimizer_must_be_one_of_optax(folder):
         (
             "    return x + eps",
             "    return x[:1] + eps",
-            "objective.attack must return an array of the shape of x, float32[30, 3], got float32[1",
+            "objective.attack must return an array of the shape of x, float32[30, 3], got float32",
         ),
         ("weight * losses.mean(), ({}, {})", "losses", "got doubled: float32[30]"),
         ("nn.Dense(3)", "nn.Dense(4)", "model must have 3 classes, as data.name has, got 4"),
