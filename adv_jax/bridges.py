@@ -7,8 +7,9 @@
 
 The first two call the model on the host by `jax.pure_callback`, also inside `jit`, `vmap` and
 `grad`; what vmap maps over becomes one larger batch. At the first call with a new shape of x they
-call the model once on zeros of that shape, which gives the number of classes and finds mistakes
-early. Make a bridge once, outside of loops: each new one compiles the attack again.
+call the model once on zeros of that shape, and once more at the first gradient, which gives the
+number of classes and finds mistakes early. Make a bridge once, outside of loops: each new one
+compiles the attack again.
 """
 
 import functools
@@ -292,9 +293,14 @@ class _Passes:
             raise UserError(f"{name} must leave x as it is, got an operation in place on it")
         return found.shape[1]
 
+    @functools.cached_property
+    def _has_gradient(self) -> bool:
+        """Whether the logits have a gradient by x, by one more forward pass of zeros."""
+        return self._graph(self._zeros())[1].requires_grad
+
     def check_gradient(self) -> None:
-        """Raises UserError unless the logits have a gradient by x, by a forward pass of zeros."""
-        if not self._graph(self._zeros())[1].requires_grad:
+        """Raises UserError unless the logits have a gradient by x."""
+        if not self._has_gradient:
             raise UserError(
                 f"{self._name} must return logits with a gradient by x, got logits without one"
             )
