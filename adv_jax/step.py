@@ -15,6 +15,7 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from adv_jax.annotations import catch_all
@@ -129,7 +130,7 @@ def make_step(
       UserError: the objective is no function or has arguments that are not bound, or it keeps a
         state of the rows of a batch, as `free` does, and batches are divided; the optimizer is no
         optax transformation, or a count is not at least 1; raised by `step`, if the state is no
-        TrainState, or microbatches do not divide a batch.
+        TrainState, the objective returns something else, or microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
     _check_bound(objective)
@@ -145,10 +146,8 @@ def make_step(
 
         def loss(params, batch, key):
             variables = {"params": params, **state.model_state}
-            value, (model_state, metrics) = objective(variables, batch, key=key)
-            if "params" in model_state:  # They would replace those of the optimizer.
-                allowed = "return a model state without params"
-                raise UserError(f"objective must {allowed}, got {', '.join(model_state)}")
+            found = objective(variables, batch, key=key)
+            value, (model_state, metrics) = _checked_results(objective, found)
             return value, (model_state, jax.tree.map(_as_float, metrics))
 
         gradient = partial(jax.value_and_grad(loss, has_aux=True), state.params)
@@ -234,6 +233,24 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     total, _ = jax.lax.scan(add, zeros, (parts, jax.random.split(key, count)))
     mean = lambda sum, like: (sum / count).astype(like.dtype) if _is_float(sum) else sum
     return jax.tree.map(mean, total, found)
+
+
+def _checked_results(objective: Any, found: Any) -> tuple[Array, tuple[Any, Any]]:
+    """Returns the results of an objective; raises UserError if they have another form.
+
+    Parameters in the model state would replace those of the optimizer.
+    """
+    match found:
+        case (loss, (Mapping() as model_state, Mapping() as metrics)):
+            scalars = all(np.shape(value) == () for value in (loss, *metrics.values()))
+            is_real = jnp.issubdtype(dtype_of(loss), jnp.floating)
+            if scalars and is_real and "params" not in model_state:
+                return found
+    while isinstance(objective, partial):
+        objective = objective.func
+    name = getattr(objective, "__name__", type(objective).__name__)
+    allowed = "return (loss f32[], (model_state without params, {name: metric f32[]}))"
+    raise UserError(f"objective must {allowed}, got {name}: {described(found)}")
 
 
 def _as_float(metric: Any) -> Array:

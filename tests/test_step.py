@@ -99,13 +99,26 @@ def test_a_metric_called_loss_does_not_replace_the_loss():
         assert metrics["loss"] == regression(start(0).variables, batch, key=None)[0]
 
 
-def test_parameters_in_the_model_state_are_refused():
-    def mutable(variables, batch, *, key):
-        loss, (_, metrics) = regression(variables, batch, key=key)
-        return loss, (variables, metrics)
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        (lambda v, loss, state, metrics: (loss, (v, metrics)), r"\(float32\[\], \({params: "),
+        (lambda v, loss, state, metrics: (loss[None], (state, metrics)), r"\(float32\[1\], "),
+        (lambda v, loss, state, metrics: (loss.astype(int), (state, metrics)), r"\(.*int32"),
+        (lambda v, loss, state, metrics: (loss, (state, {"a": jnp.ones(2)})), r"\(float32\[\], "),
+        (lambda v, loss, state, metrics: (loss, (state, None)), r"\(float32\[\], .*None"),
+        (lambda v, loss, state, metrics: (loss, metrics), r"\(float32\[\], {absolute"),
+        (lambda v, loss, state, metrics: loss, r"float32\[\]"),
+    ],
+)
+def test_results_of_another_form_are_refused_with_the_name_of_the_objective(changed, found):
+    def own(variables, batch, *, key):
+        loss, (model_state, metrics) = regression(variables, batch, key=key)
+        return changed(variables, loss, model_state, metrics)
 
-    with pytest.raises(UserError, match="^objective must return a model state without params, got"):
-        make_step(mutable, MOMENTUM)(start(0), {"x": jnp.ones((2, FEATURES)), "y": jnp.ones(2)})
+    batch = {"x": jnp.ones((2, FEATURES)), "y": jnp.ones(2)}
+    with pytest.raises(UserError, match=rf"^objective must return \(loss f32.*, got own: {found}"):
+        make_step(own, MOMENTUM)(start(0), batch)
 
 
 def test_one_sgd_step_equals_the_arithmetic_by_hand():

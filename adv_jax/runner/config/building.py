@@ -5,8 +5,6 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -18,7 +16,7 @@ from adv_jax.optimizers import averaged
 from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.optimizer import averaging, optimizer
-from adv_jax.types import Array, Attack, Aux, LogitsFn
+from adv_jax.types import Attack, LogitsFn
 
 
 def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Module:
@@ -101,8 +99,7 @@ def objective_of(
         if isinstance(value, Mapping)
     }
     trained = _trained(spec, sources)
-    made = bind(spec, OBJECTIVES, field=field, free=free, call=OBJECTIVE, **parts, **trained)
-    return partial(_checked, made) if is_import_path(spec["name"]) else made
+    return bind(spec, OBJECTIVES, field=field, free=free, call=OBJECTIVE, **parts, **trained)
 
 
 def first_state_of(spec: Mapping[str, Any]) -> FirstState | None:
@@ -150,18 +147,6 @@ def objective_and_optimizer(
     if average := config.get("averaging"):
         made = averaged(made, averaging(average, steps_per_epoch=steps_per_epoch))
     return objective, made
-
-
-def _checked(objective: partial, *args: Any, **keywords: Any) -> tuple[Array, Aux]:
-    """Calls a user's objective and raises ConfigError if it returns something else."""
-    found = objective(*args, **keywords)
-    match found:
-        case (loss, (Mapping(), Mapping() as metrics)):
-            if all(jnp.shape(value) == () for value in (loss, *metrics.values())):
-                return found
-    returned = jax.tree.map(lambda leaf: f"{jnp.asarray(leaf).dtype}{[*jnp.shape(leaf)]}", found)
-    allowed = "return (loss f32[], (model_state, {name: metric f32[]}))"
-    raise ConfigError(f"objective must {allowed}, got {objective.func.__name__}: {returned}")
 
 
 def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
