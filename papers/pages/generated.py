@@ -108,9 +108,9 @@ def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
         summary.overview(works, "../papers/{name}/README.md"),
         "Our test errors on digits with 100 labels, the lowest first. Epochs and nets differ; the "
         "epochs of pre-trained nets are those of the classifier alone. Two rows of one method were "
-        "trained on two kinds of devices, on which one seed may end elsewhere. Where a work chose settings on the test set, its part "
-        "below says so. Cited are the work's own numbers, and for two methods those of their "
-        "sources.\n",
+        "trained on two kinds of devices, on which one seed may end elsewhere. Where a work chose "
+        "settings on the test set, its part below says so. Cited are the work's own numbers, and "
+        "for two methods those of their sources.\n",
         markdown(*side_by_side.with_labels(works, side_by_side.WITH_100_LABELS)),
         "The same with 1,000 labels:\n",
         markdown(*side_by_side.with_labels(works, side_by_side.WITH_1000_LABELS)),
