@@ -15,6 +15,7 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from papers.judging import numbers
+from papers.running import images
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import require_same_inputs
 
@@ -127,7 +128,7 @@ def _drawn(
     require_same_inputs(runs)
     rows = [_row(run, measures, printed) for run in runs]
     dataset = runs[0].dataset
-    title = f"{what}; {dataset.name} ({dataset.source}), {len(dataset.test.y)} test examples"
+    title = f"{what}; {images.in_words(dataset)}, {len(dataset.test.y)} test examples"
     figure, ((axes,),) = canvas(1, 1, title=title, width=8)
     width = 0.8 / len(rows)
     for i, (run, row) in enumerate(zip(runs, rows, strict=True)):

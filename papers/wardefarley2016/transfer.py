@@ -16,6 +16,8 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas, matrix
 from adv_jax.types import LogitsFn, UserError
 from papers.judging import numbers
+from papers.judging.statistics import seeds_in_words
+from papers.running import images
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import finished, require_same_inputs
 
@@ -55,8 +57,8 @@ def table(workdirs: Sequence[str]) -> Drawing:
         for pair, cell in CELLS.items()
     }
     title = (
-        f"Table 1.1: test error in % on FGSM's examples of size {EPS}\n{dataset.name} "
-        f"({dataset.source}), {len(dataset.test.y)} examples, seeds {', '.join(map(str, by_seed))}"
+        f"Table 1.1: test error in % on FGSM's examples of size {EPS}\n{images.in_words(dataset)}, "
+        f"{len(dataset.test.y)} test examples, {seeds_in_words([*by_seed])}"
     )
     caption = "Crafted on, shown to: " + "; ".join(
         f"{' to '.join(pair)} {100 * error[pair]:.1f} %, printed {100 * printed:.1f} %"
