@@ -188,7 +188,7 @@ def become(request: dict) -> None:
     for number, path in files.items():
         os.dup2(os.open(path, flags if number else os.O_RDONLY), number)
     os.chdir(request["cwd"])
-    sys.path[0] = request["cwd"]
+    sys.path.insert(0, request["cwd"])
     os.environ.update(request["env"])
     if blocked := request["env"].get("BLOCKED"):
         sys.modules[blocked] = None  # as if it were not installed

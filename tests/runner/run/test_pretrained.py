@@ -111,7 +111,7 @@ def test_each_seed_starts_from_its_own_parameters_and_initializes_the_others(sou
 
 @pytest.mark.slow
 def test_the_only_replica_starts_all_and_an_average_begins_with_its_parameters(source, tmp_path):
-    grid = {"optimizer.learning_rate": (0.0, 0.0)}
+    grid = {"optimizer.learning_rate": (0.0, 1e-12)}
     still = {"replicas__seeds": 2, "replicas__grid": grid, "epochs": 1}
     average = {"averaging": {"name": "ema", "decay": 0.9}}
     training.run(started("single", "", model={"name": "coded:Net"}, **still, **average), tmp_path)
