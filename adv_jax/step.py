@@ -241,15 +241,14 @@ def _checked_results(objective: Any, found: Any) -> tuple[Array, tuple[Any, Any]
     Parameters in the model state would replace those of the optimizer.
     """
     match found:
-        case (loss, (Mapping() as model_state, Mapping() as metrics)):
-            scalars = all(np.shape(value) == () for value in (loss, *metrics.values()))
+        case (loss, (Mapping() as model_state, Mapping())):
             is_real = jnp.issubdtype(dtype_of(loss), jnp.floating)
-            if scalars and is_real and "params" not in model_state:
+            if np.shape(loss) == () and is_real and "params" not in model_state:
                 return found
     while isinstance(objective, partial):
         objective = objective.func
     name = getattr(objective, "__name__", type(objective).__name__)
-    allowed = "return (loss f32[], (model_state without params, {name: metric f32[]}))"
+    allowed = "return (loss f32[], (model_state without params, {name: metric}))"
     raise UserError(f"objective must {allowed}, got {name}: {described(found)}")
 
 

@@ -168,6 +168,9 @@ def check_parts(
     mine = {name: values[0] for name, values in rows.items()}
     epoch = jax.jit(partial(experiment.epoch, packed=packed)).trace(run, arrays, mine)
     run, trained = epoch.out_info
+    for name, metric in trained.items():
+        if metric.shape != trained["loss"].shape:
+            raise ConfigError(f"objective must return metrics f32[], got {name}, an array")
     monitor = jax.jit(experiment.monitor).trace(run, arrays, mine)
     run, monitored = monitor.out_info
     evaluate = jax.jit(experiment.evaluate).trace(run, arrays, mine)

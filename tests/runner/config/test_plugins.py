@@ -308,6 +308,7 @@ def test_an_optimizer_must_be_one_of_optax(folder):
             "objective.attack must return an array of the shape of x, float32[30, 3], got float32",
         ),
         ("weight * losses.mean(), ({}, {})", "losses", "got doubled: float32[30]"),
+        ("({}, {})", "({}, {'a': losses})", "objective must return metrics f32[], got a, an array"),
         ("nn.Dense(3)", "nn.Dense(4)", "model must have 3 classes, as data.name has, got 4"),
     ],
 )
