@@ -198,7 +198,7 @@ def weights_from_torch(
 
 
 def _on_host(value: Any) -> Any:
-    """Returns a tensor on the host, in float32 if it has 16 bits, which NumPy may not know."""
+    """Returns a tensor on the host, floats as float32: NumPy may not know those of 16 bits."""
     if not hasattr(value, "detach"):
         return value
     value = value.detach().cpu()
@@ -259,8 +259,7 @@ class _Passes:
     def __init__(self, module: Module, shape: tuple[int, ...], dtype: Any):
         """shape, dtype: of x. The logits have the same dtype, or float32 if x has integers."""
         self._module, self._shape, self._torch = module, shape, _torch()
-        self._name, self._batch = type(module).__name__, f"x {dtype}{[*shape]}"
-        self._of_x = dtype
+        self._name, self._of_x = type(module).__name__, dtype
         self.dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else np.dtype(np.float32)
         tensors = [*module.parameters(), *module.buffers()]
         self._device = tensors[0].device if tensors else None
@@ -273,7 +272,7 @@ class _Passes:
         Raises:
           UserError: as the function of `from_torch`.
         """
-        name, batch, x = self._name, self._batch, self._zeros()
+        name, batch, x = self._name, f"x {self._of_x}{[*self._shape]}", self._zeros()
         try:
             with self._torch.no_grad():
                 found = self._module(x)

@@ -45,9 +45,8 @@ def check_function(
         )
     if not callable(fn) or isinstance(fn, type) or _is_unbound(fn):
         owner = f"{type(fn.__self__).__name__}.{fn.__name__}" if inspect.ismethod(fn) else ""
-        found = f"the class {fn.__name__}" if isinstance(fn, type) else f"a {type(fn).__name__}"
-        if hasattr(fn, "dtype"):
-            found = described(fn)
+        other = described(fn) if hasattr(fn, "dtype") else f"a {type(fn).__name__}"
+        found = f"the class {fn.__name__}" if isinstance(fn, type) else other
         raise UserError(f"{name} must be {allowed}, got {owner or found}: {instead}")
 
 

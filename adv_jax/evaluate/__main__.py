@@ -16,7 +16,7 @@ from adv_jax.runner.config.schema import number
 from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
-from adv_jax.runner.host.ending import without_traceback
+from adv_jax.runner.host.ending import first_line_of_errors, without_traceback
 from adv_jax.runner.run import evaluation
 from adv_jax.types import Bounds, UserError
 
@@ -95,5 +95,5 @@ def _bounds(value: str) -> Bounds | str | None:
 
 
 if __name__ == "__main__":
-    with without_traceback():
+    with without_traceback(), first_line_of_errors():
         app.run(main, flags_parser=read_flags_alone)

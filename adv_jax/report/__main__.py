@@ -10,7 +10,7 @@ from absl import app, flags
 from adv_jax.runner.config.command_line import read_flags, workdirs
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
-from adv_jax.runner.host.ending import without_traceback
+from adv_jax.runner.host.ending import first_line_of_errors, without_traceback
 from papers.running import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
@@ -31,5 +31,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    with without_traceback():
+    with without_traceback(), first_line_of_errors():
         app.run(main, flags_parser=read_flags)

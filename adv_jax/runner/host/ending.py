@@ -56,6 +56,20 @@ def without_traceback() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def first_line_of_errors() -> Iterator[None]:
+    """Raises UserError with the first line of a ValueError, as of an attack or a file of the user.
+
+    A training needs the traceback of such an error.
+    """
+    try:
+        yield
+    except ValueError as error:
+        from adv_jax.types import UserError  # Later, as in `_in_one_line`.
+
+        raise UserError(str(error).partition("\n")[0]) from error
+
+
+@contextlib.contextmanager
 def _in_one_line() -> Iterator[None]:
     try:
         yield
