@@ -4,6 +4,7 @@ Gray italics are not judged: shorter runs, and numbers without a test. An empty 
 """
 
 import math
+import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -252,13 +253,14 @@ def caption(lines: Sequence[Line]) -> str:
 
 def _trained(lines: Sequence[Line], is_full: bool) -> str:
     trainings = [line.training for line in lines if line.training]
-    counts = {len(line.row["values"]) for line in lines if line.row}
+    counts = [len(line.row["values"]) for line in lines if line.row]
     epochs = [number for training in trainings for number in training["epochs"]]
     allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
     names = dict.fromkeys(data_in_words(training["data"]) for training in trainings)
-    planned = max((training.get("paper_seeds", 0) for training in trainings), default=0)
-    of_planned = f" of {planned}" if max(counts) < planned else ""
-    seeds = f"{span(counts)}{of_planned} seed{'s' if of_planned or counts != {1} else ''}"
+    planned = [training.get("paper_seeds", 0) for training in trainings]
+    is_short = any(map(operator.lt, counts, planned))
+    of_planned = f" of {span(set(planned) - {0})}" if is_short else ""
+    seeds = f"{span(counts)}{of_planned} seed{'s' if is_short or set(counts) != {1} else ''}"
     return f"{', '.join([seeds, epochs_in_words(epochs, allowed), *names])}."
 
 

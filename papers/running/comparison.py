@@ -83,6 +83,20 @@ def has_its_trainings(target: Target, found: Mapping[str, Any]) -> bool:
     return found["trainings"].keys() <= {run.key for run in target.runs}
 
 
+def with_planned(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Updates the epochs and seeds that full runs of a document of other trainings would have."""
+    runs = {row.label: row.run for row in target.rows}
+    planned = {
+        row["training"]: _of_paper(runs[row["label"]])
+        for row in found["rows"]
+        if row["label"] in runs
+    }
+    trainings = {
+        key: {**training, **planned.get(key, {})} for key, training in found["trainings"].items()
+    }
+    return {**found, "trainings": trainings}
+
+
 def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
     """Updates the title, tolerances and claims of a document, which is to be judged again."""
     runs = {run.key: run for run in target.runs}

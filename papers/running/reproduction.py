@@ -12,7 +12,7 @@ from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
-from papers.running.comparison import Kept, compare, has_its_trainings, updated
+from papers.running.comparison import Kept, compare, has_its_trainings, updated, with_planned
 from papers.running.drawing import Drawing
 from papers.running.family import family, rank
 from papers.running.figures import drawing_of
@@ -162,7 +162,7 @@ def _updated_file(target: Target, path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
     if not has_its_trainings(target, document):
         documents.check_schema(path, document, documents.TargetDocument)
-        return document
+        return with_planned(target, document)
     return updated(target, document)
 
 

@@ -143,6 +143,20 @@ def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
                 assert ", ".join([seeds, epochs, *data]) in caption.partition("Without a test")[2]
 
 
+def test_a_table_says_how_many_of_the_planned_seeds_it_has(found, made):
+    """Full runs of Huang's Table 2 have three seeds in stored results, where ten are planned."""
+    for paper in numbers.load().values():
+        for grid in printed.grids(paper, chapters.chapter(paper, found).lines):
+            rows = [line for line in grid.lines if line.row and line.verdict.extent == "full"]
+            rows = [line for line in rows if line.training and line.training.get("paper_seeds")]
+            planned = {line.training["paper_seeds"] for line in rows}
+            counts = [line.row["n"] for line in rows]
+            if len(planned) == 1 and counts:
+                lacks = min(counts) < min(planned)
+                assert (f" of {min(planned)} seeds" in printed.caption(grid.lines)) == lacks
+    assert "l2 norm 1.5. 3 of 10 seeds, 50 to 120 epochs" in made[ROOT / "docs/results.md"]
+
+
 def test_own_tests_are_not_counted_as_claims_of_the_paper(found):
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)

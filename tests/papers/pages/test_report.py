@@ -228,6 +228,13 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
     report.rejudge([target, TARGETS["maronas2016.table17"]], results=tmp_path / "results")
     assert files() == before
     assert "maronas2016/results/table26.json, .csv, .png" in capsys.readouterr().out
+    (key,) = stale["trainings"].keys() - {"ladder_conv_mnist:table=25"}
+    of_fewer = json.loads(path.read_text().replace(key, f"{key} replicas.seeds=3"))
+    of_fewer["trainings"][f"{key} replicas.seeds=3"] |= {"paper_seeds": 3}
+    path.write_text(json.dumps(of_fewer))
+    report.rejudge([target], results=tmp_path / "results")
+    planned = json.loads(path.read_text())["trainings"][f"{key} replicas.seeds=3"]["paper_seeds"]
+    assert planned == 10
     stale["trainings"]["of_another:version"] = {"epochs": [1]}
     path.write_text(json.dumps(stale))
     with pytest.raises(UserError, match="table26.json: .* must be given, got none"):
