@@ -30,7 +30,7 @@ from papers.running import hours
 from papers.running.stored import Results
 
 MOST_SEEDS = 1000
-ONE_RUN = "a second seed must show the spread"
+ONE_RUN = "how many seeds would settle it is unknown from one"
 NEVER = f"more than {MOST_SEEDS:,} seeds would be needed"
 
 Json = Mapping[str, Any]

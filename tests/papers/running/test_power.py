@@ -168,7 +168,7 @@ def test_a_claim_of_one_seed_needs_a_second_one_first():
     assert (found.seeds, found.costs, str(found)) == (
         None,
         {},
-        "a second seed must show the spread",
+        "how many seeds would settle it is unknown from one",
     )
 
 
