@@ -31,7 +31,7 @@ from launch import _carry
 from papers.judging.statistics import span
 from papers.pages.generated import ROOT
 from papers.pages.report import reproduce
-from papers.running import hours, stored
+from papers.running import epoch_times, stored
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.missing import Lack, in_order, lacks, measured, seconds_left
 from papers.running.reproduction import check_data
@@ -84,8 +84,8 @@ class Campaign:
             results = results._replace(targets=results.targets | own.targets)
         self._lacking = lacks(targets, results, runs=settings.runs, data=settings.data)
         self._planned = {training.workdir.name for training in self.trainings}
-        self._timed = hours.speeds(results, self._device)
-        self._guessed = hours.speeds_or_guesses(results, self._device)
+        self._timed = epoch_times.measured(results, self._device)
+        self._guessed = epoch_times.measured_or_guessed(results, self._device)
         self._bounds = _read_bounds(settings.runs / _CUT_OFF)
         self._failed: dict[str, str] = {}  # a workdir, a target or --carry -> why
         self._busy: set[Path] = set()
@@ -174,21 +174,21 @@ class Campaign:
             return 0.0
         if training.workdir.name in self._failed:
             return math.nan
-        return seconds_left(training, self._speeds)
+        return seconds_left(training, self._times)
 
     def _epoch(self, training: Training) -> float:
         """Returns the seconds of an epoch of all replicas; NaN if they are not known."""
-        each = hours.speed(training.config, self._speeds)
+        each = epoch_times.estimate(training.config, self._times)
         return training.num_replicas * each
 
     @property
-    def _speeds(self) -> dict[hours.Steps, float]:
+    def _times(self) -> dict[epoch_times.Steps, float]:
         """The seconds of an epoch of one replica: as timed on this kind of device, else guessed."""
         return self._guessed | self._timed
 
     def _is_timed(self, training: Training) -> bool:
         """Returns whether such an epoch has been timed on this kind of device."""
-        return hours.steps(training.config) in self._timed
+        return epoch_times.steps(training.config) in self._timed
 
     def _candidates(self, ends: float) -> Iterator[Training]:
         """Yields what may be trained next, the best first, if an epoch fits the time.
@@ -310,7 +310,7 @@ class Campaign:
 
     def _load(self, workdir: Path, config: Mapping[str, Any], weights: bool) -> _carry.Load:
         epochs = saved_epochs(workdir) * len(replicas(config))
-        each = hours.speed(config, self._speeds)
+        each = epoch_times.estimate(config, self._times)
         seconds = epochs * (1.0 if math.isnan(each) else each)
         return _carry.of_run(workdir, seconds, weights=weights)
 

@@ -17,7 +17,7 @@ from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, joined
 from papers.pages import chapters, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
-from papers.running import hours, single_runs, stored
+from papers.running import missing, single_runs, stored
 from papers.running.budget import PAPER
 from papers.running.works import TARGETS
 
@@ -50,7 +50,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     found = stored.read(root / "papers")
     works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
     made = {
-        root / "docs" / "results.md": _results(works, hours.missing(TARGETS.values(), found)),
+        root / "docs" / "results.md": _results(works, _missing(found)),
     }
     for path, text in {
         root / "README.md": f"{summary.overview(works, 'papers/{name}/README.md')}\n{CHART}\n",
@@ -96,7 +96,7 @@ def _works(works: Sequence[Chapter]) -> str:
     return "\n".join(parts)
 
 
-def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
+def _results(works: Sequence[Chapter], lacking: Iterable[list[str]]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
@@ -133,7 +133,7 @@ def _results(works: Sequence[Chapter], missing: Iterable[hours.Missing]) -> str:
         "epochs. A ~ marks a rough guess: an epoch's time is that of the most similar stored runs "
         "of the config, some of them on other devices and scaled, and may be far from the truth. "
         "A training that two targets lack counts in both.\n",
-        markdown(["target", "stored", "hours"], map(_missing, missing)),
+        markdown(["target", "stored", "hours"], lacking),
     ]
     return "\n".join(parts)
 
@@ -177,11 +177,15 @@ def found_in_words(line: Line) -> str:
     return f"**{verdict.word}**{star}{verdict.qualified.removeprefix(verdict.word)}"
 
 
-def _missing(one: hours.Missing) -> list[str]:
-    if one.hours is None:
-        return [f"`{one.target}`", one.stored or "-", "not timed"]
-    time = f"{one.hours:,.{1 if one.hours < 10 else 0}f}"
-    return [f"`{one.target}`", one.stored or "-", f"~{time}" if one.is_rough else time]
+def _missing(found: stored.Results) -> Iterator[list[str]]:
+    """Yields the name of each target that lacks trainings, its stored budget, and the hours."""
+    budgets = {one["target"]: one["budget"] for one in found.targets.values()}
+    lacking = missing.lacks(TARGETS.values(), found, runs="runs", data={})
+    lacking.sort(key=lambda lack: list(TARGETS).index(lack.target.name))
+    for lack, (hours, is_rough) in zip(lacking, missing.costs(lacking, found), strict=True):
+        name, budget = lack.target.name, budgets.get(lack.target.name, "-")
+        time = "not timed" if hours is None else f"{hours:,.{1 if hours < 10 else 0}f}"
+        yield [f"`{name}`", budget, f"~{time}" if is_rough and hours is not None else time]
 
 
 def _work(one: Chapter) -> str:

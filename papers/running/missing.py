@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adv_jax.runner.store.formats import as_json, read_json
-from adv_jax.runner.store.provenance import provenance
 from adv_jax.types import UserError
 from papers.judging import numbers
-from papers.judging.documents import VERSIONS
 from papers.judging.gains import FEWEST_SEEDS
 from papers.judging.statistics import BySeed
 from papers.judging.words import UNCLEAR
-from papers.running import hours
+from papers.running import epoch_times
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, claim_document, metric
 from papers.running.stored import Results, deciding
@@ -71,6 +69,31 @@ def lacks(
     return found
 
 
+class Cost(NamedTuple):
+    """The time of all trainings that a target lacks, one after another.
+
+    Attributes:
+      hours: None if no run of a config is stored.
+      is_rough: whether an epoch's time is of other steps or devices.
+    """
+
+    hours: float | None
+    is_rough: bool
+
+
+def costs(lacking: Iterable[Lack], results: Results) -> Iterator[Cost]:
+    """Yields the time of each target's trainings from their start, on the CPU of stored runs."""
+    timed = epoch_times.measured(results, epoch_times.CPU)
+    guessed = epoch_times.measured_or_guessed(results, epoch_times.CPU)
+    for lack in lacking:
+        trainings = lack.trainings.values()
+        seconds = sum(
+            one.num_epochs * epoch_times.estimate(one.config, guessed) for one in trainings
+        )
+        is_rough = any(epoch_times.steps(one.config) not in timed for one in trainings)
+        yield Cost(None if math.isnan(seconds) else seconds / 3600, is_rough)
+
+
 def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> list[Lack]:
     """Sorts targets by their verdicts per second, highest first.
 
@@ -98,16 +121,16 @@ def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> l
     return ordered
 
 
-def seconds_left(training: Training, timed: Mapping[hours.Steps, float]) -> float:
+def seconds_left(training: Training, timed: Mapping[epoch_times.Steps, float]) -> float:
     """Returns the seconds that the rest of a training takes; NaN if an epoch's time is not known.
 
-    timed: seconds of an epoch of one replica, as of `hours.speeds`.
+    timed: seconds of an epoch of one replica, as of `epoch_times.measured`.
     """
     epochs = (1 - state(training)) * training.num_epochs
-    return epochs * hours.speed(training.config, timed) if epochs else 0.0
+    return epochs * epoch_times.estimate(training.config, timed) if epochs else 0.0
 
 
-def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, float]:
+def measured(trainings: Iterable[Training], device: str) -> dict[epoch_times.Steps, float]:
     """Returns the seconds of an epoch of one replica in workdirs, by its steps.
 
     device: as JAX names its kind; an epoch on another one does not count.
@@ -119,7 +142,7 @@ def measured(trainings: Iterable[Training], device: str) -> dict[hours.Steps, fl
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
                 each = saved["epoch_seconds"] / training.num_replicas
-                found[hours.steps(training.config)] = each
+                found[epoch_times.steps(training.config)] = each
         except (UserError, KeyError):  # None, of several processes, of older versions, or replaced.
             continue
     return found
@@ -166,8 +189,8 @@ def _kept(
 ) -> dict[str, Kept]:
     """Returns the runs whose values the full results of any target have.
 
-    They must be of this config and these versions. A figure is drawn from trained nets, so a target
-    with one keeps nothing.
+    They must be of this config; each keeps the versions and device that it was trained with. A
+    figure is drawn from trained nets, so a target with one keeps nothing.
     """
     if target.is_drawn:
         return {}
@@ -208,10 +231,8 @@ def _unused_sources(
 
 
 def _is_same(stored: Json, training: Training) -> bool:
-    """Returns whether a stored training has the config, and the installed versions."""
-    installed = provenance()["versions"]
-    is_alike = all(stored["versions"][name] == installed[name] for name in VERSIONS)
-    return is_alike and deciding(stored["config"]) == deciding(as_json(training.config))
+    """Returns whether a stored training has the config."""
+    return deciding(stored["config"]) == deciding(as_json(training.config))
 
 
 def _values(document: Json) -> Iterator[tuple[Any, BySeed]]:

@@ -26,7 +26,7 @@ from papers.judging.statistics import (
     spread,
 )
 from papers.judging.words import UNCLEAR, in_points
-from papers.running import hours
+from papers.running import epoch_times
 from papers.running.stored import Results
 
 MOST_SEEDS = 1000
@@ -40,12 +40,12 @@ class Rate(NamedTuple):
     """The seconds of an epoch on a device.
 
     Attributes:
-      timed: `hours.speeds_or_guesses`.
+      timed: `epoch_times.measured_or_guessed`.
       measured: the steps that the device has timed itself.
     """
 
-    timed: Mapping[hours.Steps, float]
-    measured: Collection[hours.Steps]
+    timed: Mapping[epoch_times.Steps, float]
+    measured: Collection[epoch_times.Steps]
 
 
 class Cost(NamedTuple):
@@ -82,8 +82,11 @@ class Plan(NamedTuple):
 def rates_of(results: Results) -> dict[str, Rate]:
     """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
     return {
-        device: Rate(hours.speeds_or_guesses(results, device), hours.speeds(results, device).keys())
-        for device in hours.devices(results)
+        device: Rate(
+            epoch_times.measured_or_guessed(results, device),
+            epoch_times.measured(results, device).keys(),
+        )
+        for device in epoch_times.devices(results)
     }
 
 
@@ -117,12 +120,12 @@ def plans(document: Json, rates: Rates) -> Iterator[tuple[Json, Plan]]:
 
 def name_of(device: str) -> str:
     """Returns the name of a device in tables."""
-    return "two CPU cores" if device == hours.CPU else device
+    return "two CPU cores" if device == epoch_times.CPU else device
 
 
 def time_on(device: str, cost: Cost) -> str:
     """Formats hours of a CPU, minutes of an accelerator; "~" before a guess."""
-    size, unit = (3600, "hours") if device == hours.CPU else (60, "minutes")
+    size, unit = (3600, "hours") if device == epoch_times.CPU else (60, "minutes")
     time = cost.seconds / size
     return f"{'~' if cost.is_guess else ''}{time:,.{0 if time >= 10 else 1}f} {unit}"
 
@@ -221,7 +224,7 @@ def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | 
         num_runs = training["replicas"] / len(training["seeds"])
         if key not in sources:
             num_runs = min(num_runs, sum(row["training"] == key for row in rows))
-        steps = hours.steps(training["config"])
+        steps = epoch_times.steps(training["config"])
         if steps not in rate.timed:
             return None
         seconds = cost.seconds + num_runs * epochs * rate.timed[steps]

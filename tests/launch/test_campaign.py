@@ -19,9 +19,9 @@ from adv_jax.runner.store.workdir import InUse, Workdir
 from adv_jax.types import UserError
 from launch import _campaign, _carry
 from launch._campaign import Campaign, Settings
-from papers.running import hours
+from papers.running import epoch_times
 from papers.running.budget import BUDGETS
-from papers.running.hours import steps
+from papers.running.epoch_times import steps
 from papers.running.target import Below, Row, Run, Target
 from papers.running.trainings import plan, saved_epochs, state
 
@@ -286,8 +286,8 @@ def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, mo
     other = target("other", SHORT._replace(values=SHORT.values | {"batch_size": 250}), claims=1)
     (small,) = trainings(other, tmp_path)
     guesses = {steps(small.config): 50.0, steps(short.config): 1.0}
-    monkeypatch.setattr(hours, "speeds", lambda *_: {steps(short.config): 1.0})
-    monkeypatch.setattr(hours, "speeds_or_guesses", lambda *_: guesses)
+    monkeypatch.setattr(epoch_times, "measured", lambda *_: {steps(short.config): 1.0})
+    monkeypatch.setattr(epoch_times, "measured_or_guessed", lambda *_: guesses)
     campaign = Campaign([LONGER, other, SHORTER, unknown], settings(tmp_path))
 
     def first_seen(seconds):

@@ -7,11 +7,10 @@ import pytest
 from fabricated import finish
 
 from adv_jax.runner.store.formats import as_json
-from adv_jax.runner.store.provenance import provenance
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
-from papers.running.hours import Steps, speeds_or_guesses, steps
+from papers.running.epoch_times import Steps, measured_or_guessed, steps
 from papers.running.missing import in_order, lacks, measured, seconds_left
 from papers.running.stored import Results
 from papers.running.target import Below, Measure, Row, Run, Target
@@ -40,11 +39,11 @@ def known(monkeypatch):
 
 
 def document(one, *, budget="paper", values=None, **changes):
-    """A stored result with these values by seed, of the installed versions."""
+    """A stored result with these values by seed."""
     trainings = plan(
         one, PAPER, runs="runs", data={"data.source": "files", "data.dir": "elsewhere"}
     )
-    entry = {"versions": provenance()["versions"], "device": "cpu", "seconds": 90} | changes
+    entry = {"versions": {}, "device": "cpu", "seconds": 90} | changes
     return {
         "paper": one.paper,
         "target": one.name,
@@ -81,9 +80,13 @@ def test_values_that_a_full_result_of_another_target_has_are_not_trained_again()
     assert lack.kept[PLAIN.key].values == {"plain": {0: 1.0, 1: 1.5, 2: 2.0}}
 
 
-def test_values_of_other_versions_configs_or_measures_are_trained_again():
-    older = provenance()["versions"] | {"jax": "0.1"}
-    assert lacking([GAINED], document(BASE, values=VALUES, versions=older))[0].kept == {}
+def test_values_of_other_versions_are_kept_with_them():
+    older = document(BASE, values=VALUES, versions={"jax": "0.1"})
+    (lack,) = lacking([GAINED], older)
+    assert lack.kept[PLAIN.key].training["versions"] == {"jax": "0.1"}
+
+
+def test_values_of_other_configs_or_measures_are_trained_again():
     changed = document(BASE, values=VALUES)
     changed["trainings"][PLAIN.key]["config"]["batch_size"] = 7
     assert lacking([GAINED], changed)[0].kept == {}
@@ -179,9 +182,9 @@ def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed()
         for one in (BASE, alone)
         for training in plan(one, PAPER, runs="runs", data={}).values()
     )
-    speeds = speeds_or_guesses(found, "H100")
+    speeds = measured_or_guessed(found, "H100")
     assert speeds == {plain: pytest.approx(0.1), squared: pytest.approx(10 * 0.1 / 2)}
-    assert speeds_or_guesses(found, "cpu")[squared] == pytest.approx(10)
+    assert measured_or_guessed(found, "cpu")[squared] == pytest.approx(10)
 
 
 def test_a_number_that_another_target_decides_is_not_open():

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from papers.judging.verdicts import judge
-from papers.running.hours import steps
+from papers.running.epoch_times import steps
 from papers.running.power import MOST_SEEDS, Cost, Rate, plans
 
 ID = "maronas2016.table5.row1.col1"

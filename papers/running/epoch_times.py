@@ -1,4 +1,4 @@
-"""Estimates the hours of trainings that no result has in full.
+"""Estimates the time of an epoch from stored runs.
 
 An epoch takes as long as in stored runs on that device of the same steps: config, model, objective,
 batch size and data. Without one, a rough guess comes from runs on other devices, scaled, and from
@@ -9,15 +9,12 @@ counted with all their epochs; what follows a training, such as an attack, is no
 import json
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict
 
-from papers.running.budget import BUDGETS, PAPER
 from papers.running.stored import Results
-from papers.running.target import Target
-from papers.running.trainings import Training, plan
 
 Json = Mapping[str, Any]
 CPU = "cpu"  # as JAX calls the device
@@ -36,53 +33,7 @@ class Steps(NamedTuple):
     fields: frozenset[tuple[str, str]] = frozenset()
 
 
-class Missing(NamedTuple):
-    """The trainings that a target lacks.
-
-    Attributes:
-      target: its name.
-      stored: the budget of its result; None without a result.
-      hours: of the missing runs, one after another; None if no run of a config is stored.
-      is_rough: whether an epoch's time is of other steps or devices.
-    """
-
-    target: str
-    stored: str | None
-    hours: float | None
-    is_rough: bool
-
-
-def missing(targets: Iterable[Target], results: Results) -> Iterator[Missing]:
-    """Yields each target whose runs are not all stored in full, with the hours of the rest."""
-    timed, guessed, full = speeds(results, CPU), speeds_or_guesses(results, CPU), _full(results)
-    budgets = {one["target"]: one["budget"] for one in results.targets.values()}
-    for target in targets:
-        trainings = plan(target, BUDGETS[PAPER], runs="runs", data={})
-        counts = {key: _epochs(training, full.get(key, 0)) for key, training in trainings.items()}
-        configs = {key: trainings[key].config for key, epochs in counts.items() if epochs}
-        if configs:
-            seconds = sum(counts[key] * speed(config, guessed) for key, config in configs.items())
-            is_rough = any(steps(config) not in timed for config in configs.values())
-            hours = None if math.isnan(seconds) else seconds / 3600
-            yield Missing(target.name, budgets.get(target.name), hours, is_rough)
-
-
-def _full(results: Results) -> dict[str, int]:
-    """Returns the replicas of each training that are stored in full, for any target."""
-    found: dict[str, int] = {}
-    for document in results.targets.values():
-        if document["budget"] == PAPER:
-            for key, stored in document["trainings"].items():
-                found[key] = max(found.get(key, 0), stored["replicas"])
-    return found
-
-
-def _epochs(training: Training, stored: int) -> int:
-    """Returns the epochs of all replicas but the stored ones."""
-    return max(training.num_replicas - stored, 0) * training.config["epochs"]
-
-
-def speed(config: Json, timed: Mapping[Steps, float]) -> float:
+def estimate(config: Json, timed: Mapping[Steps, float]) -> float:
     """Returns the seconds of an epoch of one replica; NaN if no run of the config is timed.
 
     Of runs with other steps, the median of those that differ in the fewest fields counts.
@@ -107,7 +58,7 @@ def steps(config: Json) -> Steps:
     return Steps(config["experiment"], fields)
 
 
-def speeds(results: Results, device: str) -> dict[Steps, float]:
+def measured(results: Results, device: str) -> dict[Steps, float]:
     """Returns the median seconds of an epoch of one replica, by steps.
 
     Runs on other devices and those on embedded samples, which have shorter epochs, do not count,
@@ -135,17 +86,17 @@ def devices(results: Results) -> list[str]:
     return sorted(names, key=lambda name: (name != CPU, name))
 
 
-def speeds_or_guesses(results: Results, device: str) -> dict[Steps, float]:
-    """Returns `speeds` on a device, and guesses for steps that only other devices have timed.
+def measured_or_guessed(results: Results, device: str) -> dict[Steps, float]:
+    """Returns `measured` on a device, and guesses for steps that only other devices have timed.
 
     A guess is the time on the other device, times the median ratio of the steps that both have
     timed; without any, the other device counts as equally fast. On an accelerator the times of
     other accelerators come before those of a CPU.
     """
-    found = speeds(results, device)
+    found = measured(results, device)
     cpu_last = sorted(devices(results), key=lambda name: name == CPU)
     for other in (name for name in cpu_last if name != device):
-        timed = speeds(results, other)
+        timed = measured(results, other)
         ratios = [found[each] / seconds for each, seconds in timed.items() if each in found]
         ratio = statistics.median(ratios) if ratios else 1.0
         found = {each: ratio * seconds for each, seconds in timed.items()} | found
