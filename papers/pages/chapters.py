@@ -29,8 +29,6 @@ from papers.running.family import largest, rank
 from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
 
-_EARLIER = "attacked through an earlier loss"
-
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
 MeasuredRow = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
 Ours = dict[str, MeasuredRow]  # by the id of the paper's number
@@ -235,8 +233,7 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
-        joined(runs_in_words(target, [row]), row.get("mark", "") and _EARLIER),
-        row.get("mark", ""),
+        runs_in_words(target, [row]),
         key=row["id"] or "",
         row=row,
         training=target["trainings"][row["training"]],

@@ -17,7 +17,7 @@ from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, joined
 from papers.pages import chapters, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
-from papers.running import missing, single_runs, stored
+from papers.running import missing, stored
 from papers.running.budget import PAPER
 from papers.running.works import TARGETS
 
@@ -227,9 +227,8 @@ def _drawn(one: Chapter) -> Iterator[str]:
             for file in (path.with_suffix(".png"), path)
             if file.exists()
         )
-        mark = single_runs.mark(f"{one.paper.name}/results/figures/{path.name}")
         seeds = _over_seeds(targets[path.stem]) if path.stem in targets else ""
-        words = " ".join(filter(None, (document["caption"], seeds, mark)))
+        words = f"{document['caption']} {seeds}".rstrip()
         yield f"- `{path.stem}` ({links}): {escaped(words)}"
     yield ""
 

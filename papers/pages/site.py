@@ -21,7 +21,7 @@ from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
 from papers.pages.tables import markdown
 from papers.pages.wording import words_of_key
-from papers.running import single_runs, stored
+from papers.running import stored
 from papers.running.budget import PAPER
 
 Json = Mapping[str, Any]
@@ -108,7 +108,7 @@ def page(one: Chapter, folder: Path, results: Path) -> str:
         parts += [text for target in one.targets for text in _target(target, folder, results)]
     if one.runs:
         parts.append("## Single runs\n")
-        parts += [text for path, run in one.runs for text in _run(path, run, folder, results)]
+        parts += [text for path, run in one.runs for text in _run(path, run, folder)]
     parts.append("## Numbers and claims\n")
     for place, lines in [("Claims", one.claims), *one.tables]:
         if lines:
@@ -118,7 +118,7 @@ def page(one: Chapter, folder: Path, results: Path) -> str:
         parts += [f"- {name}: {note}" for name, note in one.paper.notes.items()] + [""]
     if one.figures:
         parts.append("## Figures drawn again\n")
-        parts += [text for path, d in one.figures for text in _figure(path, d, folder, results)]
+        parts += [text for path, d in one.figures for text in _figure(path, d, folder)]
     return "\n".join(parts)
 
 
@@ -177,7 +177,7 @@ def _target(target: Json, folder: Path, results: Path) -> Iterator[str]:
             yield f"![learning curves]({_curves(training)})\n"
 
 
-def _run(path: Path, run: Json, folder: Path, results: Path) -> Iterator[str]:
+def _run(path: Path, run: Json, folder: Path) -> Iterator[str]:
     yield f"### {path.stem}\n"
     replicas = run["replicas"]
     trained = {
@@ -186,7 +186,7 @@ def _run(path: Path, run: Json, folder: Path, results: Path) -> Iterator[str]:
         "epochs": [replica["epochs"] for replica in replicas],
     }
     words = f"{chapters.errors(run)}; `configs/{run['experiment']}.py`; {_trained(trained, PAPER)}."
-    yield f"{words} {_mark(path, results)}".rstrip() + "\n"
+    yield f"{words}\n"
     yield from _pictures(path, folder, ("_learning", "_evaluation"))
 
 
@@ -203,10 +203,10 @@ def _trained(training: Json, budget: str) -> str:
     return f"{words}; {time}; {versions}; commit {training.get('git') or 'unknown'}"
 
 
-def _figure(path: Path, document: Json, folder: Path, results: Path) -> Iterator[str]:
+def _figure(path: Path, document: Json, folder: Path) -> Iterator[str]:
     yield f"### {path.stem}\n"
     yield from _pictures(path, folder, ("",))
-    yield f"{document['caption']} {_mark(path, results)}".rstrip() + "\n"
+    yield f"{document['caption']}\n"
     if table := document.get("table"):
         yield markdown(table["columns"], table["rows"])
 
@@ -222,10 +222,6 @@ def _pictures(path: Path, folder: Path, names: Iterable[str]) -> Iterator[str]:
 def _place(path: Path, folder: Path) -> str:
     """Returns the path of a file for a link from a page in `folder`."""
     return Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix()
-
-
-def _mark(path: Path, results: Path) -> str:
-    return single_runs.mark(path.relative_to(results).as_posix())
 
 
 def _table(lines: Sequence[Line]) -> str:

@@ -40,7 +40,7 @@ def documents(
     for spec in paper.single_runs.get("documents", ()):
         measured = {row["label"]: _measured(spec, row, by_stem, targets) for row in spec["rows"]}
         rows = [
-            _row(paper.name, row, measured[row["label"]].values)
+            _row(row, measured[row["label"]].values)
             for row in spec["rows"]
             if measured[row["label"]].values
         ]
@@ -156,17 +156,6 @@ def _runs(document: Any) -> Iterator[Json]:
             yield from _runs(part)
 
 
-def mark(file: str) -> str:
-    """Returns a note if a file's errors under attack are from an earlier loss, else "".
-
-    Args:
-      file: path in the folder of results.
-    """
-    paper, _, path = file.partition("/results/")
-    earlier = numbers.load()[paper].single_runs.get("earlier_loss", {}) if path else {}
-    return earlier["why"] if path in earlier.get("files", ()) else ""
-
-
 class _Measured(NamedTuple):
     """The values of a row by seed, in its metric, and the training that they are of."""
 
@@ -214,11 +203,9 @@ def _metric(row: Json) -> str:
     return row.get("metric") or entry.get("metric", "error_percent")
 
 
-def _row(paper: str, row: Json, values: Mapping[str, float]) -> dict[str, Any]:
+def _row(row: Json, values: Mapping[str, float]) -> dict[str, Any]:
     own = {"tolerance": row.get("tolerance"), "training": row["label"]}
-    marked = mark(f"{paper}/results/runs/{row['runs'][0]}.json") if "attack" in row else ""
-    found = row_document(row["label"], row.get("id"), _metric(row), values, **own)
-    return found | {"mark": marked}
+    return row_document(row["label"], row.get("id"), _metric(row), values, **own)
 
 
 def _errors(row: Mapping[str, Any], run: Mapping[str, Any]) -> list[float]:

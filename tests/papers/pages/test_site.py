@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -106,14 +105,6 @@ def test_every_file_picture_and_caption_of_a_result_is_on_the_page_of_its_work(o
             assert f"](../../papers/{path.relative_to(ROOT / 'papers').as_posix()})" in text
         for path in results.glob("figures/*.json"):
             assert f"### {path.stem}\n" in text and json.loads(path.read_text())["caption"] in text
-
-
-def test_a_run_that_was_attacked_through_an_earlier_loss_says_so(of_repository):
-    earlier = numbers.load()["maronas2016"].single_runs["earlier_loss"]
-    for file in earlier["files"]:
-        part = of_repository["maronas2016"].partition(f"### {Path(file).stem}\n")[2]
-        assert earlier["why"] in part.partition("\n### ")[0]
-    assert of_repository["maronas2016"].count(earlier["why"]) >= len(earlier["files"])
 
 
 @pytest.mark.slow
