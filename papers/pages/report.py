@@ -136,9 +136,9 @@ def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
     keys = dict.fromkeys(row["training"] for row in found["rows"])
     trainings = [found["trainings"][key] for key in keys]
     parts += dict.fromkeys(data_in_words(training["data"]) for training in trainings)
-    seeds = sorted({len(training["seeds"]) for training in trainings})
+    seeds = {len(row["values"]) for row in found["rows"]} - {0} or {0}
     epochs = sorted({epochs for training in trainings for epochs in training["epochs"]})
-    parts.append(f"{span(seeds)} seed{'s' if seeds != [1] else ''}")
+    parts.append(f"{span(seeds)} seed{'s' if seeds != {1} else ''}")
     parts.append(epochs_in_words(epochs))
     return f"{found['target']}: {found['title']}", "; ".join(parts)
 
