@@ -4,9 +4,9 @@
 not say whether batch normalization takes the running statistics or those of the batch.
 
 The tolerances are 2.8 standard deviations of ours (repeatability limit, ISO 5725-6), pooled over
-two seeds each of ladder_mnist_full_none.json and ladder_mnist_full_sgn.json in results/runs. Those
-under FGSM were of an earlier loss and are not stored any more. Random signs, of which no second
-seed is stored, have the tolerance of clean digits.
+two seeds each of ladder_mnist_full_none.json and ladder_mnist_full_sgn.json in results/runs. Their
+errors under FGSM of .25, 41.15 and 40.52 %, and 39.38 and 39.68 %, were of an earlier loss. Random
+signs, of which no second seed is stored, have the tolerance of clean digits.
 """
 
 from collections.abc import Mapping, Sequence
