@@ -189,7 +189,9 @@ def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
     same(found, jax.jit(run)(*problem()))
 
 
-@pytest.mark.parametrize("attack", [attacks.square, attacks.auto_attack])
+@pytest.mark.parametrize(
+    "attack", [attacks.square, pytest.param(attacks.auto_attack, marks=pytest.mark.slow)]
+)
 def test_blocks_of_all_rows_keep_the_rows_of_a_mesh_on_their_devices(attack):
     of_auto = {"num_steps": 2, "num_targets": 2} if attack is attacks.auto_attack else {}
     few = {"num_queries": 5, **of_auto}

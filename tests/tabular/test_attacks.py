@@ -91,7 +91,13 @@ def test_costs_limit_what_an_exhaustive_search_may_change(attack, share):
     assert could_be_fooled(logits_fn, x, y, 2.0, 2).sum() > 2 * possible.sum()
 
 
-@pytest.mark.parametrize("attack", [partial(climb, num_steps=10), partial(search, num_queries=20)])
+@pytest.mark.parametrize(
+    "attack",
+    [
+        pytest.param(partial(climb, num_steps=10), marks=pytest.mark.slow),
+        partial(search, num_queries=20),
+    ],
+)
 @pytest.mark.parametrize(
     ("norm", "eps"),
     [

@@ -252,6 +252,7 @@ def test_a_run_restores_the_signal_handlers(tmp_path, capsys):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.slow
 def test_a_signal_while_the_last_epoch_is_saved_stops_the_run(tmp_path, capsys, monkeypatch):
     config, finish = document(epochs=2), Checkpoints.finish
 
