@@ -114,10 +114,14 @@ def caption(about: Mapping[str, Any], errors: Mapping[str, float]) -> str:
 
 
 def noise_of(about: Mapping[str, Any]) -> str:
-    """Returns "trained with fgsm of 0.00045", or that a net is trained without such noise."""
-    attack = about["objective"].get("attack")
-    return "trained " + (
-        f"with {attack['name']} of {attack['eps']:g}" if attack else "without adversarial noise"
+    """Returns "trained with fgsm of linf .00045", or that a net is trained without such noise."""
+    attacks = [
+        f"{attack['name']} of {attack['norm']} {attack['eps']:g}{on}"
+        for name, on in (("attack", ""), ("unlabeled_attack", " on unlabeled images"))
+        if (attack := about["objective"].get(name))
+    ]
+    return (
+        f"trained with {' and '.join(attacks)}" if attacks else "trained without adversarial noise"
     )
 
 

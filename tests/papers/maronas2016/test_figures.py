@@ -420,7 +420,7 @@ def test_error_rates_and_drawn_digits_of_a_linear_model():
     for image, values in zip(shown, [*expected, noisy[0, ..., 0]], strict=True):
         np.testing.assert_allclose(image.get_array(), values, atol=1e-6)
     assert "10.00 % clean; Maronas 2016 has 6.87 % under FGSM" in document["caption"]
-    assert "of linear, seed 0, trained with fgsm of 0.00045: " in document["caption"]
+    assert "of linear, seed 0, trained with fgsm of linf 0.00045: " in document["caption"]
 
 
 @pytest.mark.slow
