@@ -1,8 +1,11 @@
 """Draws figures of papers.
 
-    python -m adv_jax.report maronas2016.fig26 [--workdir=RUN ...] [--out=papers]
+    python -m adv_jax.report --list
+    python -m adv_jax.report maronas2016.fig26
+    python -m adv_jax.report maronas2016.fig23_24 --workdir=RUN [--out=papers]
 
-writes OUT/PAPER/results/figures/FIGURE.png, and the numbers in FIGURE.json.
+writes OUT/PAPER/results/figures/FIGURE.png, and the numbers in FIGURE.json. The list says which
+figures need a run, or several.
 """
 
 from absl import app, flags

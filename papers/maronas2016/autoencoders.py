@@ -17,6 +17,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.judging.documents import data_in_words
+from papers.judging.statistics import epochs_in_words
 from papers.running.drawing import Drawing, first_layer, mosaic, picture, rounded
 
 FILTERS, DIGITS = 64, 10
@@ -90,7 +91,7 @@ def steps(workdirs: Sequence[str]) -> Drawing:
     caption = (
         "Test digits as the first layers reconstruct them through their own decoders, after "
         "training layer by layer, and as the whole net does after fine-tuning for "
-        f"{tuned.about['epochs']} epochs. Mean squared error of an image: {values}; "
+        f"{epochs_in_words([tuned.about['epochs']])}. Mean squared error of an image: {values}; "
         f"{_trained_on(stack)}."
     )
     document = _document(stack, caption, {"chosen": ["net", "noise", "optimizer"]})
@@ -132,7 +133,8 @@ def _draw_rows(axes, rows: dict[str, Array]) -> None:
 
 def _trained_on(run: Trained) -> str:
     about = run.about
-    return f"{data_in_words(about['data'])}; seed {about['seed']}; {about['epochs']} epochs"
+    epochs = epochs_in_words([about["epochs"]])
+    return f"{data_in_words(about['data'])}; seed {about['seed']}; {epochs}"
 
 
 def _document(run: Trained, caption: str, settings: dict) -> dict:

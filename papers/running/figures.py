@@ -23,6 +23,8 @@ from papers.running.works import FIGURES, full_name
 
 Draw = Callable[..., Drawing]
 
+_LISTED = "one that `python -m adv_jax.report --list` names"
+
 
 def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "papers") -> None:
     """Draws figures, then writes all files; see `write`.
@@ -38,14 +40,13 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
     """
     chosen = {(full := _full(name)): FIGURES[full] for name in names}
     if not chosen:
-        raise UserError(f"figure must be {', '.join(FIGURES)}, got none")
+        raise UserError(f"figure must be {_LISTED}, got none")
     of_run = [name for name, draw in chosen.items() if takes_run(draw)]
     given = ", ".join(workdirs)
     if of_run and not workdirs:
         raise UserError(f"workdir must be a run for {of_run[0]}, got none")
     if workdirs and not of_run:
-        takers = ", ".join(name for name, draw in FIGURES.items() if takes_run(draw))
-        raise UserError(f"workdir must be unset except for {takers}, got {given}")
+        raise UserError(f"workdir must be unset for {', '.join(chosen)}, got {given}")
     for name, draw in chosen.items():
         if "run" in _parameters(draw) and len(workdirs) > 1:
             raise UserError(f"workdir must be one run for {name}, got {given}")
@@ -125,7 +126,8 @@ def _parameters(draw: Draw) -> Collection[str]:
 
 
 def _full(name: str) -> str:
-    return full_name(name, FIGURES, field="figure")
+    of_paper = [figure for figure in FIGURES if figure.startswith(f"{name}.")]
+    return full_name(name, FIGURES, field="figure", allowed=", ".join(of_paper) or _LISTED)
 
 
 def _folder(paper: str, out: Path) -> Path:

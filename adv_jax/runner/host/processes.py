@@ -10,7 +10,8 @@ import itertools
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ from jax.experimental import multihost_utils
 from adv_jax.types import UserError
 
 _HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
+_NOTICE = 10  # seconds of waiting for other processes until it is said
+_LONGEST = 240  # seconds of waiting; JAX aborts with a stack trace after 300
 
 
 class Lost(UserError):
@@ -40,8 +43,8 @@ def connect(
       process_id: index of this process, from 0.
 
     Raises:
-      UserError: the address is invalid, the processes do not connect within minutes, or Slurm's
-        variables are missing.
+      UserError: the address is invalid, the processes do not connect within four minutes, or
+        Slurm's variables are missing.
     """
     if not coordinator:
         for name, value in (("num_processes", num_processes), ("process_id", process_id)):
@@ -51,17 +54,44 @@ def connect(
     if coordinator != "auto":
         host_and_port("--coordinator", coordinator, "HOST:PORT of the first process, or auto")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    address = None if coordinator == "auto" else coordinator
+    flags = f"--coordinator={coordinator} --num_processes={num_processes}"
+    flags += f" --process_id={process_id}"
     try:
-        jax.distributed.initialize(
-            None if coordinator == "auto" else coordinator,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=_HEARTBEAT,
+        _wait_for(
+            lambda: jax.distributed.initialize(
+                address, num_processes, process_id, heartbeat_timeout_seconds=_HEARTBEAT
+            ),
+            f"waiting for the other processes: {flags}",
         )
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, TimeoutError) as error:
         reason = str(error).partition("\n")[0]
-        flags = f"--coordinator={coordinator} --num_processes={num_processes}"
-        raise UserError(f"cannot connect {flags} --process_id={process_id}: {reason}") from error
+        raise UserError(f"cannot connect {flags}: {reason}") from error
+
+
+def _wait_for(connects: Callable[[], None], notice: str) -> None:
+    """Connects in a thread, as JAX would hold up signals; prints a notice if it takes long.
+
+    Raises TimeoutError, and what `connects` raises.
+    """
+    errors = []
+
+    def run() -> None:
+        try:
+            connects()
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(_NOTICE)
+    if thread.is_alive():
+        print(notice, flush=True)
+        thread.join(_LONGEST - _NOTICE)
+    if thread.is_alive():
+        raise TimeoutError(f"the other processes have not connected within {_LONGEST} s")
+    if errors:
+        raise errors[0]
 
 
 def host_and_port(flag: str, address: str, legal: str) -> tuple[str, int]:

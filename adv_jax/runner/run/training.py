@@ -18,7 +18,7 @@ from adv_jax.runner.run import figures, sources, trackers
 from adv_jax.runner.run.epochs import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
-from adv_jax.runner.store.result import audited, document, remarks, summary
+from adv_jax.runner.store.result import audited, document, remarks, summary, under_attack
 from adv_jax.runner.store.workdir import Workdir, is_finished
 from adv_jax.types import UserError
 
@@ -105,6 +105,7 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
     files.write_result(result)
     print_table(*summary(result, experiment.predicts))
     if result["evaluation"]:
+        print_table(*under_attack(result))
         for line in remarks(result, experiment.attacks, files.path):
             print(line)
     print(f"results in {files.path}")

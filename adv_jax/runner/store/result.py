@@ -145,6 +145,21 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     return title, columns, rows
 
 
+def under_attack(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+    """Returns the table of errors under attack, means over replicas: a row for each attack.
+
+    result: the contents of result.json, with at least one attack in its evaluation.
+    """
+    curves, num_replicas = result["evaluation"], len(result["replicas"])
+    sizes = next(iter(curves.values()))["eps"]
+    rows = [
+        [name, *(f"{100 * error:.2f}" for error in np.mean(curve["error"], axis=0))]
+        for name, curve in curves.items()
+    ]
+    of = f", mean of {num_replicas} replicas" if num_replicas > 1 else ""
+    return f"test error % under attack, by eps{of}", ["attack", *(f"{s:g}" for s in sizes)], rows
+
+
 def audited(
     attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], rows: int
 ) -> list[str]:

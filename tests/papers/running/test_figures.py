@@ -119,13 +119,17 @@ def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
     [
         (
             {"names": []},
-            "figure must be goodfellow2014.table1.mnist, .* maronas2016.fig3, .*, got none",
+            "figure must be one that `python -m adv_jax.report --list` names, got none",
         ),
         (
             {"names": ["maronas2016.fig62"]},
             "figure must be .*, got 'maronas2016.fig62'; did you mean",
         ),
-        ({"names": ["fig27"]}, "figure must be .* maronas2016.fig27, .*, got 'fig27'"),
+        ({"names": ["fig27"]}, "figure must be one that .* names, got 'fig27'"),
+        (
+            {"names": ["huang2015"]},
+            "figure must be huang2015.fig1, .*, huang2015.transfer.*, got 'huang2015'",
+        ),
         (
             {"names": ["maronas2016.fig3", "huang2015.fig9"]},
             "figure must be .*, got 'huang2015.fig9'",
@@ -136,7 +140,7 @@ def test_one_run_and_several_are_drawn_at_once(trained_run, tmp_path):
         ),
         (
             {"names": ["maronas2016.fig3"], "workdirs": ["here"]},
-            "workdir must be unset except for goodfellow2014.table1.mnist, ",
+            "workdir must be unset for maronas2016.fig3, got here",
         ),
         (
             {
@@ -196,7 +200,7 @@ def test_mistakes_on_the_command_line_are_one_line_and_a_status(commands, tmp_pa
     assert done.err.startswith("error: Unknown command line flag 'workdri'. Did you mean: ")
     done = commands.run(cwd=tmp_path, module="adv_jax.report")
     assert (done.status, done.out) == (1, "")
-    assert re.fullmatch(r"error: figure must be goodfellow2014.*, got none\n", done.err)
+    assert re.fullmatch(r"error: figure must be one that .* names, got none\n", done.err)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,3 +18,17 @@ def test_warnings_of_the_audit_are_kept_and_named_beside_what_is_untried(tmp_pat
     said = result.remarks({"warnings": [warning]}, own, tmp_path / "run")
     command = f"python -m adv_jax.evaluate --workdir={tmp_path}/run --attacks=auto_attack"
     assert said == [f"warning: {warning}", f"not tried: auto_attack; run {command}"]
+
+
+def test_errors_under_attack_are_in_percent_and_means_over_replicas():
+    evaluation = {
+        "fgsm": {"eps": [0.0, 0.1], "error": [[0.1, 0.3], [0.2, 0.5]]},
+        "worst_case": {"eps": [0.0, 0.1], "error": [[0.1, 0.4], [0.2, 0.5]]},
+    }
+    title, columns, rows = result.under_attack({"evaluation": evaluation, "replicas": [{}, {}]})
+    assert title == "test error % under attack, by eps, mean of 2 replicas"
+    assert columns == ["attack", "0", "0.1"]
+    assert rows == [["fgsm", "15.00", "40.00"], ["worst_case", "15.00", "45.00"]]
+    alone = {"fgsm": {"eps": [0.25], "error": [[0.5]]}}
+    title, _, rows = result.under_attack({"evaluation": alone, "replicas": [{}]})
+    assert (title, rows) == ("test error % under attack, by eps", [["fgsm", "50.00"]])
