@@ -11,6 +11,7 @@ import sys
 
 from absl import app, flags
 
+from adv_jax.evaluate.checks import check_different
 from adv_jax.runner.config.command_line import define_process_flags, read_flags_alone, workdirs
 from adv_jax.runner.config.schema import number
 from adv_jax.runner.host import processes
@@ -72,10 +73,12 @@ def main(_: list[str]) -> None:
 
 
 def _listed(attacks: str) -> list[str]:
-    """Splits a text at the commas that are not between parentheses."""
+    """Splits a text at the commas that are not between parentheses; refuses a repeated name."""
     depth = itertools.accumulate((c == "(") - (c == ")") for c in attacks)
     apart = ("\0" if c == "," and not d else c for c, d in zip(attacks, depth, strict=True))
-    return [name.strip() for name in "".join(apart).split("\0") if name.strip()]
+    names = [name.strip() for name in "".join(apart).split("\0") if name.strip()]
+    check_different("attacks", "attacks", names)
+    return names
 
 
 def _numbers(flag: str, values: list[str]) -> list[float]:

@@ -33,8 +33,8 @@ class Certificate(NamedTuple):
 
     eps: f[E], the radii.
     margins: f32[E, N, K], a lower bound of logit_y - logit_j over the ball; inf for j = y.
-    certified: bool[E, N], whether all margins of a row are above 0: it is classified correctly in
-      the whole ball.
+    certified: bool[E, N], whether the model classifies a row correctly and all its margins are
+      above 0: it is classified correctly in the whole ball.
     accuracy: f[E], the share of certified rows, a lower bound of the accuracy under any attack.
     """
 
@@ -66,7 +66,9 @@ def certify(
     monotone activations (ReLU, leaky ReLU, ELU, softplus, tanh, sigmoid, exp and others) has
     bounds. On an affine function they are the minima. They are computed in float32 (float64 for
     float64), at the highest precision of products, without outward rounding: a margin within
-    rounding of 0 proves nothing.
+    rounding of 0 proves nothing, as where all logits share a huge offset. So certified rows are
+    those that the model itself also classifies correctly at x; elsewhere in the ball its rounding
+    is not bounded.
 
     Methods, from cheap to tight:
 
@@ -112,7 +114,7 @@ def certify(
     kind, radii = checked_ball(eps, norm, x, bounds)
     check_choice("method", method, METHODS)
     x = x.astype(working_dtype(x.dtype))
-    checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+    clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
     program = Program(bound, logits_fn, in_axes=(0, 0, 0, None))
@@ -128,7 +130,7 @@ def certify(
             for size in radii
         ]
     margins = np.moveaxis(np.stack(found), -1, 1)
-    certified = np.asarray((margins > 0).all(-1))
+    certified = (margins > 0).all(-1) & (clean["label"] == np.asarray(y))
     return Certificate(np.asarray(eps, float), margins, certified, certified.mean(-1))
 
 

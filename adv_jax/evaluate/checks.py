@@ -18,6 +18,7 @@ from adv_jax.checks import (
     check_logits,
     check_rows,
     check_width,
+    checked_count,
     checked_labels,
     checked_number,
     is_known,
@@ -30,7 +31,7 @@ from adv_jax.evaluate.batching import (
     row_shards,
 )
 from adv_jax.evaluate.crafting import naming
-from adv_jax.evaluate.measures import predicted
+from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.programs import Program
@@ -38,7 +39,7 @@ from adv_jax.evaluate.sentences import of_values
 from adv_jax.evaluate.traits import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
-from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described
+from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described, dtype_of
 
 
 def checked_data(
@@ -52,14 +53,30 @@ def checked_data(
     """
     x = known_batch(x, bounds)
     check_bounds(bounds, (1, *x.shape[1:]))
-    y = array_of_lists(y)
-    labels = on_host(_classes(y, len(x))) if norms.is_real(y) else None
-    allowed = f"classes i32[N] with N = {len(x)}"
-    if labels is None or labels.shape != x.shape[:1] or labels.dtype.kind not in "iu":
-        raise UserError(f"y must be {allowed}, got {described(y)}")
-    norms.check_known("y", labels, lambda label: (label >= -(2**31)) & (label < 2**31), allowed)
+    y = _checked_classes(y, len(x))
     check_rows("aux", aux, batch=len(x))
-    return x, jnp.asarray(with_dtype(labels, jnp.int32)), jax.tree.map(jnp.asarray, aux)
+    return x, y, jax.tree.map(jnp.asarray, aux)
+
+
+def checked_inside(
+    logits_fn: LogitsFn, x: Any, y: Any, *, batch_size: int, integers: bool = False
+) -> tuple[Array, Array, int, bool]:
+    """Returns x, y i32[N] and batch_size of a function that may be traced, and whether x is known.
+
+    integers: allows x of integers, such as indices of rows, which no attack can move.
+
+    Raises:
+      UserError: as `checked_count`, `checked_data` and `check_model`; of traced x or y only the
+        shape and dtype of y are checked.
+    """
+    batch_size = checked_count("batch_size", batch_size)
+    if is_tracing() or not (is_known(x) and is_known(y)):
+        return x, _checked_classes(y, len(x)), batch_size, False
+    whole = integers and np.ndim(x) and np.size(x) and jnp.issubdtype(dtype_of(x), jnp.integer)
+    x = jnp.asarray(x) if whole else known_batch(x)
+    y = _checked_classes(y, len(x))
+    check_model(logits_fn, *like_batch(x, None, batch_size), y=y)
+    return x, y, batch_size, True
 
 
 def known_batch(x: Any, bounds: Bounds | None = None) -> Array:
@@ -75,12 +92,23 @@ def known_batch(x: Any, bounds: Bounds | None = None) -> Array:
     return x
 
 
+def _checked_classes(y: Any, rows: int) -> Array:
+    """Returns i32[N]; raises UserError unless y are N integers, `_classes` of them."""
+    y = array_of_lists(y)
+    labels = on_host(_classes(y, rows)) if norms.is_real(y) else None
+    allowed = f"classes i32[N] with N = {rows}"
+    if labels is None or labels.shape != (rows,) or labels.dtype.kind not in "iu":
+        raise UserError(f"y must be {allowed}, got {described(y)}")
+    norms.check_known("y", labels, lambda label: (label >= -(2**31)) & (label < 2**31), allowed)
+    return jnp.asarray(with_dtype(labels, jnp.int32))
+
+
 def _classes(y: Any, rows: int) -> Any:
-    """Returns the classes of integers [N, 1], and of one-hot rows [N, K]; else y."""
-    values = np.asarray(y)
+    """Returns the classes of integers [N, 1], and of known one-hot rows [N, K]; else y."""
+    values = np.asarray(y) if is_known(y) else y
     if values.shape == (rows, 1) and values.dtype.kind in "iu":
         return values[:, 0]
-    if values.ndim == 2 and values.shape[1] > 1:
+    if is_known(y) and values.ndim == 2 and values.shape[1] > 1:
         one_hot = ((values == 0) | (values == 1)).all() and (values.sum(axis=1) == 1).all()
         return values.argmax(axis=1) if one_hot else y
     return y
@@ -104,9 +132,7 @@ def checked_sizes(
             f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
         )
     for values in sizes.values():
-        if not norms.is_real(values) or np.ndim(values) != 1:
-            found = described(values)
-            raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
+        check_sequence(values)
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
         found = ", ".join(map(str, sorted(lengths)))
         raise UserError(f"eps must be as many sizes for each attack, got {found}")
@@ -125,16 +151,15 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: no size; a size is negative, not finite in the precision of x, outside the range
-        that the attack states, or larger than the bounds allow; an attack that is not a function,
-        or targeted, or whose size cannot be set; an attack's norm is unknown.
+      UserError: as `check_sizes`; no size, or one twice; a size outside the range that the attack
+        states, or larger than the bounds allow; an attack that is not a function, or targeted, or
+        whose size cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
         if not len(sizes[key]):
             raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
-        for size in sizes[key]:
-            checked_number(name, size, "[0, inf)")
-            norms.per_row(name, size, x)
+        check_sizes(name, sizes[key], x)
+        check_different(name, "numbers", [float(size) for size in sizes[key]])
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
@@ -146,6 +171,32 @@ def check_attacks(
         checked_number(f"{name} of {key}", sizes[key], interval, per_row=True)
         if norm is not None and bounds is not None:
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
+
+
+def check_sequence(eps: Any) -> None:
+    """Raises UserError unless eps is a sequence of numbers."""
+    if not norms.is_real(eps) or np.ndim(eps) != 1:
+        found = described(eps)
+        raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
+
+
+def check_sizes(name: str, sizes: Sequence[float], x: Array) -> None:
+    """Raises UserError for a size below 0 or not finite in the precision of x."""
+    for size in sizes:
+        checked_number(name, size, "[0, inf)")
+        norms.per_row(name, size, x)
+
+
+def check_different(name: str, what: str, values: Sequence[Any]) -> None:
+    """Raises UserError if a value is there twice.
+
+    >>> check_different("eps", "numbers", [0.1, 0.2, 0.1])
+    Traceback (most recent call last):
+    adv_jax.types.UserError: eps must be different numbers, got 0.1 twice or more
+    """
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{name} must be different {what}, got {value} twice or more")
 
 
 def distance_of(attack: Attack) -> str | None:

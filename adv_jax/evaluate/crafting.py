@@ -11,7 +11,14 @@ import numpy as np
 
 from adv_jax import norms
 from adv_jax.attacks import forward_only, function_name, traits_of
-from adv_jax.checks import bad_rows, check_like_x, explained, traceable, with_aux
+from adv_jax.checks import (
+    bad_rows,
+    check_finite,
+    check_like_x,
+    explained,
+    traceable,
+    with_aux,
+)
 from adv_jax.evaluate.traits import checked_parameters, scale_of, takes
 from adv_jax.loss_gradients import check_noted, noted_flags
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
@@ -95,7 +102,10 @@ def crafted(
     keys: Key | None,
     aux: Any = None,
 ) -> tuple[Array, dict[str, Array]]:
-    """Returns the result of `at_size`, and flags bool[B] of its rows for `check_crafted`."""
+    """Returns the result of `at_size`, and flags bool[B] of its rows for `check_crafted`.
+
+    `check_crafted` also takes {"finite": bool[B]}, whether the logits there are finite.
+    """
     with noted_flags() as noted:
         x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
     flags = {"finite_x_adv": jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)}
@@ -107,15 +117,16 @@ def crafted(
 
 
 def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:
-    """Checks the flags of `crafted`, bool[..., N] each, for the attack of that name.
+    """Checks the flags of `crafted` and "finite", bool[..., N] each, for the attack of that name.
 
     Raises:
       UserError: a loss of the user is not finite at x, or has a gradient of NaN; x breaks the
-        constraints of the attack; x_adv is not finite.
+        constraints of the attack; x_adv or a logit there is not finite.
     """
     check_noted(flags)
     if bad := bad_rows(flags["finite_x_adv"]):
         raise UserError(f"{name} must return finite inputs, got NaN or infinity for {bad} of x")
+    check_finite(flags["finite"], f"x under {name}")
 
 
 @contextlib.contextmanager

@@ -10,10 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import checked_logits, logit_flags, with_aux
+from adv_jax.checks import check_finite, check_flags, is_known, logit_flags
 from adv_jax.evaluate.batching import over_rows
+from adv_jax.evaluate.checks import check_attacks, check_sequence, check_sizes, checked_inside
 from adv_jax.evaluate.crafting import at_size
-from adv_jax.evaluate.traits import scale_of
+from adv_jax.evaluate.predicting import predicted, predictions
+from adv_jax.evaluate.preparing import check_named
+from adv_jax.evaluate.traits import scale_of, sizes_of
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
 
@@ -62,23 +65,36 @@ def curves(
     batch_size: int,
     key: Key | None,
 ) -> Curves:
-    """Returns the curves of `evaluate`, without its checks and audit; traceable.
+    """Returns the curves of `evaluate`, without its audit; traceable.
+
+    Inside jit only eps, batch_size, and the shape and dtype of y are checked.
 
     Args:
-      logits_fn, x, y, attacks, eps, batch_size, key: as in `evaluate`; `attacks` may be empty.
-        An attack whose size is its eps is not run at 0.
+      logits_fn, x, y, attacks, batch_size, key: as in `evaluate`; `attacks` may be empty. An attack
+        whose size is its eps is not run at 0.
+      eps: sizes >= 0 of all attacks.
+
+    Raises:
+      UserError: as `evaluate`.
     """
+    check_named("attacks", attacks)
+    x, y, batch_size, known = checked_inside(logits_fn, x, y, batch_size=batch_size)
+    check_sequence(eps)
+    check_sizes("eps", eps, x)
+    if known:
+        check_attacks(attacks, sizes_of(attacks, eps), x, bounds=None)
     keys = None if key is None else row_keys(key, len(y))
     sizes = np.asarray(eps, working_dtype(x.dtype))
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
-        clean = predictions(logits_fn(x))
+        clean = predicted(logits_fn, x, None)
         zeros = jnp.zeros(len(x), working_dtype(x.dtype))
         unmoved = clean | {"l2": zeros, "linf": zeros}
 
         def under(attack: Attack, eps: Array) -> dict[str, Array]:
             x_adv = at_size(attack, logits_fn, x, y, eps, keys)
-            return measures(logits_fn(x_adv), x, x_adv)
+            logits = logits_fn(x_adv)
+            return measures(logits, x, x_adv) | logit_flags(logits)
 
         def at_all_sizes(attack: Attack) -> dict[str, Array]:
             # With eps = 0 the result is x: skip the attack.
@@ -95,32 +111,34 @@ def curves(
         return {"clean": clean, "attacks": attacked}
 
     measured = over_rows(rows, (x, y, keys), batch_size=batch_size)
+    _check_known(measured["clean"], measured["attacks"])
     return summary(measured["clean"], measured["attacks"], y, num_sizes=len(eps))
 
 
 def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> Clean:
     """Returns accuracy and confidence on N unperturbed rows; traceable.
 
+    Inside jit only batch_size, and the shape and dtype of y are checked.
+
     Args:
-      logits_fn, x, y, batch_size: as in `evaluate`.
+      logits_fn, x, y, batch_size: as in `evaluate`; x may also be integers that logits_fn takes,
+        such as indices of rows.
+
+    Raises:
+      UserError: as `evaluate`.
     """
-    rows = over_rows(lambda x: predictions(logits_fn(x)), (x,), batch_size=batch_size)
+    x, y, batch_size, _ = checked_inside(logits_fn, x, y, batch_size=batch_size, integers=True)
+    rows = over_rows(lambda x: predicted(logits_fn, x, None), (x,), batch_size=batch_size)
+    _check_known(rows, {})
     return summary(rows, {}, y, num_sizes=0).clean
 
 
-def predictions(logits: Array) -> dict[str, Array]:
-    """Returns {"label": i32[B], "confidence": f32[B]} of logits f32[B, K]."""
-    probs = jax.nn.softmax(checked_logits(logits.astype(jnp.float32), batch=len(logits)))
-    return {
-        "label": jnp.argmax(logits, axis=1).astype(jnp.int32),
-        "confidence": probs.max(axis=1),
-    }
-
-
-def predicted(logits_fn: LogitsFn, x: Array, aux: Any) -> dict[str, Array]:
-    """Returns `predictions` and `logit_flags` of a clean batch: f[B] each."""
-    logits = with_aux(logits_fn, aux)(x)
-    return predictions(logits) | logit_flags(logits)
+def _check_known(clean: Mapping[str, Any], attacked: Mapping[str, Mapping[str, Any]]) -> None:
+    """Checks the `logit_flags` at x and under each attack, unless they are traced."""
+    if is_known(clean["finite"]):
+        check_flags(clean, "x")
+        for name, rows in attacked.items():
+            check_finite(rows["finite"], f"x under {name}")
 
 
 def measures(logits: Array, x: Array, x_adv: Array) -> dict[str, Array]:

@@ -79,8 +79,9 @@ def minimal_eps(
 
     def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Any:
         x_adv, flags = crafted(chosen["attack"], logits_fn, x, y, eps, keys, aux)
-        labels = jnp.argmax(with_aux(logits_fn, aux)(x_adv), axis=1)
-        return labels.astype(y.dtype) != y, flags
+        logits = with_aux(logits_fn, aux)(x_adv)
+        flags["finite"] = jnp.isfinite(logits).all(axis=1)
+        return jnp.argmax(logits, axis=1).astype(y.dtype) != y, flags
 
     program = Program(fooled, logits_fn)
 

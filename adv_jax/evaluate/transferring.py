@@ -13,8 +13,10 @@ from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
     check_attacks,
+    check_model,
     checked_data,
     checked_predictions,
+    like_batch,
     warnings_of_rows,
 )
 from adv_jax.evaluate.crafting import check_crafted, crafted
@@ -44,7 +46,7 @@ def transfer(
     """Returns the accuracy of each model on the adversarial examples crafted on each.
 
     Args:
-      models: name -> logits_fn, M of them, as in `evaluate`.
+      models: name -> logits_fn, M of them with the same classes, as in `evaluate`.
       x, y, attack, batch_size, key, bounds, norm, threat_model, aux, progress: as in `evaluate`.
       eps: >= 0, the size of the attack.
 
@@ -106,6 +108,7 @@ def transferred_rows(
     batch_size = checked_count("batch_size", batch_size)
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
     check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=bounds)
+    _check_same_classes(models, *like_batch(x, aux, batch_size), y=y)
     for name, logits_fn in models.items():
         checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
         found = warnings_of_rows(logits_fn, x, aux, batch_size=batch_size)
@@ -123,6 +126,8 @@ def transferred_rows(
             x_adv, flags = crafted(attack, models[name], x, y, eps, keys, aux)
             logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
             labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
+            finite = [jnp.isfinite(of_model).all(axis=1) for of_model in logits]
+            flags["finite"] = jnp.stack(finite).all(axis=0)
             return jnp.stack(labels).astype(y.dtype) == y[None], flags
 
         program = Program(correct, dict(models), in_axes=(0, 0, 0, 0, None))
@@ -137,3 +142,11 @@ def transferred_rows(
         return found
 
     return np.stack([correct_rows(name) for name in models])
+
+
+def _check_same_classes(models: Mapping[str, LogitsFn], x: Any, aux: Any, *, y: Array) -> None:
+    """Raises UserError as `check_model`, or if models differ in their numbers of classes."""
+    counts = {name: check_model(fn, x, aux, y=y).shape[1] for name, fn in models.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise UserError(f"models must have the same number of classes, got {found}")

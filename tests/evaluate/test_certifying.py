@@ -78,6 +78,21 @@ def test_bfloat16_inputs_are_certified_in_float32(problem):
     np.testing.assert_allclose(found.margins, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["ibp", "crown_ibp", "crown"])
+def test_no_misclassified_row_is_certified_where_logits_share_a_huge_offset(problem, method):
+    w, _, x, y = problem(60)
+
+    def logits_fn(x):
+        return x @ w + np.float32(1e8)  # In float32 the logits are multiples of 8.
+
+    right = np.argmax(np.float32(x @ w + np.float32(1e8)), axis=1) == y
+    found = evaluate.certify(logits_fn, x, y, EPS, method=method)
+    margins = exact_margins(w, 0.0, x, y, EPS)
+    assert ((margins > 1e-3).all(-1) & ~right).any()  # In exact numbers they would be certified.
+    assert not found.certified[:, ~right].any()
+    assert found.certified.any() and (found.accuracy <= right.mean()).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -84,6 +84,11 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ({"eps": [True]}, "eps must be a sequence of numbers such as [0, 0.1], got (True)"),
         ({"eps": [[0.1]]}, "eps must be a sequence of numbers such as [0, 0.1], got ((0.1))"),
         ({"eps": [1e39]}, "eps must be a finite float32, got 1e+39"),
+        ({"eps": [0.1, 0.0, 0.1]}, "eps must be different numbers, got 0.1 twice or more"),
+        (
+            {"eps": {"sign": [0.1, 0.2], "direction": [1, 1.0]}},
+            "eps must be different numbers, got 1.0 twice or more",
+        ),
         (
             {"attacks": [attacks.fgsm]},
             "attacks must be a dict that gives each a name, got a list",
@@ -246,3 +251,12 @@ def test_an_evaluation_inside_jit_is_refused_in_one_line(evaluation):
         "x must be known, as an evaluation returns NumPy arrays, got float32[5, 6] inside jit, "
         "vmap or grad"
     )
+
+
+@pytest.mark.slow
+def test_the_command_line_refuses_a_repeated_attack(commands):
+    attack = "pgd(num_steps=2, step_size=.1)"
+    arguments = ["--workdir=run", f"--attacks=fgsm,{attack},{attack}"]
+    done = commands.run(*arguments, module="adv_jax.evaluate")
+    message = f"error: attacks must be different attacks, got {attack} twice or more\n"
+    assert (done.status, done.out, done.err) == (1, "", message)

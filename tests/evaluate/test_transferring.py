@@ -51,6 +51,10 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"x": np.zeros((2, 3), np.int32)}, "x must be a batch f32[B, *D] of floats, got"),
         ({"models": {"a": jax.nn.softmax}}, "logits_fn must return logits, the values before"),
         ({"attack": attacks.sign_noise}, "key must be"),
+        (
+            {"models": {"a": two_classes, "b": lambda x: x}},
+            "models must have the same number of classes, got 2 of a, 3 of b",
+        ),
     ],
 )
 def test_transfer_refuses_bad_arguments(change, message):
