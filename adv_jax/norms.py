@@ -34,6 +34,7 @@ from adv_jax.types import UserError, described, dtype_of, working_dtype
 
 Scale = jax.Array | None
 
+_ROWS = "f[B, *D] with all of D at least 1"
 _NAMES = {"linf": "linf", "inf": "linf", "rms": "rms", "l0": "l0"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
 
@@ -61,6 +62,9 @@ def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Returns the length of each row, f[B, *D] -> f32[B], without under- or overflow.
 
     It is infinite if an entry of scale 0 is not 0.
+
+    Raises:
+      UserError: unknown norm; r is not f[B, *D], or its rows are empty.
 
     >>> norm(jnp.array([[3., 4.], [3e-30, 4e-30]]), "l2")
     Array([5.e+00, 5.e-30], dtype=float32)
@@ -201,7 +205,8 @@ def sample(
       like: f[B, *D], or anything with that `.shape` and `.dtype`.
 
     Raises:
-      UserError: as `project` and `row_keys`; the norm is l0, whose ball is unbounded.
+      UserError: as `project` and `row_keys`; like has no shape f[B, *D]; the norm is l0, whose ball
+        is unbounded.
 
     Source: [barthe2005], Theorem 1: for z_i of density ~ exp(-|z|^p)
     and e exponential, z / (sum |z_i|^p + e)^(1/p) is uniform in the lp ball.
@@ -209,6 +214,9 @@ def sample(
     >>> bool(norm(sample(jax.random.key(0), jnp.zeros((5, 3)), .1, "l1"), "l1").max() <= .1)
     True
     """
+    if not _are_rows(like):
+        allowed = f"{_ROWS}, or anything with that .shape and .dtype"
+        raise UserError(f"like must be {allowed}, got {described(like)}")
     kind, d = canonical(norm), math.prod(like.shape[1:])
     dtype, units = working_dtype(like.dtype), _units(scale, like)
     if kind == "l0":
@@ -291,11 +299,20 @@ def check_known(
 
 def _rows(r: jax.Array) -> jax.Array:
     """f[B, *D] -> f32[B, d]."""
-    r = jnp.asarray(r)
-    if not r.ndim:
-        raise UserError(f"rows must be f[B, *D], got {described(r)}")
-    flat = r.reshape(r.shape[0], math.prod(r.shape[1:]))
-    return flat.astype(working_dtype(r.dtype))
+    try:
+        rows = jnp.asarray(r)
+    except (TypeError, ValueError):  # Texts, None and ragged lists.
+        rows = None
+    if rows is None or not _are_rows(rows):
+        raise UserError(f"rows must be {_ROWS}, got {described(r)}")
+    flat = rows.reshape(rows.shape[0], math.prod(rows.shape[1:]))
+    return flat.astype(working_dtype(rows.dtype))
+
+
+def _are_rows(like: Any) -> bool:
+    """Returns whether a value has the shape and dtype of a batch whose rows are not empty."""
+    shape = getattr(like, "shape", ())
+    return hasattr(like, "dtype") and len(shape) > 0 and 0 not in shape[1:]
 
 
 def _units(scale: Scale, like: Any) -> Scale:

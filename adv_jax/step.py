@@ -288,9 +288,13 @@ def over_steps(step: TrainStep) -> TrainStep:
     """Returns a function that runs S steps, on batches with a leading axis S, by `lax.scan`.
 
     Its metrics are f32[S] each.
+
+    Raises:
+      UserError: by the function, if arrays of the batches have different numbers of steps.
     """
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+        _length("batches", batches, of="steps")
         return jax.lax.scan(step, state, batches)
 
     return steps

@@ -319,6 +319,23 @@ def test_bad_scales_and_keys_are_refused_in_words():
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
 
 
+@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("r", [np.zeros((2, 0)), 3.0, None, "abc", [[1], [1, 2]]])
+def test_what_is_no_batch_of_rows_is_refused_in_one_line(kind, r):
+    for length in (norms.norm, norms.dual, norms.rescaled):
+        with pytest.raises(UserError, match=r"^rows must be f\[B, \*D\] with .* 1, got .+$"):
+            length(r, kind)
+    with pytest.raises(UserError, match=r"^like must be f\[B, \*D\] with .*\.dtype, got .+$"):
+        norms.sample(jax.random.key(0), r, 0.1, kind)
+
+
+def test_a_shape_is_refused_in_place_of_an_array_like_it():
+    with pytest.raises(UserError, match=r"^like must be .* \.shape and \.dtype, got \(2, 3\)$"):
+        norms.sample(jax.random.key(0), (2, 3), 0.1, "l2")
+    like = jax.ShapeDtypeStruct((2, 3), jnp.float32)
+    assert norms.sample(jax.random.key(0), like, 0.1, "l2").shape == (2, 3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", slow_after(2, NORMS))
 def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_rows(kind):

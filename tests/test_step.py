@@ -364,6 +364,16 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             r"arguments must be arrays of equally many replicas, got .*",
         ),
         (
+            lambda: over_steps(make_step(regression, MOMENTUM))(
+                start(1), {"x": jnp.ones((3, 2)), "y": jnp.ones(2)}
+            ),
+            r"batches must be arrays of equally many steps, got {x: float32\[3, 2\], y: f.*",
+        ),
+        (
+            lambda: over_steps(make_step(regression, MOMENTUM))(start(1), None),
+            "batches must be arrays of equally many steps, got None",
+        ),
+        (
             lambda: make_step(regression, MOMENTUM, shards=2)(start(1), {"x": jnp.ones((2, 2))}),
             "shards must be 1 outside over_devices, got 2",
         ),

@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import checked_count, is_whole, own_keywords
+from adv_jax.checks import arity, check_takes, checked_count, is_whole, own_keywords
 from adv_jax.convolution import fast_in_loops
-from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, described
+from adv_jax.types import Array, Key, LogitsFn, UserError, described
 
 StochasticFn = Callable[..., Array]  # (x f[B, *D], key) or (x, aux, key) -> logits f[B, K]
 Fn = Callable[[Array], Array]
@@ -48,7 +48,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
       f[B, *D] -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack and for `evaluate`.
 
     Raises:
-      UserError: num_samples below 1.
+      UserError: num_samples below 1; stochastic_fn takes other arguments.
 
     Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
 
@@ -58,7 +58,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
     Array([[5., 0.],
            [0., 5.]], dtype=float32)
     """
-    check_callable(stochastic_fn, "stochastic_fn")
+    check_takes("stochastic_fn", stochastic_fn, ("x", "key"), ("x", "aux", "key"))
     num_samples = checked_count("num_samples", num_samples)
     if not is_whole(seed) or not -(2**63) <= int(seed) < 2**63:
         raise UserError(f"seed must be a whole number of 64 bits, got {described(seed)}")
@@ -75,7 +75,9 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
 
             return jax.vmap(of_row)(keys, x, *aux)
 
-        return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
+        takes = ("x", "aux", "key") if aux else ("x", "key")
+        with arity("stochastic_fn", stochastic_fn, takes):
+            return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
 
     return logits_fn
 
@@ -102,8 +104,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
       f[B, *D] -> f[B, *E], to compose with a model: `lambda x: net(defended(x))`.
 
     Raises:
-      UserError: backward(x) has another shape than preprocess(x); by a gradient, preprocess
-        returns no floats, which have none.
+      UserError: a function takes other arguments than x; backward(x) has another shape than
+        preprocess(x); by a gradient, preprocess returns no floats, which have none.
 
     Source: [athalye2018], sec. 4.1.
 
@@ -111,8 +113,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
     >>> rounded(x), jax.grad(lambda x: (3 * rounded(x)).sum())(x)
     (Array([0., 1.], dtype=float32), Array([3., 3.], dtype=float32))
     """
-    check_callable(preprocess, "preprocess")
-    check_callable(backward, "backward")
+    check_takes("preprocess", preprocess, ("x",))
+    check_takes("backward", backward, ("x",))
 
     @jax.custom_vjp
     def passed(x: Array) -> Array:

@@ -68,8 +68,8 @@ def fooling_images(
 
     Args:
       probs_fn: a JAX function f[B, *D] -> f[B, K] of probabilities, which need no derivative: wrap
-        other programs in `jax.pure_callback`. Scores of another kind are raised too. An image
-        with NaN for a target is no candidate for it.
+        other programs in `jax.pure_callback`. Their sum may be other than 1, as for K logistic
+        outputs. An image with NaN for a target is no candidate for it.
       shape: of an image, [*D].
       y: i32[T], the targets.
       num_generations: after the first, of random images, >= 1.
@@ -84,8 +84,8 @@ def fooling_images(
 
     Raises:
       UserError: the shape, a count, the rate, the strength or the bounds out of range; no key;
-        probs_fn returns another shape, or nothing but NaN or -inf for a target; a target is not
-        one of its classes.
+        probs_fn returns another shape, nothing but NaN or -inf for a target, or, where values are
+        known, a champion's probability outside [0, 1]; a target is not one of its classes.
 
     Source: [nguyen2015], sec. 2.2 and 2.3. The number of offspring is chosen.
 
@@ -150,14 +150,27 @@ def _images_like(shape: Any, bounds: Bounds | None, count: int) -> Array:
 
 
 def _check_found(champions: Champions, y: Array) -> None:
-    """Raises UserError for a target whose probability was a number above -inf for no image."""
-    if is_known(champions.fitness):
-        lost = np.asarray(y)[np.asarray(champions.fitness) == -np.inf]
-        if lost.size:
-            raise UserError(
-                "probs_fn must return a number above -inf for some image, got none for the target "
-                f"{lost[0]}"
-            )
+    """Checks the known fitness of the champions.
+
+    Raises:
+      UserError: a target has no image, or a fitness is no probability; 0.01 is rounding, as in
+        bfloat16.
+    """
+    if not is_known(champions.fitness):
+        return
+    targets, fitness = np.asarray(y), np.asarray(champions.fitness)
+    lost = targets[fitness == -np.inf]
+    if lost.size:
+        raise UserError(
+            "probs_fn must return a number above -inf for some image, got none for the target "
+            f"{lost[0]}"
+        )
+    other = np.flatnonzero((fitness < -0.01) | (fitness > 1.01))
+    if other.size:
+        raise UserError(
+            f"probs_fn must return probabilities from 0 to 1, got {fitness[other[0]]:g} for the "
+            f"target {targets[other[0]]}: pass the softmax of logits"
+        )
 
 
 def _checked_targets(y: Array, num_classes: int) -> Array:

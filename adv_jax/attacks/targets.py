@@ -2,8 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adv_jax.checks import as_batch, checked_logits, checked_number
+from adv_jax.checks import (
+    arity,
+    as_batch,
+    check_finite,
+    check_function,
+    checked_logits,
+    checked_number,
+    is_known,
+)
+from adv_jax.losses import as_classes
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Key, LogitsFn
 
@@ -19,15 +29,22 @@ def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
       i32[B]; the first of equal classes.
 
     Raises:
-      UserError: x or the logits of a wrong shape or dtype.
+      UserError: logits_fn is no function of x; x or the logits of a wrong shape or dtype; where
+        values are known: the logits are not finite.
 
     Source: [kurakin2017], sec. 2.3.
 
     >>> least_likely(lambda x: x, jnp.array([[3., 1., 2.]]))
     Array([1], dtype=int32)
     """
+    check_function(logits_fn)
     x = as_batch(x)
-    return jnp.argmin(checked_logits(logits_fn(x), batch=x.shape[0]), axis=1)
+    with arity("logits_fn", logits_fn, ("x",)):
+        given = logits_fn(x)
+    logits = checked_logits(given, batch=x.shape[0])
+    if is_known(given):
+        check_finite(np.asarray(jnp.isfinite(given).all(axis=1)), "x")
+    return jnp.argmin(logits, axis=1)
 
 
 def random_other(y: Array, num_classes: int, key: Key) -> Array:
@@ -42,12 +59,14 @@ def random_other(y: Array, num_classes: int, key: Key) -> Array:
       i32[B].
 
     Raises:
-      UserError: num_classes < 2; key is None or of another shape.
+      UserError: num_classes < 2; y has another shape or dtype; key is None or of another shape;
+        where values are known: y is not one of the classes.
 
     >>> random_other(jnp.array([0, 1]), 2, jax.random.key(0))
     Array([1, 0], dtype=int32)
     """
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
+    y = as_classes(y, num_classes, name="y")
     keys = row_keys(key, y.shape[0])
     steps = jax.vmap(lambda key: jax.random.randint(key, (), 1, num_classes, y.dtype))(keys)
     return (y + steps) % num_classes
@@ -64,10 +83,11 @@ def next_class(y: Array, num_classes: int) -> Array:
       i32[B].
 
     Raises:
-      UserError: num_classes < 2.
+      UserError: num_classes < 2; y has another shape or dtype; where values are known: y is not
+        one of the classes.
 
     >>> next_class(jnp.array([0, 9]), 10)
     Array([1, 0], dtype=int32)
     """
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
-    return (y + 1) % num_classes
+    return (as_classes(y, num_classes, name="y") + 1) % num_classes

@@ -6,7 +6,14 @@ negative eps or NaN.
 """
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
-from adv_jax.checks._calls import arity, callback_errors, explained, has_derivative, traceable
+from adv_jax.checks._calls import (
+    arity,
+    callback_errors,
+    check_takes,
+    explained,
+    has_derivative,
+    traceable,
+)
 from adv_jax.checks._keywords import check_keywords, own_keywords, targets
 from adv_jax.checks._logits import (
     array_of_lists,
@@ -62,6 +69,7 @@ __all__ = [
     "check_like_x",
     "check_logits",
     "check_rows",
+    "check_takes",
     "check_width",
     "checked_apply",
     "checked_count",

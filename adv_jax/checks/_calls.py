@@ -11,7 +11,7 @@ import flax.errors
 import jax
 import jax.numpy as jnp
 
-from adv_jax.types import UserError
+from adv_jax.types import UserError, check_callable
 
 _ASKS_FOR_VALUES = (
     jax.errors.ConcretizationTypeError,
@@ -46,21 +46,48 @@ def arity(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        try:
-            parameters = inspect.signature(fn)
-        except (TypeError, ValueError):  # It is no function, or a builtin without a signature.
-            raise error from None
-        try:
-            parameters.bind(*takes)
-        except TypeError:
-            found = ", ".join(parameters.parameters)
-            legal = ", ".join(takes)
-            allowed = {
-                "x": "a function of x alone (or of x and aux, if aux is given)",
-                "x, aux": "a function of (x, aux), as aux is given",
-            }.get(legal, f"a function of ({legal})")
-            raise UserError(f"{name} must be {allowed}, got one of ({found})") from error
-        raise
+        if (found := _other_parameters(fn, takes)) is None:
+            raise
+        legal = ", ".join(takes)
+        allowed = {
+            "x": "a function of x alone (or of x and aux, if aux is given)",
+            "x, aux": "a function of (x, aux), as aux is given",
+        }.get(legal, f"a function of ({legal})")
+        raise UserError(f"{name} must be {allowed}, got one of {found}") from error
+
+
+def check_takes(name: str, fn: Any, *forms: Sequence[str]) -> None:
+    """Checks that a function takes the arguments of one of the forms, without calling it.
+
+    A function without a signature, as some builtins are, passes.
+
+    Raises:
+      UserError: it takes those of no form, or is not a function.
+    """
+    check_callable(fn, name)
+    found = [_other_parameters(fn, takes) for takes in forms]
+    if None not in found:
+        allowed = " or ".join(f"({', '.join(takes)})" for takes in forms)
+        raise UserError(f"{name} must be a function of {allowed}, got one of {found[0]}")
+
+
+def _other_parameters(fn: Any, takes: Sequence[str]) -> str | None:
+    """Returns the parameters of a function that cannot take the arguments named, in words.
+
+    None: it takes them, or it has no signature.
+    """
+    try:
+        signature = inspect.signature(fn)
+    except (TypeError, ValueError):  # It is no function, or a builtin without a signature.
+        return None
+    try:
+        signature.bind(*takes)
+    except TypeError:
+        bare = [
+            p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()
+        ]
+        return str(inspect.Signature(bare))
+    return None
 
 
 @contextlib.contextmanager

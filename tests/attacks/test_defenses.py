@@ -103,7 +103,31 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
             "seed must be a whole number of 64 bits, got 'a'$",
         ),
         (lambda: attacks.expectation(None, 1), "stochastic_fn must be a function, got None$"),
+        (
+            lambda: attacks.expectation(lambda x: x, 1),
+            r"stochastic_fn must be a function of \(x, key\) or \(x, aux, key\), got one of \(x\)$",
+        ),
+        (
+            lambda: attacks.expectation(lambda x, *, key: x, 1),
+            r"stochastic_fn must be a function of .*, got one of \(x, \*, key\)$",
+        ),
+        (
+            lambda: attacks.expectation(noise, 1)(X, X),
+            r"stochastic_fn must be a function of \(x, aux, key\), got one of \(x, key\)$",
+        ),
+        (
+            lambda: attacks.fgsm(attacks.expectation(lambda x, aux, key: x, 1), X, Y, eps=0.1),
+            r"stochastic_fn must be a function of \(x, key\), got one of \(x, aux, key\)$",
+        ),
         (lambda: attacks.straight_through(jnp.round, 3), "backward must be a function, got 3$"),
+        (
+            lambda: attacks.straight_through(lambda x, y: x),
+            r"preprocess must be a function of \(x\), got one of \(x, y\)$",
+        ),
+        (
+            lambda: attacks.straight_through(jnp.round, lambda x, y: x),
+            r"backward must be a function of \(x\), got one of \(x, y\)$",
+        ),
     ],
 )
 def test_bad_arguments_of_the_wrappers_are_refused_in_one_line(call, message):

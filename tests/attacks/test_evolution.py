@@ -98,6 +98,12 @@ def test_an_image_of_which_the_model_says_nan_is_no_candidate():
     ).all()
 
 
+def test_probabilities_of_logistic_outputs_whose_sum_is_not_1_are_taken():
+    logistic = lambda x: jax.nn.sigmoid(x.reshape(len(x), -1) @ W)
+    found = attacks.fooling_images(logistic, SHAPE, np.arange(5), key=KEY, num_generations=2)
+    assert found.shape == (5, *SHAPE)
+
+
 def test_a_legacy_key_draws_what_a_typed_one_does():
     evolve = partial(attacks.fooling_images, probs_fn, SHAPE, jnp.arange(2), num_generations=2)
     np.testing.assert_array_equal(evolve(key=jax.random.PRNGKey(0)), evolve(key=KEY))
@@ -133,6 +139,14 @@ def test_another_rate_strength_or_box_compiles_nothing():
         (
             {"probs_fn": lambda x: jnp.log(probs_fn(x)).at[:, 2].set(-jnp.inf)},
             "a number above -inf for some image, got none for the target 2",
+        ),
+        (
+            {"probs_fn": lambda x: 100 + jnp.log(probs_fn(x))},
+            "probs_fn must return probabilities from 0 to 1, got .* for the target 0: pass",
+        ),
+        (
+            {"probs_fn": lambda x: jnp.log(probs_fn(x)) - 1},
+            "probs_fn must return probabilities from 0 to 1, got -1.* for the target 0: pass",
         ),
         (
             {"probs_fn": lambda x: np.asarray(x).reshape(len(x), -1)},

@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from adv_jax.attacks.targets import least_likely, next_class, random_other
+from adv_jax.types import UserError
 
 
 def test_the_least_likely_class_has_the_smallest_logit():
@@ -14,8 +16,51 @@ def test_the_least_likely_class_has_the_smallest_logit():
     np.testing.assert_array_equal(least_likely(lambda x: x[..., 0], x), logits.argmin(axis=1))
 
 
+def test_the_least_likely_class_of_a_diverged_model_is_refused_where_its_logits_are_known():
+    diverged = lambda x: x.at[1].set(jnp.nan)
+    with pytest.raises(UserError, match="finite logits, got NaN or infinity for 1 of 3 rows of x$"):
+        least_likely(diverged, jnp.ones((3, 2)))
+    assert jax.jit(lambda x: least_likely(diverged, x))(jnp.ones((3, 2))).shape == (3,)
+
+
 def test_the_next_class_wraps_around():
     np.testing.assert_array_equal(next_class(jnp.array([0, 2, 3]), 4), [1, 3, 0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "count"), [(np.int8, 128), (np.int8, 200), (np.uint8, 256), (np.uint16, 70_000)]
+)
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray, list])
+def test_the_next_class_of_narrow_labels_does_not_overflow(dtype, count, array):
+    y = np.array([0, np.iinfo(dtype).max], dtype)
+    np.testing.assert_array_equal(next_class(array(y), count), (y.astype(np.int64) + 1) % count)
+    if array is jnp.asarray:
+        traced = jax.jit(lambda y: next_class(y, count))(array(y))
+        np.testing.assert_array_equal(traced, (y.astype(np.int64) + 1) % count)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_random_other_of_narrow_labels_draws_each_of_more_classes_than_they_hold(dtype):
+    y = np.full(40_000, 99, dtype)
+    counts = np.bincount(random_other(y, 300, jax.random.key(0)), minlength=300)
+    assert len(counts) == 300 and counts[99] == 0
+    assert scipy.stats.chisquare(np.delete(counts, 99)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([1.5]), r"y must be classes i32\[B\], got float64\[1\]"),
+        (np.array([7]), "y must be classes from 0 to 2, got 7"),
+        ([-1], "y must be classes from 0 to 2, got -1"),
+        (np.eye(3, dtype=int), r"y must be classes i32\[B\], got int64\[3, 3\]"),
+        (None, r"y must be classes i32\[B\], got None"),
+    ],
+)
+def test_labels_that_are_no_classes_have_no_other_class(y, message):
+    for choose in (next_class, lambda y, count: random_other(y, count, jax.random.key(0))):
+        with pytest.raises(UserError, match=f"^{message}$"):
+            choose(y, 3)
 
 
 @pytest.mark.slow
@@ -44,5 +89,9 @@ def test_targets_refuse_bad_arguments():
         next_class(jnp.zeros(3, int), 0)
     with pytest.raises(ValueError, match="must be a whole number of at least 2, got 2.5"):
         next_class(jnp.zeros(3, int), 2.5)
+    with pytest.raises(UserError, match="^logits_fn must be a function of x alone .*[(]x, y[)]$"):
+        least_likely(lambda x, y: x, jnp.zeros((3, 2)))
+    with pytest.raises(UserError, match="^logits_fn must be a function of x alone, got a NoneT"):
+        least_likely(None, jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"logits f32\[B, K\] with B = 3, got float32\[3\]"):
         least_likely(lambda x: x[:, 0], jnp.zeros((3, 2), jnp.float32))
