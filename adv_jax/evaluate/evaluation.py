@@ -82,9 +82,10 @@ def evaluate(
         rich.progress.track or tqdm.tqdm.
 
     Raises:
-      UserError: data, sizes, attacks, bounds or the model are invalid; an input or a logit is NaN;
-        a function for loss is not finite at x or has a gradient of NaN; an attack returns NaN;
-        raised by an attack, such as for an unknown norm or a missing key.
+      UserError: data, sizes, attacks, bounds or the model are invalid; an input is NaN, or a logit
+        at x, at an example or after a step along the gradient; a function for loss is not finite
+        at x or has a gradient of NaN; an attack returns NaN; raised by an attack, such as for an
+        unknown norm or a missing key.
 
     >>> import jax.numpy as jnp
     >>> from adv_jax import attacks

@@ -50,7 +50,7 @@ def probe(
     and, if there are steps,
 
         one_step       i32[S, E, B], the class after each step: FGSM on the log odds, which do not
-                       saturate
+                       saturate; -1 where a logit is not finite
 
     It takes two backward passes and forward passes of B, 2 B, 2 B and S E B rows.
 
@@ -141,12 +141,13 @@ def _size(x: Array) -> Array:
 
 
 def _one_step(logits_fn: LogitsFn, x: Array, gradient: Array, steps: Sequence[Step]) -> Array:
-    """Returns the classes after each step, at each of its sizes: i32[S, E, B]."""
+    """Returns `probe`'s one_step, at each size of each step: i32[S, E, B]."""
     units = jnp.stack([norms.dual(gradient, step.norm) for step in steps])
     boxes = jnp.stack([_box(x, step.bounds) for step in steps])
 
     def label(unit: Array, box: Array, size: Array) -> Array:
-        return jnp.argmax(logits_fn(moved(x, jnp.clip(size * unit, *box))), axis=1)
+        logits = logits_fn(moved(x, jnp.clip(size * unit, *box)))
+        return jnp.where(jnp.isfinite(logits).all(axis=1), jnp.argmax(logits, axis=1), -1)
 
     def at_sizes(step: tuple[Array, Array, Array]) -> Array:
         unit, box, eps = step

@@ -194,8 +194,8 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         (
             # Only where the attack leads: no clean entry is below 0.
             {"logits_fn": lambda x: jnp.where(x < 0, jnp.nan, 30 * x)},
-            "logits_fn must return finite logits, got NaN or infinity for 1 of 5 rows of x under "
-            "sign",
+            "logits_fn must return finite logits, got NaN or infinity for 1 of 5 rows of x after a "
+            "step along the gradient",
         ),
     ],
 )

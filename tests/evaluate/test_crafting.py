@@ -1,5 +1,8 @@
 """A model that diverges where an attack leads has no accuracy there: all evaluations refuse it."""
 
+import re
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,7 +39,15 @@ def test_a_model_that_is_nan_under_attack_is_refused(evaluation):
     bad = int((X + np.float32(0.9) > 1).sum())
     with pytest.raises(UserError) as caught:
         evaluation(attacks.fgsm)
-    assert str(caught.value) == (
-        f"logits_fn must return finite logits, got NaN or infinity for {bad} of 3 rows of x under "
-        "fgsm"
+    assert re.fullmatch(
+        f"logits_fn must return finite logits, got NaN or infinity for {bad} of 3 rows of x "
+        "(under fgsm|after a step along the gradient)",
+        str(caught.value),
     )
+
+
+@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd, attacks.auto_attack])
+def test_attacks_that_keep_their_best_example_hide_no_logits_of_nan(attack):
+    """They return x if the logits at every other point are NaN, which no row of x_adv shows."""
+    with pytest.raises(UserError, match="of 3 rows of x after a step along the gradient$"):
+        evaluate.evaluate(diverging, X, Y, {"own": attack}, eps=[0.9], key=jax.random.key(0))
