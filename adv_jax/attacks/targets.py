@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax import norms
 from adv_jax.checks import (
     arity,
     as_batch,
@@ -76,11 +77,11 @@ def next_class(y: Array, num_classes: int) -> Array:
     """Returns the next class, (y + 1) mod num_classes.
 
     Args:
-      y: i32[B], in [0, num_classes).
+      y: i32[B], or one class i32[], in [0, num_classes).
       num_classes: an integer >= 2.
 
     Returns:
-      i32[B].
+      i32[B], or i32[].
 
     Raises:
       UserError: num_classes < 2; y has another shape or dtype; where values are known: y is not
@@ -90,4 +91,6 @@ def next_class(y: Array, num_classes: int) -> Array:
     Array([1, 0], dtype=int32)
     """
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
+    if norms.is_real(y) and not np.ndim(y):  # One class, as inside vmap.
+        return next_class(jnp.reshape(y, 1), num_classes)[0]
     return (as_classes(y, num_classes, name="y") + 1) % num_classes

@@ -77,7 +77,7 @@ def _listed(attacks: str) -> list[str]:
     depth = itertools.accumulate((c == "(") - (c == ")") for c in attacks)
     apart = ("\0" if c == "," and not d else c for c, d in zip(attacks, depth, strict=True))
     names = [name.strip() for name in "".join(apart).split("\0") if name.strip()]
-    check_different("attacks", "attacks", names)
+    check_different("attacks", names)
     return names
 
 

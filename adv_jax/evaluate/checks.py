@@ -61,7 +61,7 @@ def checked_data(
 def checked_inside(
     logits_fn: LogitsFn, x: Any, y: Any, *, batch_size: int, integers: bool = False
 ) -> tuple[Array, Array, int, bool]:
-    """Returns x, y i32[N] and batch_size of a function that may be traced, and whether x is known.
+    """Returns x, y i32[N] and batch_size of a function that may be traced, and if all is known.
 
     integers: allows x of integers, such as indices of rows, which no attack can move.
 
@@ -132,7 +132,9 @@ def checked_sizes(
             f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
         )
     for values in sizes.values():
-        check_sequence(values)
+        check_eps_sequence(values)
+    if not isinstance(eps, Mapping):  # A dict may hold the size of one attack and vary another.
+        check_different("eps", list(eps))
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
         found = ", ".join(map(str, sorted(lengths)))
         raise UserError(f"eps must be as many sizes for each attack, got {found}")
@@ -151,15 +153,14 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: as `check_sizes`; no size, or one twice; a size outside the range that the attack
-        states, or larger than the bounds allow; an attack that is not a function, or targeted, or
-        whose size cannot be set; an attack's norm is unknown.
+      UserError: as `check_sizes`; no size; a size outside the range that the attack states, or
+        larger than the bounds allow; an attack that is not a function, or targeted, or whose size
+        cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
         if not len(sizes[key]):
             raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
         check_sizes(name, sizes[key], x)
-        check_different(name, "numbers", [float(size) for size in sizes[key]])
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
@@ -173,7 +174,7 @@ def check_attacks(
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
 
 
-def check_sequence(eps: Any) -> None:
+def check_eps_sequence(eps: Any) -> None:
     """Raises UserError unless eps is a sequence of numbers."""
     if not norms.is_real(eps) or np.ndim(eps) != 1:
         found = described(eps)
@@ -187,16 +188,16 @@ def check_sizes(name: str, sizes: Sequence[float], x: Array) -> None:
         norms.per_row(name, size, x)
 
 
-def check_different(name: str, what: str, values: Sequence[Any]) -> None:
+def check_different(name: str, values: Sequence[Any]) -> None:
     """Raises UserError if a value is there twice.
 
-    >>> check_different("eps", "numbers", [0.1, 0.2, 0.1])
+    >>> check_different("eps", [0.1, 0.2, 0.1])
     Traceback (most recent call last):
-    adv_jax.types.UserError: eps must be different numbers, got 0.1 twice or more
+    adv_jax.types.UserError: eps must not repeat, got 0.1 twice or more
     """
     for value in values:
         if values.count(value) > 1:
-            raise UserError(f"{name} must be different {what}, got {value} twice or more")
+            raise UserError(f"{name} must not repeat, got {value} twice or more")
 
 
 def distance_of(attack: Attack) -> str | None:

@@ -83,9 +83,8 @@ def evaluate(
 
     Raises:
       UserError: data, sizes, attacks, bounds or the model are invalid; an input is NaN, or a logit
-        at x, at an example or after a step along the gradient; a function for loss is not finite
-        at x or has a gradient of NaN; an attack returns NaN; raised by an attack, such as for an
-        unknown norm or a missing key.
+        at x or at an example; a function for loss is not finite at x or has a gradient of NaN; an
+        attack returns NaN; raised by an attack, such as for an unknown norm or a missing key.
 
     >>> import jax.numpy as jnp
     >>> from adv_jax import attacks

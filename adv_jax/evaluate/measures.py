@@ -12,7 +12,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.checks import check_finite, check_flags, is_known, logit_flags
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.evaluate.checks import check_attacks, check_sequence, check_sizes, checked_inside
+from adv_jax.evaluate.checks import check_attacks, check_eps_sequence, check_sizes, checked_inside
 from adv_jax.evaluate.crafting import at_size
 from adv_jax.evaluate.predicting import predicted, predictions
 from adv_jax.evaluate.preparing import check_named
@@ -79,7 +79,7 @@ def curves(
     """
     check_named("attacks", attacks)
     x, y, batch_size, known = checked_inside(logits_fn, x, y, batch_size=batch_size)
-    check_sequence(eps)
+    check_eps_sequence(eps)
     check_sizes("eps", eps, x)
     if known:
         check_attacks(attacks, sizes_of(attacks, eps), x, bounds=None)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_finite, check_flags, with_aux
+from adv_jax.checks import check_flags, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import first_batch, over_batches
 from adv_jax.evaluate.crafting import check_crafted, crafted, naming
@@ -112,8 +112,6 @@ class Suite:
         clean = over(self._clean, (rows.x, rows.aux), description="clean")
         check_flags(clean, "x")
         probed = over(self._look, (rows.x, rows.y, rows.aux), description="gradients")
-        if "one_step" in probed:  # Attacks that keep their best example may hide what they met.
-            check_finite(probed["one_step"] >= 0, "x after a step along the gradient")
         attacked, examples = {}, {}
         for name, program in self._attacked.items():
             sizes = np.asarray(self.eps[name], working_dtype(rows.x.dtype))

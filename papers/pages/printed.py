@@ -4,7 +4,6 @@ Gray italics are not judged: shorter runs, and numbers without a test. An empty 
 """
 
 import math
-import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -258,7 +257,7 @@ def _trained(lines: Sequence[Line], is_full: bool) -> str:
     allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
     names = dict.fromkeys(data_in_words(training["data"]) for training in trainings)
     planned = [training.get("paper_seeds", 0) for training in trainings]
-    is_short = any(map(operator.lt, counts, planned))
+    is_short = any(n < most for n, most in zip(counts, planned, strict=True))
     of_planned = f" of {span(set(planned) - {0})}" if is_short else ""
     seeds = f"{span(counts)}{of_planned} seed{'s' if is_short or set(counts) != {1} else ''}"
     return f"{', '.join([seeds, epochs_in_words(epochs, allowed), *names])}."

@@ -84,7 +84,7 @@ def has_its_trainings(target: Target, found: Mapping[str, Any]) -> bool:
 
 
 def with_planned(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the epochs and seeds that full runs of a document of other trainings would have."""
+    """Sets the planned epochs and seeds of a document whose trainings differ from its target's."""
     runs = {row.label: row.run for row in target.rows}
     planned = {
         row["training"]: _of_paper(runs[row["label"]])

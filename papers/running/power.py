@@ -30,7 +30,7 @@ from papers.running import epoch_times
 from papers.running.stored import Results
 
 MOST_SEEDS = 1000
-ONE_RUN = "how many seeds would settle it is unknown from one"
+ONE_RUN = "the spread is unknown from one seed"
 NEVER = f"more than {MOST_SEEDS:,} seeds would be needed"
 
 Json = Mapping[str, Any]

@@ -95,3 +95,9 @@ def test_targets_refuse_bad_arguments():
         least_likely(None, jnp.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"logits f32\[B, K\] with B = 3, got float32\[3\]"):
         least_likely(lambda x: x[:, 0], jnp.zeros((3, 2), jnp.float32))
+
+
+def test_the_next_class_of_one_label_is_that_of_its_row():
+    y = jnp.array([3, 9])
+    assert jax.vmap(lambda label: next_class(label, 10))(y).tolist() == [4, 0]
+    assert next_class(np.uint8(255), 256) == 0

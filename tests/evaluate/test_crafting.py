@@ -1,6 +1,4 @@
-"""A model that diverges where an attack leads has no accuracy there: all evaluations refuse it."""
-
-import re
+"""A model whose logits at an example are NaN has no accuracy there: all evaluations refuse it."""
 
 import jax
 import jax.numpy as jnp
@@ -39,15 +37,15 @@ def test_a_model_that_is_nan_under_attack_is_refused(evaluation):
     bad = int((X + np.float32(0.9) > 1).sum())
     with pytest.raises(UserError) as caught:
         evaluation(attacks.fgsm)
-    assert re.fullmatch(
-        f"logits_fn must return finite logits, got NaN or infinity for {bad} of 3 rows of x "
-        "(under fgsm|after a step along the gradient)",
-        str(caught.value),
+    assert str(caught.value) == (
+        f"logits_fn must return finite logits, got NaN or infinity for {bad} of 3 rows of x under "
+        "fgsm"
     )
 
 
 @pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd, attacks.auto_attack])
-def test_attacks_that_keep_their_best_example_hide_no_logits_of_nan(attack):
-    """They return x if the logits at every other point are NaN, which no row of x_adv shows."""
-    with pytest.raises(UserError, match="of 3 rows of x after a step along the gradient$"):
-        evaluate.evaluate(diverging, X, Y, {"own": attack}, eps=[0.9], key=jax.random.key(0))
+def test_logits_of_nan_that_an_attack_hides_are_named_by_the_audit(attack):
+    """These attacks return x where the logits at every other point are NaN."""
+    x, y = np.tile(X, (10, 1)), np.tile(Y, 10)
+    with pytest.warns(evaluate.AuditWarning, match="66.7 % of the rows .* after a single linf step"):
+        evaluate.evaluate(diverging, x, y, {"own": attack}, eps=[0.9], key=jax.random.key(0))

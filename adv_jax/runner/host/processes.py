@@ -55,8 +55,12 @@ def connect(
         host_and_port("--coordinator", coordinator, "HOST:PORT of the first process, or auto")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     address = None if coordinator == "auto" else coordinator
-    flags = f"--coordinator={coordinator} --num_processes={num_processes}"
-    flags += f" --process_id={process_id}"
+    given = {
+        "coordinator": coordinator,
+        "num_processes": num_processes,
+        "process_id": process_id,
+    }
+    flags = " ".join(f"--{name}={value}" for name, value in given.items() if value is not None)
     try:
         _wait_for(
             lambda: jax.distributed.initialize(

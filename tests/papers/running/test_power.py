@@ -168,7 +168,7 @@ def test_a_claim_of_one_seed_needs_a_second_one_first():
     assert (found.seeds, found.costs, str(found)) == (
         None,
         {},
-        "how many seeds would settle it is unknown from one",
+        "the spread is unknown from one seed",
     )
 
 
