@@ -47,5 +47,6 @@ def test_a_model_that_is_nan_under_attack_is_refused(evaluation):
 def test_logits_of_nan_that_an_attack_hides_are_named_by_the_audit(attack):
     """These attacks return x where the logits at every other point are NaN."""
     x, y = np.tile(X, (10, 1)), np.tile(Y, 10)
-    with pytest.warns(evaluate.AuditWarning, match="66.7 % of the rows .* after a single linf step"):
+    message = "66.7 % of the rows .* after a single linf step"
+    with pytest.warns(evaluate.AuditWarning, match=message):
         evaluate.evaluate(diverging, x, y, {"own": attack}, eps=[0.9], key=jax.random.key(0))
