@@ -93,7 +93,8 @@ def measure(
     _check_replaceable(target.file(results), target, budget, trainings.values())
     own = {key: training for key, training in trainings.items() if key not in kept}
     done = {key: finished(training) for key, training in own.items()}
-    stored = {trainings[key].workdir: one.training for key, one in kept.items()}
+    # What is kept may be of other versions, which the result names.
+    stored = {trainings[k].workdir: {**one.training, "versions": {}} for k, one in kept.items()}
     done_already = stored | {own[key].workdir: r for key, r in done.items() if r is not None}
     check_alike(done_already, more_to_come=len(done_already) < len(trainings))
     measured = {key: result or _train(own[key]) for key, result in done.items()}

@@ -90,7 +90,7 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
     """Checks that all results have the same versions, data, and runs and weights to start from.
 
     Args:
-      results: workdir -> result.json, the output of `finished`.
+      results: workdir -> result.json, the output of `finished`; one without versions may have any.
       more_to_come: whether the installed versions will train more runs, so that they count too.
 
     Raises:
@@ -101,7 +101,7 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
         known |= {name: ("installed", provenance()["versions"][name]) for name in VERSIONS}
     for workdir, result in results.items():
         path = workdir / "result.json"
-        facts = {name: result["versions"][name] for name in VERSIONS}
+        facts = {name: number for name, number in result["versions"].items() if name in VERSIONS}
         facts[f"the data set {result['data']['name']}"] = result["data"]["sha256"]
         if is_finished(workdir):  # The run itself may be gone if its values are stored.
             facts |= _starts(workdir)

@@ -96,6 +96,7 @@ def test_values_of_other_configs_or_measures_are_trained_again():
 
 def test_a_result_is_written_of_kept_values_and_trained_ones(tmp_path):
     stored = reproduced(BASE, tmp_path / "a", lambda replica, eps: 0.01 + replica.seed / 1000)
+    stored["trainings"][PLAIN.key]["versions"]["jax"] = "0.1"
     (lack,) = lacks([GAINED], Results({1: stored}, {}, {}), runs=tmp_path / "b", data={})
     for training in lack.trainings.values():
         finish(training, lambda replica, eps: 0.005)
