@@ -130,7 +130,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
         if shape == (batch, count) and jnp.issubdtype(dtype, jnp.floating):
             return jnp.asarray(labels)
     raise UserError(
-        f"{name} must be integers i32[B] or probabilities f32[B, K] with B = {batch}, K = {count}, "
+        f"{name} must be integers i32[B] or class weights f32[B, K] with B = {batch}, K = {count}, "
         f"got {described(labels)}"
     )
 

@@ -203,7 +203,7 @@ def test_labels_of_another_shape_or_type_are_refused_compiled_or_not(name, label
         with pytest.raises(ValueError) as error:
             call(logits, labels)
         assert str(error.value) == (
-            "labels must be integers i32[B] or probabilities f32[B, K] with B = 6, K = 4, "
+            "labels must be integers i32[B] or class weights f32[B, K] with B = 6, K = 4, "
             f"got {got}"
         )
 

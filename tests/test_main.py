@@ -136,7 +136,10 @@ def test_a_finished_run_is_reported_and_left_unchanged(commands, uninterrupted):
     before = contents(workdir)
     again = commands.run(*TINY, f"--workdir={workdir}")
     assert (again.status, again.err) == (0, "")
-    assert again.out == f"workdir {workdir}\n{workdir} holds the finished run\n"
+    assert again.out.startswith(f"workdir {workdir}\n{workdir} holds the finished run\n")
+    error = json.loads((workdir / "result.json").read_text())["replicas"][0]["test_error"]
+    assert f"test error {100 * error:.3f} %" in again.out
+    assert "test error % under attack" in again.out
     assert contents(workdir) == before
 
 
@@ -165,7 +168,7 @@ def test_the_default_workdir_is_named_by_config_and_hash(commands, tmp_path):
     assert first.status == 0 and first.out.startswith(f"workdir runs/{path.name}\n")
     by_name = ["--config=quickstart:quick", *short[1:]]
     again = commands.run(*by_name, cwd=tmp_path)
-    assert again.out.endswith(f"runs/{path.name} holds the finished run\n")
+    assert f"runs/{path.name} holds the finished run\n" in again.out
     separate = commands.run("--config", "quickstart:quick", *short[1:], cwd=tmp_path)
     assert separate.out == again.out
     other = commands.run(*short, "--config.seed=1", cwd=tmp_path)

@@ -227,7 +227,7 @@ def test_inputs_and_labels_that_are_not_numbers_are_refused(wrong, said):
     assert found == f"x must be a batch f32[B, *D] of floats, got {said}"
     if wrong is not None:  # That is the model's own prediction.
         found = refused(attacks.fgsm, model, X, wrong, eps=0.1)
-        assert found.startswith("y must be integers i32[B] or probabilities f32[B, K] with B = 2")
+        assert found.startswith("y must be integers i32[B] or class weights f32[B, K] with B = 2")
         assert found.endswith(f"got {said}")
 
 

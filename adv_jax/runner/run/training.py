@@ -16,6 +16,7 @@ from adv_jax.runner.host.processes import fail_together, from_first, is_first, r
 from adv_jax.runner.host.signals import on_signals, stop_at_once
 from adv_jax.runner.run import figures, sources, trackers
 from adv_jax.runner.run.epochs import train
+from adv_jax.runner.run.experiment import Experiment
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
 from adv_jax.runner.store.result import audited, document, remarks, summary, under_attack
@@ -71,8 +72,8 @@ def run_checked(
             finished = files.result()
         if from_first(finished is not None):
             print(f"{files.path} holds the finished run")
-            for line in (finished or {}).get("warnings", ()):
-                print(f"warning: {line}")
+            if finished:
+                _show(finished, Experiment(ready.config, ready.inputs.dataset), files.path)
             return finished or {}
         with raise_on_all():
             files.record_data(ready.inputs.document, ready.inputs.rows, ready.inputs.fitted)
@@ -103,13 +104,18 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
         result["warnings"] = audited(experiment.attacks, measured, eps, tested)
     figures.draw(files, config, result)
     files.write_result(result)
+    _show(result, experiment, files.path)
+    print(f"results in {files.path}")
+    return result
+
+
+def _show(result: Mapping[str, Any], experiment: Experiment, workdir: Path) -> None:
+    """Prints the tables of a result, and what to read beside them."""
     print_table(*summary(result, experiment.predicts))
     if result["evaluation"]:
         print_table(*under_attack(result))
-        for line in remarks(result, experiment.attacks, files.path):
+        for line in remarks(result, experiment.attacks, workdir):
             print(line)
-    print(f"results in {files.path}")
-    return result
 
 
 def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:

@@ -152,7 +152,8 @@ def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
     folder, file = finished, finished / "run" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": ["accuracy rises"]}))
     result = train.run(config(model={"units": 5}), "run")
-    assert "holds the finished run\nwarning: accuracy rises\n" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "holds the finished run\n" in said and "\nwarning: accuracy rises\n" in said
     assert (result["data"]["name"], result["data"]["source"]) == ("corners", "import")
     assert result["data"]["sizes"]["train"] == 60
     recorded = json.loads((folder / "run" / "config.json").read_text())
