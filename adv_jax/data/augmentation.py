@@ -6,21 +6,13 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 
+from adv_jax.annotations import parameters_of
 from adv_jax.data.arguments import plain
 from adv_jax.data.dataset import DataError
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT, Range, ranged
 from adv_jax.types import Array, Key, described, dtype_of
 
-# The settings of `augmented` and their values that change nothing.
-OFF: dict[str, Any] = {
-    "pad": 0,
-    "mirror": False,
-    "rotation": 0.0,
-    "zoom": 0.0,
-    "shear": 0.0,
-    "morphology": 0,
-}
 _AFFINE = {"rotation": "[0, 180]", "zoom": "[0, 0.9]", "shear": "[0, inf)"}
 
 
@@ -65,6 +57,14 @@ def augmented(
     if x.shape[1:] != tuple(shape):
         x = random_crop(key_crop, x, shape)
     return random_mirror(key_mirror, x) if mirror else x
+
+
+# The settings of `augmented` and their values that change nothing.
+OFF: dict[str, Any] = {
+    name: setting.default
+    for name, setting in parameters_of(augmented).items()
+    if setting.kind is setting.KEYWORD_ONLY
+}
 
 
 def center_crop(x: Array, shape: tuple[int, ...]) -> Array:

@@ -33,7 +33,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: they are not such runs on one data set.
     """
-    runs = [_read(Path(workdir)) for workdir in workdirs]
+    runs = [finished(Path(workdir), experiment="online_mnist") for workdir in workdirs]
     require_same_data(runs)
     rules = [_rule(run) for run in runs]
     if len(set(rules)) < len(rules):
@@ -69,14 +69,6 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     }
     columns = ["rule", "test error in %", "lowest", "highest"]
     return Drawing(figure, document, Table(f"online_mnist; {trained_on(runs)}", columns, rows))
-
-
-def _read(path: Path) -> Finished:
-    run = finished(path)
-    if run.config["experiment"] != "online_mnist":
-        found = f"{path} of {run.config['experiment']}"
-        raise UserError(f"workdir must be a run of online_mnist, got {found}")
-    return run
 
 
 def _rule(run: Finished) -> str:

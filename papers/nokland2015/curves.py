@@ -21,7 +21,7 @@ def errors(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or an error was not measured after each epoch.
     """
-    runs = read(workdirs, figure="fig1")
+    runs = read(workdirs)
     figure, [[axes]] = canvas(
         1, 1, title=f"Nokland 2015, Fig. 1: error curves; {trained_on(runs)}", width=7.5, height=4.6
     )

@@ -29,7 +29,7 @@ def features(workdirs: Sequence[str]) -> Drawing:
       UserError: `runs.read` raises, or there are other runs than these.
     """
     methods = ("plain", "adversarial", "dropout")
-    runs = one_of_each(read(workdirs, figure="fig2"), methods, labels=LABELS, figure="fig2")
+    runs = one_of_each(read(workdirs), methods, labels=LABELS, figure="fig2")
     runs_text = trained_on(list(runs.values()), first=True)
     title = f"Nokland 2015, Fig. 2: features of {runs['plain'].net}; {runs_text}"
     figure, [panels] = canvas(1, len(runs), title=title, width=4, height=4.3)
@@ -68,7 +68,7 @@ def activations(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or there are other runs than these.
     """
-    runs = one_of_each(read(workdirs, figure="fig3"), tuple(ZEROS), labels=LABELS, figure="fig3")
+    runs = one_of_each(read(workdirs), tuple(ZEROS), labels=LABELS, figure="fig3")
     models = {method: run.models() for method, run in runs.items()}
     layers_of = {
         method: [hidden_layers(model, model.dataset.test.x) for model in of_method]

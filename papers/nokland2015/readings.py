@@ -98,9 +98,7 @@ def zeros(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or there are other runs than these.
     """
-    runs = one_of_each(
-        read(workdirs, figure="fig3_readings"), tuple(ZEROS), labels=LABELS, figure="fig3_readings"
-    )
+    runs = one_of_each(read(workdirs), tuple(ZEROS), labels=LABELS, figure="fig3_readings")
     shares: dict[str, dict[str, BySeed]] = {}  # name of the reading -> method -> by seed
     for method, run in runs.items():
         for model in run.models():

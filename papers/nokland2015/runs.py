@@ -41,20 +41,17 @@ class BackpropRun(MethodRun):
         }
 
 
-def read(
-    workdirs: Sequence[str], *, figure: str, experiment: str = "backprop_mnist"
-) -> list[BackpropRun]:
+def read(workdirs: Sequence[str], *, experiment: str = "backprop_mnist") -> list[BackpropRun]:
     """Reads finished runs on the same data.
 
     Args:
       workdirs: one or more workdirs.
-      figure: name of the figure, for messages.
-      experiment: experiment of its runs.
+      experiment: that of each run.
 
     Raises:
       UserError: a run is unfinished, has a grid or another experiment, or the data differ.
     """
-    runs = [_read(Path(workdir), figure, experiment) for workdir in workdirs]
+    runs = [_read(Path(workdir), experiment) for workdir in workdirs]
     require_same_data(runs)
     return runs
 
@@ -65,11 +62,8 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * mean:.2f}" + ("" if sd is None else f" +- {100 * sd:.2f}")
 
 
-def _read(path: Path, figure: str, experiment: str) -> BackpropRun:
-    run = finished(path)
-    if run.config["experiment"] != experiment:
-        found = f"{path} of {run.config['experiment']}"
-        raise UserError(f"workdir must be a run of {experiment} for {figure}, got {found}")
+def _read(path: Path, experiment: str) -> BackpropRun:
+    run = finished(path, experiment=experiment)
     return BackpropRun(path, run.config, run.result, _method(path, run.config))
 
 

@@ -39,7 +39,7 @@ def mnist(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: `runs.read` raises, or there are fewer than ten measured epochs.
     """
-    runs = read(workdirs, figure="table2")
+    runs = read(workdirs)
     rows = []
     for run in runs:
         curves = by_epoch(run, "test_error")
@@ -62,7 +62,7 @@ def cifar10(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: see `runs.read`.
     """
-    runs = read(workdirs, figure="table3", experiment="backprop_cifar10")
+    runs = read(workdirs, experiment="backprop_cifar10")
     rows = []
     for run in runs:
         steps = [step["name"] for step in run.config["data"]["preprocess"]]
@@ -85,7 +85,7 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
         method change their time.
     """
     runs = one_of_each(
-        read(workdirs, figure="overhead"),
+        read(workdirs),
         ("plain", "adversarial"),
         labels=LABELS,
         figure="overhead",

@@ -69,7 +69,7 @@ def nets_of(
       UserError: `runs.read` raises, there are fewer than two plain nets or no adversarial one, or
         the nets differ.
     """
-    runs = sorted(read(workdirs, figure=figure), key=lambda run: run.method != "plain")
+    runs = sorted(read(workdirs), key=lambda run: run.method != "plain")
     nets = [(run, model) for run in runs for model in run.models()]
     methods = [run.method for run, _ in nets]
     if methods.count("plain") < 2 or "adversarial" not in methods or len({r.net for r in runs}) > 1:

@@ -65,17 +65,22 @@ class MethodRun(Finished):
 OfMethod = TypeVar("OfMethod", bound=MethodRun)
 
 
-def finished(path: Path, *, over: Collection[str] = ()) -> Finished:
+def finished(path: Path, *, experiment: str = "", over: Collection[str] = ()) -> Finished:
     """Reads a finished run.
 
     Args:
       path: its workdir.
+      experiment: its experiment; "" for any.
       over: fields, besides the seed, that may differ among its replicas.
 
     Raises:
-      UserError: there is no finished run, or it has a grid of another field.
+      UserError: there is no finished run, or it has another experiment or a grid of another field.
     """
     config = read_config(path)
+    if experiment not in ("", config["experiment"]):
+        raise UserError(
+            f"workdir must be a run of {experiment}, got {path} of {config['experiment']}"
+        )
     if not is_finished(path):
         raise UserError(f"workdir must be a finished run, got {path}: no result.json")
     grid = config["replicas"]["grid"] or {}

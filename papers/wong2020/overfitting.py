@@ -11,7 +11,6 @@ from adv_jax.types import UserError
 from papers.judging.statistics import span
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import (
-    Finished,
     by_epoch,
     described,
     finished,
@@ -35,7 +34,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: they are not two such runs on one data set.
     """
-    runs = [_read(Path(workdir)) for workdir in workdirs]
+    runs = [finished(Path(workdir), experiment="fast_mnist") for workdir in workdirs]
     starts = [run.config["objective"]["attack"]["random_start"] for run in runs]
     if starts != [True, False]:
         found = ", ".join("start=random" if start else "start=zero" for start in starts)
@@ -72,14 +71,6 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         "runs": [described(run, "objective", "model") for run in runs],
     }
     return Drawing(figure, document)
-
-
-def _read(path: Path) -> Finished:
-    run = finished(path)
-    if run.config["experiment"] != "fast_mnist":
-        found = f"{path} of {run.config['experiment']}"
-        raise UserError(f"workdir must be a run of fast_mnist, got {found}")
-    return run
 
 
 def _summary(curve: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
 from adv_jax.optimizers import averaged
 from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
-from adv_jax.runner.config.document import ConfigError, is_import_path
+from adv_jax.runner.config.document import ConfigError, is_import_path, is_model_field
 from adv_jax.runner.config.optimizer import averaging, optimizer
 from adv_jax.types import Attack, LogitsFn
 
@@ -151,4 +151,4 @@ def objective_and_optimizer(
 
 def _trained(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Any]:
     """Returns {field: trained model} for the fields `..._fn`, which hold workdirs."""
-    return {field: sources.get(value) for field, value in spec.items() if field.endswith("_fn")}
+    return {field: sources.get(value) for field, value in spec.items() if is_model_field(field)}

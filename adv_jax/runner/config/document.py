@@ -97,6 +97,11 @@ def with_values(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[st
     return config
 
 
+def is_model_field(path: str) -> bool:
+    """Whether a field holds the workdir of a run, for the logits of its trained model: `..._fn`."""
+    return path.endswith("_fn")
+
+
 def import_paths(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns {field: name} of all names of a config that are import paths."""
     names = {path: value for path, value in leaves(config) if path.rpartition(".")[2] == "name"}

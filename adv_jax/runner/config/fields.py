@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from adv_jax.data.augmentation import augmented
+from adv_jax.data.augmentation import OFF, augmented
 from adv_jax.ranges import COUNT, Range, entries_of, stated
 from adv_jax.runner.config.document import (
     ConfigError,
@@ -51,15 +51,9 @@ _OPTIONAL: dict[str, Any] = {
     "averaging": Mapping | None,
     "data.crop": _COUNT_OR_NONE,
     "data.half": "{0, 1, 2}",
-    "data.mirror": bool,
-    "data.morphology": int,
-    "data.pad": int,
     "data.preprocess": object,  # Checked where it is bound.
-    "data.rotation": int | float,
-    "data.shear": int | float,
     "data.stratified": bool,
     "data.target": object,  # Also checked where it is bound.
-    "data.zoom": int | float,
     "microbatches": COUNT,
     "model.weights": str,
     "modules": Mapping,
@@ -76,6 +70,10 @@ _OPTIONAL: dict[str, Any] = {
     "stop": Mapping | None,
     "stop.rate_scale": _SHARE,
     "stop.train_error": _SHARE,
+    **{
+        f"data.{name}": int | float if isinstance(off, float) else type(off)
+        for name, off in OFF.items()
+    },
 }
 _STATED = _FIELDS | _OPTIONAL
 _RANGES = {field: kind for field, kind in _STATED.items() if isinstance(kind, str)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.config.document import ConfigError, leaves
+from adv_jax.runner.config.document import ConfigError, is_model_field, leaves
 from adv_jax.runner.store.formats import read_object, write_json
 from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.runner.store.writing import WorkdirError
@@ -36,7 +36,7 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
 
 def is_source(path: str) -> bool:
     """Returns whether a field of a config names the workdir of another run."""
-    return path == "pretrained.workdir" or path.endswith("_fn")
+    return path == "pretrained.workdir" or is_model_field(path)
 
 
 def finished(field: str, source: Any) -> Path:

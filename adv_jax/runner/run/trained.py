@@ -12,7 +12,7 @@ import numpy as np
 from adv_jax.data import Dataset
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.building import model_of, predicted_by
-from adv_jax.runner.config.document import ConfigError, leaves, with_values
+from adv_jax.runner.config.document import ConfigError, is_model_field, leaves, with_values
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import Replica, replicas
 from adv_jax.runner.run import inputs
@@ -227,7 +227,7 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
       UserError: a workdir holds no finished run, or its model takes other inputs or predicts other
         classes.
     """
-    fields = {path: workdir for path, workdir in leaves(config) if path.endswith("_fn")}
+    fields = {path: workdir for path, workdir in leaves(config) if is_model_field(path)}
     folders = {workdir: finished(path, workdir) for path, workdir in fields.items()}
     models = {workdir: load(folder) for workdir, folder in folders.items()}
     found = {workdir: model.logits_fn for workdir, model in models.items()}

@@ -347,7 +347,7 @@ def test_other_runs_are_refused_in_one_line(workdirs, cifar10, tmp_path):
         (
             tables.mnist,
             [drawn],
-            "must be a run of backprop_mnist for table2, got .* of backprop_cifar10",
+            "must be a run of backprop_mnist, got .* of backprop_cifar10",
         ),
         (tables.mnist, [str(unfinished)], "must be a finished run, got"),
         (tables.cifar10, [drawn, other], "must be runs on the same data, got"),
