@@ -1,5 +1,8 @@
 """models.layered: nets cut at any layer, dropout and DropConnect."""
 
+import re
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +26,7 @@ NETS = {
         (9, 8, 2),
     ),
 }
+LAYERED = [name for name in models.__all__ if issubclass(getattr(models, name), Layered)]
 
 
 def batch_of(shape, size=4):
@@ -207,3 +211,24 @@ def test_the_nets_of_the_papers_have_the_printed_sizes():
     assert huang["hidden7"] == (7 * 7 * 256, 2048) and huang["logits"] == (2048, 10)
     srivastava = sizes(models.convnet(stages=((96,), (128,), (256,)), kernel_size=5), (32, 32, 3))
     assert srivastava["hidden1"] == (5, 5, 3, 96) and srivastava["hidden4"] == (4 * 4 * 256, 2048)
+
+
+@pytest.mark.parametrize("name", LAYERED)
+def test_every_layer_of_every_net_heeds_the_settings_that_it_inherits(name):
+    key, x = jax.random.key(0), jnp.zeros((2, 28, 28, 1))
+    hidden, output = map(nn.initializers.constant, (0.25, 0.5))
+    model = getattr(models, name)(hidden_init=hidden, output_init=output, dtype="bfloat16")
+    initial = jax.jit(lambda: models.init(model, key, x))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(initial()["params"]):
+        layer, kind = path[0].key, path[-1].key
+        drawn = {"bias": 0, "scale": 1, "kernel": 0.5 if layer == "logits" else 0.25}[kind]
+        np.testing.assert_array_equal(leaf, drawn, f"{layer} {kind}")
+
+    def factors(model):
+        logits_of = lambda v: models.apply_fn(model)(v, x, train=True, key=key).logits
+        traced = jax.jit(logits_of).trace(jax.eval_shape(initial))
+        program = traced.lower(lowering_platforms=("tpu",)).as_text()  # On CPUs some are float32.
+        return re.findall(r"(?:dot_general|convolution)[ (]%.*: \(tensor<[\dx]*x(\w+)>", program)
+
+    coarse, fine = map(factors, (model, model.clone(dtype=None)))
+    assert set(fine) == {"f32"} and coarse == ["bf16"] * len(fine)
