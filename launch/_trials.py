@@ -98,23 +98,25 @@ def runs_apart(path: Path) -> bool:
     return len(replicas(config)) > config["replicas"]["seeds"]
 
 
-def progress(path: Path, metric: str) -> tuple[int, np.ndarray]:
-    """Returns the last epoch with the metric, or 0, and f[P], the best values so far.
+def progress(path: Path, metric: str) -> list[tuple[int, np.ndarray]]:
+    """Returns the epochs with the metric, from (0, inf) on, each with the best values so far, f[P].
 
     P counts the points of the trial's own grid. The value of a point is the mean over seeds of the
     lowest metric, inf before it is measured.
     """
     config = read_config(path)
-    epoch, lowest = 0, np.full(len(replicas(config)), np.inf)
+    lowest, seeds = np.full(len(replicas(config)), np.inf), config["replicas"]["seeds"]
+    found = {0: lowest.reshape(-1, seeds).mean(1)}
     for line in workdir.read_metrics(path, running=True):
         if metric not in line:
             continue
-        epoch, replica = max(epoch, line["epoch"]), line["replica"]
+        replica = line["replica"]
         if replica >= len(lowest):
             allowed = f"lines of {len(lowest)} replicas"
             raise UserError(f"{path / 'metrics.jsonl'} must have {allowed}, got index {replica}")
         lowest[replica] = min(lowest[replica], line[metric])
-    return epoch, lowest.reshape(-1, config["replicas"]["seeds"]).mean(1)
+        found[line["epoch"]] = lowest.reshape(-1, seeds).mean(1)
+    return [*found.items()]
 
 
 def counts(paths: Iterable[Path]) -> str:
@@ -154,7 +156,7 @@ def test_measure(metric: str) -> str:
 
 
 def _rows_of(path: Path, fields: list[str], metric: str) -> Iterable[dict[str, Any]]:
-    config, (epoch, best) = read_config(path), progress(path, metric)
+    config, (epoch, best) = read_config(path), progress(path, metric)[-1]
     seeds, errors = config["replicas"]["seeds"], [None] * len(best)
     test = test_measure(metric)
     if is_finished(path):

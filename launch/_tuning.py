@@ -140,19 +140,23 @@ class Trial:
         _trials.prepare(self.path, config)
 
     def report(self) -> int:
-        """Reports a new epoch; returns its number if the study stops the trial there, or 0."""
+        """Reports new epochs; returns the first at which the study stops the trial, or 0.
+
+        The study compares trials at the same epochs, so it learns each epoch of earlier trials too.
+        """
         log = self.path / "metrics.jsonl"
         size = log.stat().st_size if log.exists() else 0
         if size == self._size:  # A long log takes as long to read as the pause is.
             return 0
-        self._size, (epoch, best) = size, _trials.progress(self.path, self._metric)
-        if epoch <= self._epoch:
-            return 0
-        self._epoch = epoch
-        self._trial.report(float(best.min()), epoch)
+        self._size, stops = size, []
+        for epoch, best in _trials.progress(self.path, self._metric):
+            if epoch > self._epoch:
+                self._epoch = epoch
+                self._trial.report(float(best.min()), epoch)
+                stops += [epoch] if self._trial.should_prune() else []
         # The evaluation follows the last epoch, so a trial does not stop there.
-        stops = self._trial.should_prune() and epoch < self._epochs
-        return epoch if stops and not _trials.is_settled(self.path) else 0
+        stopped = stops[0] if stops and self._epoch < self._epochs else 0
+        return 0 if _trials.is_settled(self.path) else stopped
 
     def end(self, study: optuna.Study) -> None:
         """Reports the score of a trial that has ended, and prints it."""
@@ -160,7 +164,7 @@ class Trial:
         # The score of a failed trial is inf: its last metrics may be low and attract the search.
         score = float("inf")
         if _trials.is_settled(self.path):
-            score = float(_trials.progress(self.path, self._metric)[1].min())
+            score = float(_trials.progress(self.path, self._metric)[-1][1].min())
         study.tell(self._trial, score)
         values = _trials.values_of(self.path, self._trial.params)
         about = f"{_trials.status(self.path)}, {self._metric} {score:.4g}"

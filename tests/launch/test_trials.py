@@ -42,7 +42,9 @@ def test_the_value_of_a_point_is_the_mean_over_seeds_of_the_lowest_error(path):
         *epoch(2, {0: 0.6, 1: 0.1, 2: 0.7, 3: 0.4}),
     ]
     write_lines(path, lines, torn='{"epoch": 3, "repl')
-    last, best = trials.progress(path, "valid_error")
+    (start, _), (first, early), (last, best) = trials.progress(path, "valid_error")
+    assert (start, first) == (0, 1)
+    np.testing.assert_allclose(early, [0.7, 0.6])
     # Replicas 0 and 1 are eps .1: (.5 + .1) / 2 = .3; 2 and 3 are eps .2: (.3 + .4) / 2 = .35.
     assert last == 2
     np.testing.assert_allclose(best, [0.3, 0.35])
@@ -65,9 +67,9 @@ def test_a_damaged_line_of_a_trial_is_refused_in_one_line(path, line, says):
 
 
 def test_the_value_of_a_point_is_infinite_before_the_metric_is_measured(path):
-    np.testing.assert_array_equal(trials.progress(path, "valid_error")[1], [np.inf, np.inf])
+    np.testing.assert_array_equal(trials.progress(path, "valid_error")[-1][1], [np.inf, np.inf])
     write_lines(path, [{"epoch": 1, "replica": 0, "loss": 2.0}])
-    last, best = trials.progress(path, "valid_error")
+    ((last, best),) = trials.progress(path, "valid_error")
     assert last == 0
     np.testing.assert_array_equal(best, [np.inf, np.inf])
 

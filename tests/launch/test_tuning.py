@@ -62,7 +62,7 @@ def test_a_trial_that_ends_by_itself_has_failed_whatever_its_status(settings, mo
     trial, study = asked(settings)
     end_process(settings, monkeypatch, status)
     assert trials.failure(trial.path) == f"ended with status {status}"
-    monkeypatch.setattr(trials, "progress", lambda *_: (3, np.array([0.1])))
+    monkeypatch.setattr(trials, "progress", lambda *_: [(3, np.array([0.1]))])
     trial.end(study)
     assert [t.value for t in study.trials] == [np.inf]
 
@@ -97,7 +97,7 @@ def test_the_log_of_a_trial_is_read_only_when_it_has_grown(settings, monkeypatch
 
     def progress(path, metric):
         read.append((path / "metrics.jsonl").stat().st_size)
-        return 0, np.array([np.inf])
+        return [(0, np.array([np.inf]))]
 
     monkeypatch.setattr(trials, "progress", progress)
     for size in (0, 0, 9, 9, 9, 15, 15):
@@ -109,12 +109,12 @@ def test_the_log_of_a_trial_is_read_only_when_it_has_grown(settings, monkeypatch
 def test_an_epoch_is_reported_once_with_the_best_point(settings, monkeypatch):
     trial, study = asked(settings)
     log = trial.path / "metrics.jsonl"
-    best = lambda path, metric: (log.stat().st_size, np.array([0.5, 1 / log.stat().st_size]))
-    monkeypatch.setattr(trials, "progress", best)
-    for epoch in (1, 2, 2, 3):
+    best = lambda path, metric: [(i, [0.5, 1 / i]) for i in range(1, 1 + log.stat().st_size)]
+    monkeypatch.setattr(trials, "progress", lambda *of: [(i, np.array(b)) for i, b in best(*of)])
+    for epoch in (1, 2, 2, 4):
         log.write_bytes(b"x" * epoch)
         trial.report()
-    expected = {1: 0.5, 2: 0.5, 3: pytest.approx(1 / 3)}
+    expected = {1: 0.5, 2: 0.5, 3: pytest.approx(1 / 3), 4: 0.25}
     assert study.trials[0].intermediate_values == expected
 
 
@@ -138,11 +138,32 @@ def test_a_search_stops_a_trial_that_is_worse_than_earlier_ones_but_not_at_its_e
     assert found == [0, 0, 0, 1, 0]
 
 
+def test_an_earlier_trial_is_compared_at_the_same_epochs_as_one_that_runs(tmp_path):
+    from launch import _tuning
+
+    settings = trials.Settings(document() | {"epochs": 9}, frozenset(), tmp_path, "valid_error", "")
+    study = _tuning.create_study([{"seed": i} for i in range(4)], seed=0, min_epochs=1)
+    domain = _tuning.distribution("randint", 0, 4)
+    earlier = [0.4, 0.3, 0.25, 0.2, 0.15, 0.12, 0.1, 0.08, 0.05]
+    line = lambda epoch, error: {"epoch": epoch, "replica": 0, "valid_error": error}
+    logged = lambda errors: [json.dumps(line(i, e)) + "\n" for i, e in enumerate(errors, 1)]
+    for _ in range(3):
+        trial = _tuning.Trial(settings, study.ask({"seed": domain}))
+        (trial.path / "metrics.jsonl").write_text("".join(logged(earlier)))
+        (trial.path / "result.json").write_text("{}")
+        trial.end(study)
+    trial = _tuning.Trial(settings, study.ask({"seed": domain}))
+    for text in logged(error / 2 for error in earlier):
+        with (trial.path / "metrics.jsonl").open("a") as log:
+            log.write(text)
+        assert trial.report() == 0  # It is better at each epoch, and worse than the others' ends.
+
+
 def test_a_settled_trial_is_reported_without_a_process(settings, monkeypatch):
     from launch import _tuning
 
     trial, _ = asked(settings)
-    monkeypatch.setattr(trials, "progress", lambda *_: (7, np.array([0.3, 0.2])))
+    monkeypatch.setattr(trials, "progress", lambda *_: [(7, np.array([0.3, 0.2]))])
     monkeypatch.setattr(_tuning.ray, "remote", lambda _: SimpleNamespace(options=no_process))
     monkeypatch.setattr(_tuning.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
     trials.note_stop(trial.path, 7)
