@@ -25,6 +25,7 @@ from absl import app
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
+from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run.inputs import Inputs
 from adv_jax.runner.store.writing import WorkdirError, replace
 from adv_jax.types import UserError
@@ -72,7 +73,7 @@ def compile_case(case: Case) -> dict[str, Any]:
 def _lowered(config: Mapping[str, Any], target: Target, loaded: Inputs) -> tuple[Any, Any, Any]:
     """Lowers the epoch of a config -> (run, shapes of its state, lowered function)."""
     run = prepared(config, target, loaded)
-    with jax.default_matmul_precision("float32"):
+    with same_numerics():
         state = jax.eval_shape(run.functions.init, *run.seeds)
         return run, state, run.functions.epoch.lower(state, *run.data)
 

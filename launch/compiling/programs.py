@@ -15,6 +15,7 @@ from adv_jax import attacks as library
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import layout
+from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run import inputs, pretrained, trained
 from adv_jax.runner.run.experiment import Experiment, Functions, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
@@ -149,7 +150,7 @@ def compile_config(
     run = prepared(config, target, loaded)
     per_chip = count * shards / run.chips
     about: dict[str, Compiled] = {}
-    with jax.default_matmul_precision("float32"):
+    with same_numerics():
         state = jax.eval_shape(run.functions.init, *run.seeds)
         own = ((name, getattr(run.functions, name)) for name in names)
         for name, fn in _evaluations(config, target, loaded, attacks) if attacks else own:

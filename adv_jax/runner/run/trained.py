@@ -15,12 +15,13 @@ from adv_jax.runner.config.building import model_of, predicted_by
 from adv_jax.runner.config.document import ConfigError, is_model_field, leaves, with_values
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import Replica, replicas
+from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run import inputs
 from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.sources import finished
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
-from adv_jax.types import Apply, Array, LogitsFn, Output, UserError, Variables
+from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 
 _ROUNDING = 1e-4  # of inputs that two machines have preprocessed, as a part of a feature's range
 
@@ -73,6 +74,7 @@ def load_all(workdir: str | Path) -> list[Trained]:
     return _load(path, config, range(len(replicas(config))))
 
 
+@same_numerics()
 def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[Trained]:
     runs = replicas(config)
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
@@ -83,13 +85,8 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
     def of_replica(replica: int) -> Trained:
         run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
         mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
-        # As in training: by default accelerators round float32 products to 10 bits or less.
-        with jax.default_matmul_precision("float32"):
-            variables = built.final_variables(run, arrays, mine)
-
-        def apply(*args: Any, **options: Any) -> Output:
-            with jax.default_matmul_precision("float32"):
-                return built.apply(*args, **options)
+        variables = built.final_variables(run, arrays, mine)
+        apply = same_numerics()(built.apply)
 
         def logits_fn(x: Array) -> Array:
             return apply(variables, x).logits

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from adv_jax.runner.config.fields import check
+from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.host.processes import fail_together, from_first, is_first, raise_on_all
 from adv_jax.runner.host.signals import on_signals, stop_at_once
 from adv_jax.runner.run import figures, sources, trackers
@@ -58,9 +59,8 @@ def run_checked(
 ) -> dict[str, Any]:
     """Runs a config that has already been checked by `config.fields.check`; see `run`."""
     trackers.check(config["trackers"])
-    # By default accelerators round float32 products to 10 bits or less, which loses eps = .00045.
     with (
-        jax.default_matmul_precision("float32"),
+        same_numerics(),
         on_signals(stop_at_once),
         fail_together(),
         _out_of_memory_as_user_error(),
@@ -126,7 +126,7 @@ def compile_ahead(config: Mapping[str, Any], workdir: Path) -> None:
     if is_finished(workdir):
         return
     with (
-        jax.default_matmul_precision("float32"),
+        same_numerics(),
         contextlib.suppress(UserError),
         _out_of_memory_as_user_error(),
     ):
