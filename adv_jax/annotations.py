@@ -63,6 +63,17 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value == value
 
 
+def is_one_number(annotation: Any) -> bool:
+    """Whether a parameter takes a number, perhaps a traced one, and neither sequences nor arrays.
+
+    >>> is_one_number(float | jax.Array), is_one_number(float | np.ndarray)
+    (True, False)
+    """
+    members = members_of(annotation)
+    several = any(member is np.ndarray or _is_sequence(member) for member in members)
+    return not several and (int in members or float in members)
+
+
 def fits(value: Any, annotation: Any) -> bool:
     """Whether a parameter accepts a value of a config; True if its annotation is unknown.
 

@@ -13,7 +13,8 @@ compiles the attack again.
 """
 
 import functools
-from collections import Counter, deque
+import itertools
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_function, checked_number, is_known
+from adv_jax.checks import callback_errors, check_function, checked_number, is_known
 from adv_jax.types import Array, LogitsFn, UserError, described, host_array, install_hint
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
@@ -65,7 +66,7 @@ def from_torch(module: Module) -> LogitsFn:
     @functools.cache  # The same callbacks for the same shape: compiled programs are reused.
     def bridged(shape: tuple[int, ...], dtype: Any) -> Callable[[Array], Array]:
         passes = _Passes(module, shape, dtype)
-        like = jax.ShapeDtypeStruct((shape[0], passes.classes()), passes.dtype)
+        like = jax.ShapeDtypeStruct((shape[0], passes.classes), passes.dtype)
 
         def kept_logits(x: Array) -> tuple[Array, Array]:
             passes.check_gradient()
@@ -78,7 +79,8 @@ def from_torch(module: Module) -> LogitsFn:
     def logits_fn(x: Array) -> Array:
         _check_evaluates(module)
         x = jnp.asarray(x)
-        return bridged(x.shape, x.dtype)(x)
+        with callback_errors():
+            return bridged(x.shape, x.dtype)(x)
 
     return logits_fn
 
@@ -154,8 +156,8 @@ def weights_from_torch(
         {"layer1.0.bn1": "hidden2/norm1"}.
 
     Raises:
-      UserError: a layer is not in both, or has an array of another name, or none of numbers; two
-        have one path; no dicts.
+      UserError: a layer is not in both, or has an array of another name, or of what float32 does
+        not hold; two have one path; no dicts of texts.
 
     >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
     >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
@@ -165,9 +167,12 @@ def weights_from_torch(
     for argument, given in {"state_dict": state_dict, "layers": layers}.items():
         if not isinstance(given, Mapping):
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
-    for path, count in Counter(layers.values()).items():
-        if not isinstance(path, str) or not path or count > 1:
-            twice = " twice" * (count > 1)
+        if other := [name for name in given if not isinstance(name, str)]:
+            raise UserError(f"{argument} must have texts as names, got {other[0]!r}")
+    paths = [*layers.values()]
+    for path in paths:
+        if not isinstance(path, str) or not path or paths.count(path) > 1:
+            twice = " twice" * (paths.count(path) > 1)
             raise UserError(f"layers must have one path for each layer, got {path!r}{twice}")
     found = {}
     for name, value in state_dict.items():
@@ -183,7 +188,12 @@ def weights_from_torch(
             raise UserError(
                 f"state_dict must have arrays of numbers, got {described(value)} for {name!r}"
             )
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"state_dict must have numbers that float32 holds, got others in {name!r}"
+            )
         if leaf not in _LEAVES:
             legal = f"the arrays {', '.join(_LEAVES)} in each layer"
             raise UserError(f"state_dict must have {legal}, got {name!r}")
@@ -261,13 +271,18 @@ class _Passes:
         self._module, self._shape, self._torch = module, shape, _torch()
         self._name, self._of_x = type(module).__name__, dtype
         self.dtype = dtype if jnp.issubdtype(dtype, jnp.floating) else np.dtype(np.float32)
-        tensors = [*module.parameters(), *module.buffers()]
-        self._device = tensors[0].device if tensors else None
         # What `_graph` returned for the last forward pass whose gradient may follow.
         self._kept: deque[tuple[Any, ...]] = deque(maxlen=1)
 
+    @property
+    def _device(self) -> Any:
+        """The module's device; None if it has no tensors."""
+        tensors = itertools.chain(self._module.parameters(), self._module.buffers())
+        return next((tensor.device for tensor in tensors), None)
+
+    @functools.cached_property
     def classes(self) -> int:
-        """Returns K, by a forward pass of zeros.
+        """K, by a forward pass of zeros.
 
         Raises:
           UserError: as the function of `from_torch`.
@@ -306,24 +321,35 @@ class _Passes:
 
     def _zeros(self) -> Tensor:
         of_torch = getattr(self._torch, str(self._of_x))  # NumPy has no bfloat16.
-        return self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
+        with self._torch.inference_mode(False):  # Else torch does not count changes of it.
+            return self._torch.zeros(self._shape, dtype=of_torch, device=self._device)
 
     def logits(self, x: Array) -> np.ndarray:
         """Returns the logits f[..., B, K] of x f[..., B, *D]."""
         with self._torch.no_grad():
-            found = self._module(self._rows(x))
-        return _as_numpy(found, self.dtype, (*self._lead(x), self._shape[0], found.shape[1]))
+            return self._returned(x, self._module(self._rows(x)))
 
     def kept_logits(self, x: Array) -> np.ndarray:
         """Returns `logits` and keeps torch's graph, so that `gradient` need not repeat the pass."""
         graph = self._graph(self._rows(x))
         self._kept.append(graph)
-        found = graph[1]
-        shape = (*self._lead(x), self._shape[0], found.shape[1])
-        return _as_numpy(found.detach(), self.dtype, shape)
+        return self._returned(x, graph[1].detach())
+
+    def _returned(self, x: Array, logits: Tensor) -> np.ndarray:
+        """Returns logits f[N, K] as an array f[..., B, K], as x f[..., B, *D] has leading axes."""
+        if logits.shape[1] != self.classes:
+            raise UserError(
+                f"{self._name} must return logits of {self.classes} classes, as in its first call, "
+                f"got {logits.shape[1]}: call from_torch again"
+            )
+        return _as_numpy(logits, self.dtype, (*self._lead(x), self._shape[0], self.classes))
 
     def gradient(self, x: Array, g: Array) -> np.ndarray:
         """Returns the gradient of the sum of g f[..., B, K] times the logits by x f[..., B, *D]."""
+        with self._torch.inference_mode(False):
+            return self._gradient(x, g)
+
+    def _gradient(self, x: Array, g: Array) -> np.ndarray:
         lead = np.broadcast_shapes(self._lead(x), g.shape[:-2])
         rows = self._rows(x, () if set(self._lead(x)) <= {1} else lead)
         leaf, logits = self._kept_graph(rows)
@@ -345,8 +371,8 @@ class _Passes:
 
     def _graph(self, rows: Tensor) -> tuple[Any, ...]:
         """Returns (a copy of the rows, as JAX reuses their memory, logits, versions of weights)."""
-        leaf = rows.clone().requires_grad_()
-        with self._torch.enable_grad():
+        with self._torch.inference_mode(False), self._torch.enable_grad():
+            leaf = rows.clone().requires_grad_()
             return leaf, self._module(leaf), self._versions()
 
     def _kept_graph(self, rows: Tensor) -> tuple[Any, ...]:

@@ -17,7 +17,14 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 import jax
 import numpy as np
 
-from adv_jax.annotations import allowed_values, catch_all, is_optional, parameters_of, refuses
+from adv_jax.annotations import (
+    allowed_values,
+    catch_all,
+    is_one_number,
+    is_optional,
+    parameters_of,
+    refuses,
+)
 from adv_jax.types import UserError, check_choice, described
 
 COUNT = "{1, 2, ...}"
@@ -227,6 +234,8 @@ def _check_settings(
         if name not in values or (value is None and is_optional(parameter)):
             continue
         if name in ranges:
+            if is_one_number(annotation) and getattr(value, "shape", ()):
+                raise UserError(f"{name} must be {ranges[name]}, got {described(value)}")
             _check_range(name, value, ranges[name])
         if refuses(annotation, value):
             if get_origin(annotation) is Literal:

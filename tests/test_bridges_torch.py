@@ -71,6 +71,31 @@ def test_gradients_are_of_the_weights_of_now():
     close(pullback(jnp.ones((8, 10)))[0], np.full_like(X, 20.0))
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first call", "later call"])
+def test_attacks_work_in_the_inference_mode_of_torch(net, first):
+    fn, labels = bridges.from_torch(net), jnp.arange(8)
+    crafted = lambda: attacks.fgsm(fn, X, labels, eps=0.1)
+    expected = attacks.fgsm(twin(net), X, labels, eps=0.1)
+    if not first:
+        crafted()
+    with torch.inference_mode():
+        close(fn(X), twin(net)(X))
+        close(crafted(), expected)
+
+
+def test_a_head_of_other_classes_is_refused_in_one_line():
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
+    fn = bridges.from_torch(module)
+    fn(X)
+    module[1] = torch.nn.Linear(784, 7).eval()
+    message = "Sequential must return logits of 10 classes, as in its first call, got 7: call from_"
+    with pytest.raises(UserError, match=f"^{message}"):
+        fn(X)
+    with pytest.raises(UserError, match=f"^{message}"):
+        attacks.fgsm(fn, X, None, eps=0.1)
+    assert bridges.from_torch(module)(X).shape == (8, 7)
+
+
 MANY = {
     **{name: {"eps": 0.1, "num_steps": 4} for name in ("pgd", "apgd", "virtual_adversarial")},
     **{name: {"num_steps": 4} for name in ("carlini_wagner", "deepfool", "ddn", "hop_skip_jump")},

@@ -31,6 +31,8 @@ def test_kernels_are_transposed_and_statistics_are_sorted_out():
             "layers must have one path for each layer, got 'norm' twice",
         ),
         ({"bn": ""}, "layers must have one path for each layer, got ''"),
+        ({"bn": ["norm"]}, r"layers must have one path for each layer, got \['norm'\]"),
+        ({3: "norm"}, "layers must have texts as names, got 3"),
         ({"bn": "norm", "fc": "logits"}, "layers must be layers of state_dict, got 'fc'"),
     ],
 )
@@ -54,6 +56,13 @@ def test_what_is_no_array_of_numbers_is_refused(value):
     words = "state_dict must have arrays of numbers, got .* for 'fc.bias'"
     with pytest.raises(UserError, match=f"^{words}$"):
         bridges.weights_from_torch({"fc.bias": value}, {"fc": "logits"})
+
+
+@pytest.mark.parametrize("value", [1e300, np.nan])
+def test_numbers_that_float32_does_not_hold_are_refused(value):
+    words = "state_dict must have numbers that float32 holds, got others in 'fc.bias'"
+    with pytest.raises(UserError, match=f"^{words}$"):
+        bridges.weights_from_torch({"fc.bias": np.full(2, value)}, {"fc": "logits"})
 
 
 def preact_resnet18(torch):

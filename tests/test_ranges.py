@@ -55,6 +55,22 @@ def test_an_attack_refuses_an_array_with_a_number_outside(value, is_inside):
             checked_number("rho", np.array(value), "(0, 1]", per_row=True)
 
 
+@pytest.mark.parametrize("annotation", [float, float | None, float | jax.Array])
+def test_a_setting_of_one_number_refuses_an_array(annotation):
+    def part(beta):
+        return beta
+
+    part.__annotations__["beta"] = annotation
+    part = ranged(beta="[0, 1]")(part)
+    assert part(np.float32(0.5)) == jax.jit(part)(0.5) == 0.5
+    two, pairs = np.full(2, 0.5), np.full((3, 2), 0.5)
+    for called, value in [(part, two), (jax.jit(part), two), (jax.vmap(part), pairs)]:
+        with pytest.raises(
+            UserError, match=r"^beta must be a number from 0 to 1, got float\d+\[2\]"
+        ):
+            called(value)
+
+
 LINEAR = lambda x: x.reshape(len(x), -1)[:, :2]
 ROWS = jnp.linspace(0.1, 0.9, 600).reshape(300, 2)
 IMAGES = jnp.linspace(0.1, 0.9, 50).reshape(2, 5, 5)

@@ -37,18 +37,19 @@ _NO_KEY = re.compile(r"unexpected PRNG key type <class 'NoneType'>")
 
 
 @contextlib.contextmanager
-def arity(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
+def arity(name: str, fn: Any, takes: Sequence[str], keywords: Sequence[str] = ()) -> Iterator[None]:
     """Converts the TypeError of a function that does not take as many arguments to one line.
 
     Raises:
-      UserError: the error of the context, if fn cannot be called with the arguments named.
+      UserError: the error of the context, if fn cannot be called with the arguments and keywords
+        named.
     """
     try:
         yield
     except TypeError as error:
-        if (found := _other_parameters(fn, takes)) is None:
+        if (found := _other_parameters(fn, takes, keywords)) is None:
             raise
-        legal = ", ".join(takes)
+        legal = ", ".join([*takes, *(("*", *keywords) if keywords else ())])
         allowed = {
             "x": "a function of x alone (or of x and aux, if aux is given)",
             "x, aux": "a function of (x, aux), as aux is given",
@@ -71,8 +72,10 @@ def check_takes(name: str, fn: Any, *forms: Sequence[str]) -> None:
         raise UserError(f"{name} must be a function of {allowed}, got one of {found[0]}")
 
 
-def _other_parameters(fn: Any, takes: Sequence[str]) -> str | None:
+def _other_parameters(fn: Any, takes: Sequence[str], keywords: Sequence[str] = ()) -> str | None:
     """Returns the parameters of a function that cannot take the arguments named, in words.
+
+    keywords: those given by name.
 
     None: it takes them, or it has no signature.
     """
@@ -81,7 +84,7 @@ def _other_parameters(fn: Any, takes: Sequence[str]) -> str | None:
     except (TypeError, ValueError):  # It is no function, or a builtin without a signature.
         return None
     try:
-        signature.bind(*takes)
+        signature.bind(*takes, **dict.fromkeys(keywords))
     except TypeError:
         bare = [
             p.replace(annotation=p.empty, default=p.empty) for p in signature.parameters.values()
@@ -139,7 +142,7 @@ def callback_errors() -> Iterator[None]:
     """Converts JAX's report of a UserError that Python has raised in a callback to this error."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # The latter outside a program.
         if found := _OF_CALLBACK.search(str(error).rstrip()):
             raise UserError(found[1]) from None
         raise

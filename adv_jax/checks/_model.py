@@ -149,15 +149,17 @@ def check_batched(fn: Callable[..., Any], x: Any, *others: Any) -> None:
 
 
 def checked_apply(apply: Any) -> Apply:
-    """Returns `apply`, which raises UserError if it is none or returns bare logits.
+    """Returns `apply`, which raises UserError if it is none, or takes or returns something else.
 
     Three rows of logits would be taken for the three entries of an Output. It also raises for
     variables without "params", if Flax fails with them: a function of yours may take others.
     """
 
     def applied(*args: Any, **options: Any) -> Any:
+        takes = [*("variables", "x")[: len(args)], *("..." for _ in args[2:])]
         try:
-            output = apply(*args, **options)
+            with arity("apply", apply, takes, [*options]):
+                output = apply(*args, **options)
         except flax.errors.FlaxError as error:
             variables = args[0] if args else options.get("variables")
             if isinstance(variables, Mapping) and variables and "params" not in variables:

@@ -33,6 +33,7 @@ from adv_jax.types import (
     Variables,
     check_callable,
     described,
+    host_array,
 )
 
 Victim = Callable[[np.ndarray], Any]  # f[B, *D] -> classes i32[B]
@@ -85,7 +86,7 @@ def substitute(
       state: the initial state, as made by `step.init_state`.
       rounds: how often the queries are doubled, >= 1: N 2^rounds in all, which must fit into
         memory.
-      eps: the step of the augmentation under linf, in units of x.
+      eps: the step of the augmentation under linf, one number in units of x.
       epochs: before the first round and after each, >= 1.
       batch_size: rows of a step, >= 1; all N if they are fewer. The rows left over at the end of
         an epoch are not used in it.
@@ -122,6 +123,8 @@ def substitute(
     key = one_key(key)
     first = as_batch(x, bounds)
     size, most = min(len(first), batch_size), len(first) << rounds
+    if np.shape(eps):
+        raise UserError(f"eps must be one real number, as for all queries, got {described(eps)}")
     ball(eps, first[:size], "linf", bounds)
     apply = checked_apply(apply)
     logits = traced(_logits_fn(apply, state), first, name="apply")
@@ -164,10 +167,11 @@ def _check_step(step: TrainStep, state: TrainState, batch: Batch) -> None:
 
 def _asked(victim: Victim, num_classes: int, x: np.ndarray) -> np.ndarray:
     """Returns the victim's classes i32[B] after checking them."""
-    y = np.asarray(victim(x.copy()))  # It may write into its input.
-    if y.shape != x.shape[:1] or y.dtype.kind not in "iu":
+    found = victim(x.copy())  # It may write into its input.
+    y = host_array(found)
+    if y is None or y.shape != x.shape[:1] or y.dtype.kind not in "iu":
         allowed = f"classes i32[B] with B = {len(x)}"
-        raise UserError(f"victim must return {allowed}, got {described(y)}")
+        raise UserError(f"victim must return {allowed}, got {described(found)}")
     if (bad := y[(y < 0) | (y >= num_classes)]).size:
         last = num_classes - 1
         raise UserError(f"victim must return classes from 0 to {last}, as apply, got {bad[0]}")

@@ -4,6 +4,7 @@ Both are tested at temperature 1.
 """
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from adv_jax.checks import check_function, check_logits
@@ -76,7 +77,7 @@ def distillation(
     Source: [papernot2015]; [wardefarley2016], sec. 1.2.7 (without T).
     """
     check_function(teacher_fn, name="teacher_fn")
-    taught = jax.lax.stop_gradient(teacher_fn(batch["x"]))
+    taught = jax.lax.stop_gradient(teacher_fn(jnp.asarray(batch["x"])))
     check_logits(taught, batch=len(batch["x"]), name="teacher_fn")
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:

@@ -116,11 +116,16 @@ def test_a_substitute_that_diverges_is_told_by_its_round():
             {"victim": lambda x: np.arange(12)},
             "victim must return classes from 0 to 2, as apply, got 3",
         ),
+        (
+            {"victim": lambda x: [[1], [2, 3]]},
+            r"victim must return classes i32\[B\] with B = 12, got \(\(1\), \(2, 3\)\)",
+        ),
         ({"rounds": 0}, "rounds must be a whole number of at least 1, got 0"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"key": None}, "key must be one key of jax.random, got None"),
         ({"state": {"params": {}}}, "state must be made by step.init_state, got a dict"),
+        ({"eps": np.full(12, 0.1)}, "eps must be one real number, as for all queries, got float64"),
         ({"eps": -1.0}, "eps must be a finite number of at least 0, got -1"),
         ({"x": np.zeros((2, 3), np.int32)}, r"x must be a batch f32\[B, \*D\] of floats, got"),
         (

@@ -46,6 +46,14 @@ def test_distillation_is_zero_for_a_student_equal_to_the_teacher():
     np.testing.assert_allclose(gradient, 0, atol=1e-7)
 
 
+def test_a_teacher_of_numpy_gives_the_same_loss():
+    batch = {"x": X, "y": Y}
+    of_numpy = objectives.distillation(
+        linear, {"params": W}, batch, key=KEY, teacher_fn=teacher_fn, temperature=2.0
+    )
+    np.testing.assert_allclose(of_numpy[0], distilled(jnp.asarray(W), 2.0)[0], rtol=1e-6)
+
+
 def test_distillation_has_no_gradient_by_the_teacher():
     slope = jax.grad(lambda t: distilled(jnp.asarray(W), 2.0, lambda x: x @ t)[0])(TEACHER)
     np.testing.assert_array_equal(slope, 0)

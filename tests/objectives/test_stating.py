@@ -191,6 +191,16 @@ def test_a_model_that_is_no_function_is_refused(function):
             function(apply, W, BATCH, key=jax.random.key(0))
 
 
+def test_a_model_of_other_keywords_is_refused_by_its_parameters():
+    bare = lambda v, x: linear(v, x)
+    allowed = r"a function of \(variables, x, \*, train, key\), got one of \(v, x\)"
+    with pytest.raises(UserError, match=f"^apply must be {allowed}$"):
+        objectives.cross_entropy(bare, W, BATCH, key=jax.random.key(0))
+    wrong = lambda v, x, **options: x + 1 + "1"
+    with pytest.raises(TypeError, match="unsupported operand|not a valid JAX|got an incompatible"):
+        objectives.cross_entropy(wrong, W, BATCH, key=jax.random.key(0))
+
+
 def test_a_traced_number_has_no_known_value():
     def loss(beta):
         found = objectives.label_smoothing(linear, W, BATCH, key=None, smoothing=beta)
