@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import jax
+import numpy as np
 from flax.errors import InvalidRngError
 
 from adv_jax.checks import check_keywords, checked_apply, like_x, targets
@@ -42,6 +44,8 @@ def _explained(
     if not isinstance(batch, Mapping | None):
         allowed = "a dict of arrays such as {'x': x, 'y': y}"
         raise UserError(f"batch must be {allowed}, got {described(batch)}")
+    if any(np.shape(leaf)[:1] == (0,) for leaf in jax.tree.leaves(batch)):  # Their mean is NaN.
+        raise UserError(f"batch must have at least one row, got {described(batch)}")
     try:
         yield
     except KeyError as error:

@@ -127,6 +127,14 @@ def test_a_batch_that_is_no_dict_is_refused():
         objectives.cross_entropy(linear, W, (BATCH["x"], BATCH["y"]), key=None)
 
 
+def test_a_batch_without_rows_is_refused():
+    none = {name: value[:0] for name, value in BATCH.items()}
+    with pytest.raises(
+        UserError, match=r"^batch must have at least one row, .*float32\[0, 2\]"
+    ):
+        objectives.cross_entropy(linear, W, none, key=None)
+
+
 def test_what_is_no_key_is_refused():
     identity = lambda f, x, y, *, key: x
     for key in (None, 0, jax.random.split(jax.random.key(0))):
