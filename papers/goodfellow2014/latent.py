@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
-from papers.goodfellow2014.judging import given, judge
+from papers.goodfellow2014.classifier import given, judge
 from papers.running.drawing import Drawing, picture, rounded
 from papers.running.runs import finished, trained_on
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from adv_jax import generative
-from papers.goodfellow2014.judging import Judged, given, judge
+from papers.goodfellow2014.classifier import Judged, given, judge
 from papers.goodfellow2014.samples import closeness, collapsed, looked_at, samples_of
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import trained_on

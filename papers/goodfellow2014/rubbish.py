@@ -16,7 +16,7 @@ from adv_jax import attacks
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
-from papers.goodfellow2014.judging import BATCH_SIZE, given, judge
+from papers.goodfellow2014.classifier import BATCH_SIZE, given, judge
 from papers.goodfellow2014.samples import samples_of
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import trained_on

@@ -28,7 +28,7 @@ from papers.judging.words import (
 )
 
 
-def number(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
+def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
     """Returns the extent, interval, p, finding and reason of a row."""
     values = list(row["values"].values())
     none = {"extent": length.extent, "interval": None, "p": None, "verdict": None, "why": ""}

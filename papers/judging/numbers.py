@@ -30,6 +30,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from adv_jax.types import UserError
+
 Entry = dict[str, Any]
 
 
@@ -80,9 +82,13 @@ class Paper(NamedTuple):
 
 @cache
 def load() -> dict[str, Paper]:
-    """Returns {name of the folder: paper}."""
+    """Returns {name of the folder: paper}.
+
+    Raises:
+      UserError: the `about.toml` of a paper has no name, title or authors.
+    """
     folders = (path.parent for path in sorted(Path(__file__).parents[1].glob("*/numbers.json")))
-    return {folder.name: _read(folder) for folder in folders}
+    return {folder.name: read(folder) for folder in folders}
 
 
 def entry(name: str) -> Entry:
@@ -90,8 +96,12 @@ def entry(name: str) -> Entry:
     return load()[name.partition(".")[0]].entries[name]
 
 
-def _read(folder: Path) -> Paper:
+def read(folder: Path) -> Paper:
+    """Reads the files of a paper's folder; raises UserError as `load`."""
     about = _toml(folder / "about.toml")
+    for field in ("name", "title", "authors"):
+        if field not in about:
+            raise UserError(f"{folder.name}/about.toml must have the field {field}, got none")
     entries = json.loads((folder / "numbers.json").read_text("utf-8"))
     single_runs = folder / "single_runs.toml"
     return Paper(
@@ -103,7 +113,7 @@ def _read(folder: Path) -> Paper:
         link=about.get("link", ""),
         entries={entry["id"]: entry for entry in entries},
         notes=about.get("notes", {}),
-        untested=about["untested"],
+        untested=about.get("untested", {}),
         order=about.get("order", math.inf),
         selection=about.get("selection", ""),
         printed=about.get("printed", {}),

@@ -1,7 +1,7 @@
 """Judges the numbers and claims of a work: what is found where it was run in full.
 
 All findings follow from the stored values of the seeds; no training is needed. Tests have a level
-of .05. `papers.judging.equivalence` has the rules of numbers, `papers.judging.gains` those of
+of .05. `papers.judging.equivalence` has the rules of numbers, `papers.judging.claims` those of
 claims, and `papers.judging.arithmetic` those of worked examples.
 
 A short run is shown beside the paper's number and never judged, except that a gain may show its
@@ -11,8 +11,8 @@ direction. A quick run, of other data or a smaller net, shows nothing.
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from papers.judging.equivalence import number
-from papers.judging.gains import judged
+from papers.judging.claims import with_claims
+from papers.judging.equivalence import judged
 from papers.judging.numbers import Paper
 from papers.judging.words import length_of
 
@@ -23,7 +23,9 @@ def judge(documents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     A row gets `extent`, `interval`, `p`, `verdict` and `why`, a claim also its test. A verdict is
     None if nothing is judged.
     """
-    return judged([{**one, "rows": [_row(one, row) for row in one["rows"]]} for one in documents])
+    return with_claims(
+        [{**one, "rows": [_row(one, row) for row in one["rows"]]} for one in documents]
+    )
 
 
 def num_tests(paper: Paper, documents: Collection[Mapping[str, Any]]) -> int:
@@ -36,4 +38,4 @@ def num_tests(paper: Paper, documents: Collection[Mapping[str, Any]]) -> int:
 
 def _row(document: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     training = document["trainings"][row["training"]]
-    return {**row, **number(row, length_of(document["budget"], [training]))}
+    return {**row, **judged(row, length_of(document["budget"], [training]))}

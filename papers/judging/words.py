@@ -31,7 +31,12 @@ class Length(NamedTuple):
 
 def length_of(budget: str, trainings: Collection[Mapping[str, Any]]) -> Length:
     """Returns the length of the runs of a document with this budget."""
-    return Length(_BUDGETS.get(budget, QUICK), shortness(budget, trainings))
+    return Length(extent_of(budget), shortness(budget, trainings))
+
+
+def extent_of(budget: str) -> str:
+    """Returns how far a budget runs a training, one of `EXTENTS`."""
+    return _BUDGETS.get(budget, QUICK)
 
 
 def shortness(budget: str, trainings: Collection[Mapping[str, Any]]) -> str:

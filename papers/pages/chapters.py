@@ -20,11 +20,11 @@ from papers.judging.words import (
     NOT_RUN,
     REPRODUCED,
     SHORT,
+    extent_of,
     joined,
 )
 from papers.pages.wording import in_words, label_of, number, place_of, printed, said
 from papers.running import power, single_runs
-from papers.running.budget import PAPER
 from papers.running.family import largest, rank
 from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
@@ -259,7 +259,8 @@ def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) 
 def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
     """Returns the epochs of trainings, of fewer with the paper's: "4 of 100 epochs"."""
     epochs = [number for training in trainings for number in training["epochs"]]
-    allowed = [] if budget == PAPER else [training["paper_epochs"] for training in trainings]
+    is_full = extent_of(budget) == FULL
+    allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
     return epochs_in_words(epochs, allowed)
 
 

@@ -13,11 +13,11 @@ from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
 from papers.judging.statistics import epochs_in_words, span
-from papers.judging.words import FULL
+from papers.judging.words import FULL, extent_of
 from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
 from papers.running import figures
-from papers.running.budget import PAPER, Budget
+from papers.running.budget import Budget
 from papers.running.reproduction import measure, stored
 from papers.running.target import Target
 from papers.running.works import TARGETS
@@ -132,7 +132,7 @@ def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
 
     Trainings that no row is of, such as those that craft examples, are left out.
     """
-    parts = [f"{FULL if found['budget'] == PAPER else found['budget']} runs"]
+    parts = [f"{extent_of(found['budget'])} runs"]
     keys = dict.fromkeys(row["training"] for row in found["rows"])
     trainings = [found["trainings"][key] for key in keys]
     parts += dict.fromkeys(data_in_words(training["data"]) for training in trainings)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from adv_jax.runner.store.formats import as_json, read_json
 from adv_jax.types import UserError
 from papers.judging import numbers
-from papers.judging.gains import FEWEST_SEEDS
+from papers.judging.claims import FEWEST_SEEDS
 from papers.judging.statistics import BySeed
 from papers.judging.words import UNCLEAR
 from papers.running import epoch_times

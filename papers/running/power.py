@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from adv_jax.runner.run.log import print_table
+from papers.judging.claims import FEWEST_SEEDS, ORDERS, by_seed, pairs, sized
 from papers.judging.equivalence import finding, of_paper
-from papers.judging.gains import FEWEST_SEEDS, ORDERS, by_seed, pairs, sized
 from papers.judging.statistics import (
     Paired,
     detectable,

@@ -119,7 +119,7 @@ class Row(NamedTuple):
 class Below(NamedTuple):
     """The claim that one row's values are lower than another's, paired by seed.
 
-    See `papers.judging.gains` for the rules.
+    See `papers.judging.claims` for the rules.
 
     Attributes:
       text: the claim in our words.

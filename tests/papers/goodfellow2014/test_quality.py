@@ -12,7 +12,8 @@ from adv_jax import generative
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
-from papers.goodfellow2014 import judging, latent, quality, rubbish, samples
+from papers.goodfellow2014 import classifier as classifier_of_ours
+from papers.goodfellow2014 import latent, quality, rubbish, samples
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(9, 3)).astype(np.float32)
@@ -73,14 +74,14 @@ def run(name, model, **data):
 def runs(monkeypatch):
     """Runs by name, which the figures find; a test adds its own."""
     known = {"net": run("net", classifier())}
-    for module in (judging, latent):
+    for module in (classifier_of_ours, latent):
         monkeypatch.setattr(module, "finished", lambda path: known[str(path)])
     return known
 
 
 def test_the_classifier_sees_images_after_its_own_preprocessing():
     x = DATA.test.x[:7]
-    seen = judging.judge(classifier(), DATA.train.x)(x)
+    seen = classifier_of_ours.judge(classifier(), DATA.train.x)(x)
     np.testing.assert_allclose(seen.logits, 2.55 * x.reshape(7, 9) @ W, rtol=1e-5)
     np.testing.assert_allclose(seen.features, 5.1 * x.reshape(7, 9), rtol=1e-5)
 

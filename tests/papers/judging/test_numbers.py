@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from adv_jax.types import UserError
 from configs import ladder_cifar10, ladder_conv_mnist
 from papers.judging import numbers
 
@@ -220,3 +221,17 @@ def test_nothing_that_was_read_is_lost():
         ours = words(packaged.get("note"))
         notes = f"{entry.get('note') or ''} {entry.get('verdict') or ''}"
         assert words(re.sub(r'"[^"]*"', "", notes)) <= ours | {"."}
+
+
+def test_a_paper_needs_a_name_a_title_and_authors_alone(tmp_path):
+    folder = tmp_path / "doe2030"
+    folder.mkdir()
+    (folder / "numbers.json").write_text("[]")
+    about = folder / "about.toml"
+    about.write_text('name = "Doe 2030"\ntitle = "Nets"\n')
+    says = "^doe2030/about.toml must have the field authors, got none$"
+    with pytest.raises(UserError, match=says):
+        numbers.read(folder)
+    about.write_text('name = "Doe 2030"\ntitle = "Nets"\nauthors = ["A. Doe"]\n')
+    paper = numbers.read(folder)
+    assert (paper.short, paper.cited, paper.untested) == ("Doe 2030", "A. Doe", {})

@@ -47,6 +47,7 @@ from papers.judging.words import (
     UNCLEAR,
     Difference,
     Length,
+    extent_of,
     in_points,
     joined,
     length_of,
@@ -114,7 +115,7 @@ class Step(NamedTuple):
         return self.significant and self.is_refuted and self.agrees_on_average
 
 
-def judged(documents: Sequence[Json]) -> list[dict[str, Any]]:
+def with_claims(documents: Sequence[Json]) -> list[dict[str, Any]]:
     """Returns documents with their claims judged; all gains together are one family of tests."""
     found = [
         [(_rows(document, claim), _steps(document, claim)) for claim in document["claims"]]
@@ -123,7 +124,7 @@ def judged(documents: Sequence[Json]) -> list[dict[str, Any]]:
     family = [
         step.p
         for document, of_document in zip(documents, found, strict=True)
-        if document["budget"] == "paper"
+        if extent_of(document["budget"]) == FULL
         for _, steps in of_document
         for step in steps
         if step.is_tested

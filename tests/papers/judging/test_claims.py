@@ -8,7 +8,7 @@ import pytest
 from judged import FULL, HIGH, LOW, QUICK, SHORT, claim, document, row, seeds
 from scipy import stats
 
-from papers.judging.gains import limit_of
+from papers.judging.claims import limit_of
 from papers.judging.verdicts import judge, num_tests
 
 
