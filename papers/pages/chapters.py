@@ -129,7 +129,7 @@ class Unmeasured(NamedTuple):
 
 
 class Chapter(NamedTuple):
-    """A printed number or claim, and its measurement.
+    """A paper's printed numbers and claims with what we measured: all that its pages show.
 
     tables: (title, lines) of each table or figure of which the paper prints numbers.
     targets: what `launch.reproduce` has measured, those of the largest budget only.

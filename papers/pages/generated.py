@@ -13,12 +13,13 @@ from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.statistics import LEVEL
 from papers.judging.verdicts import num_tests
-from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, joined
+from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, extent_of, joined
 from papers.pages import chapters, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.tables import escaped, folded, markdown
-from papers.running import missing, stored
+from papers.running import missing, power, stored
 from papers.running.budget import PAPER
+from papers.running.epoch_times import CPU
 from papers.running.works import TARGETS
 
 ROOT = Path(__file__).parents[2]
@@ -128,12 +129,12 @@ def _results(works: Sequence[Chapter], lacking: Iterable[list[str]]) -> str:
     parts += [
         "## Not yet in full\n",
         "Targets of `launch.reproduce` that lack runs of the paper's length or some of its seeds, "
-        "the budget of what is stored, and the hours of the missing trainings, one after another, "
-        "on the CPU of stored runs. Runs that may stop early are counted with all their "
-        "epochs. A ~ marks a rough guess: an epoch's time is that of the most similar stored runs "
-        "of the config, some of them on other devices and scaled, and may be far from the truth. "
-        "A training that two targets lack counts in both.\n",
-        markdown(["target", "stored", "hours"], lacking),
+        "how far what is stored was run (full: with fewer seeds), and the time of the missing "
+        "trainings, one after another, on the CPU of stored runs. Runs that may stop early are "
+        "counted with all their epochs. A ~ marks a rough guess: an epoch's time is that of the "
+        "most similar stored runs of the config, some of them on other devices and scaled, and may "
+        "be far from the truth. A training that two targets lack counts in both.\n",
+        markdown(["target", "stored", "time"], lacking),
     ]
     return "\n".join(parts)
 
@@ -178,14 +179,15 @@ def found_in_words(line: Line) -> str:
 
 
 def _missing(found: stored.Results) -> Iterator[list[str]]:
-    """Yields the name of each target that lacks trainings, its stored budget, and the hours."""
-    budgets = {one["target"]: one["budget"] for one in found.targets.values()}
+    """Yields the name of each target that lacks trainings, what is stored, and their time."""
+    stored_extents = {one["target"]: extent_of(one["budget"]) for one in found.targets.values()}
     lacking = missing.lacks(TARGETS.values(), found, runs="runs", data={})
     lacking.sort(key=lambda lack: list(TARGETS).index(lack.target.name))
-    for lack, (hours, is_rough) in zip(lacking, missing.costs(lacking, found), strict=True):
-        name, budget = lack.target.name, budgets.get(lack.target.name, "-")
-        time = "not timed" if hours is None else f"{hours:,.{1 if hours < 10 else 0}f}"
-        yield [f"`{name}`", budget, f"~{time}" if is_rough and hours is not None else time]
+    rate = power.rate_on(CPU, found)
+    for lack in lacking:
+        name, cost = lack.target.name, missing.cost_on(lack, rate)
+        time = power.time_on(CPU, cost) if cost else "not timed"
+        yield [f"`{name}`", stored_extents.get(name, "-"), time]
 
 
 def _work(one: Chapter) -> str:

@@ -11,7 +11,7 @@ from papers.judging import numbers
 from papers.judging.claims import FEWEST_SEEDS
 from papers.judging.statistics import BySeed
 from papers.judging.words import UNCLEAR
-from papers.running import epoch_times
+from papers.running import epoch_times, power
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, claim_document, metric
 from papers.running.stored import Results, deciding
@@ -69,29 +69,17 @@ def lacks(
     return found
 
 
-class Cost(NamedTuple):
-    """The time of all trainings that a target lacks, one after another.
+def cost_on(lack: Lack, rate: power.Rate) -> power.Cost | None:
+    """Returns the time of all trainings that a target lacks, from their start, one after another.
 
-    Attributes:
-      hours: None if no run of a config is stored.
-      is_rough: whether an epoch's time is of other steps or devices.
+    None if no run of a config is stored.
     """
-
-    hours: float | None
-    is_rough: bool
-
-
-def costs(lacking: Iterable[Lack], results: Results) -> Iterator[Cost]:
-    """Yields the time of each target's trainings from their start, on the CPU of stored runs."""
-    timed = epoch_times.measured(results, epoch_times.CPU)
-    guessed = epoch_times.measured_or_guessed(results, epoch_times.CPU)
-    for lack in lacking:
-        trainings = lack.trainings.values()
-        seconds = sum(
-            one.num_epochs * epoch_times.estimate(one.config, guessed) for one in trainings
-        )
-        is_rough = any(epoch_times.steps(one.config) not in timed for one in trainings)
-        yield Cost(None if math.isnan(seconds) else seconds / 3600, is_rough)
+    trainings = lack.trainings.values()
+    seconds = sum(
+        one.num_epochs * epoch_times.estimate(one.config, rate.timed) for one in trainings
+    )
+    is_guess = any(epoch_times.steps(one.config) not in rate.measured for one in trainings)
+    return None if math.isnan(seconds) else power.Cost(seconds, is_guess)
 
 
 def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> list[Lack]:

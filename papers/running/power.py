@@ -81,13 +81,13 @@ class Plan(NamedTuple):
 
 def rates_of(results: Results) -> dict[str, Rate]:
     """Returns the seconds of an epoch on each device of stored runs, the CPU first."""
-    return {
-        device: Rate(
-            epoch_times.measured_or_guessed(results, device),
-            epoch_times.measured(results, device).keys(),
-        )
-        for device in epoch_times.devices(results)
-    }
+    return {device: rate_on(device, results) for device in epoch_times.devices(results)}
+
+
+def rate_on(device: str, results: Results) -> Rate:
+    """Returns the seconds of an epoch on a device, as stored runs show them."""
+    timed = epoch_times.measured(results, device)
+    return Rate(epoch_times.measured_or_guessed(results, device), timed.keys())
 
 
 def print_plans(documents: Sequence[Json], rates: Rates) -> None:
