@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.attacks_works import TOLERANCE, WORKS, Work
-from benchmarks.tables import Table, console, show, shown, shown_peak, three_digits, yes
-from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, Product
+from benchmarks.tables import UNLOCKED, Table, console, show, shown, shown_peak, three_digits, yes
+from benchmarks.tasks import peak_of
 from benchmarks.timing import (
+    OURS,
+    PLAIN,
     Block,
     Worker,
     alternate,
+    beside_torch,
     cpu_devices,
     machine,
     ratios,
     spread,
-    unlock_library,
     use_cpus,
     versions,
     write,
 )
 
-OURS, PLAIN, UNLOCKED = "adv_jax", "torch", "torch unlocked"
 _UNLOCKED = " unlocked"  # suffix of a peer that runs on the unlocked PyTorch
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "torch", "torchattacks", "foolbox")
 PACKAGES += ("adversarial-robustness-toolbox", "advertorch")
@@ -59,10 +60,11 @@ def compare(
     threads = use_cpus(threads)
     nets = sorted({work.net for work in works.values()})
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        workers = {
-            side: stack.enter_context(worker)
-            for side, worker in _workers(Path(folder), threads).items()
-        }
+        ours = Worker("benchmarks.attacks_worker", env=cpu_devices(threads))
+        all_sides = beside_torch(
+            ours, "benchmarks.attacks_torch_worker", threads=threads, folder=folder
+        )
+        workers = {side: stack.enter_context(worker) for side, worker in all_sides.items()}
         report = {
             "benchmark": "attacks",
             "machine": machine(),
@@ -87,23 +89,6 @@ def _arguments() -> argparse.Namespace:
 
 def with_rows(work: Work, most: int | None) -> Work:
     return work if most is None else work._replace(rows=min(work.rows, most))
-
-
-def _workers(folder: Path, threads: int) -> dict[str, Worker]:
-    """Starts the workers; the unlocked one needs a compiler."""
-    ours, theirs = "benchmarks.attacks_worker", "benchmarks.attacks_torch_worker"
-    # Set the number of threads before the libraries load; the worker sets it again.
-    count = {"OMP_NUM_THREADS": str(threads)}
-    workers = {
-        OURS: Worker(ours, env=cpu_devices(threads)),
-        PLAIN: Worker(theirs, env=count),
-    }
-    library = unlock_library(folder)
-    if library:
-        workers[UNLOCKED] = Worker(theirs, env={**count, "LD_PRELOAD": str(library)})
-    else:
-        console.print("No C compiler `cc` works here: PyTorch is timed only as installed.")
-    return workers
 
 
 def _start(
@@ -164,7 +149,7 @@ def _measured(
         equality[name] = _equality(name, checked, fields[name], among=first[name])
         if work.checked_with:
             prepared[name] = _prepared(name, work, fields[name])
-    peak = _peak(alternate({"peak": _peak_blocks(workers)}, rounds=rounds)["peak"])
+    peak = peak_of(alternate({"peak": _peak_blocks(workers)}, rounds=rounds)["peak"])
     seconds = {name: first[name] for name, work in works.items() if not work.rounds}
     for count in sorted({work.rounds for work in works.values() if work.rounds}):
         alike = {name: work for name, work in works.items() if work.rounds == count}
@@ -232,13 +217,6 @@ def _blocks(works: Mapping[str, Work], fields: Mapping[str, Field]) -> dict[str,
         }
         for name, work in works.items()
     }
-
-
-def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Returns the best of all sides and rounds."""
-    flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
-    gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
-    return {"gflops": max(map(max, gflops.values())), "size": PEAK_SIZE, "sides": gflops}
 
 
 def _compilations(ours: Worker, works: Mapping[str, Work]) -> dict[str, int]:

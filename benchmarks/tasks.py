@@ -1,5 +1,6 @@
 """The training tasks of the benchmarks and the matrix products of their steps."""
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -31,6 +32,13 @@ class Product(NamedTuple):
     @property
     def flops(self) -> int:
         return 2 * self.rows * self.inner * self.columns
+
+
+def peak_of(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Returns the peak speed, the best of all sides and rounds, by the seconds of their blocks."""
+    flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
+    gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
+    return {"gflops": max(map(max, gflops.values())), "size": PEAK_SIZE, "sides": gflops}
 
 
 class Task(NamedTuple):

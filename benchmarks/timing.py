@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from adv_jax.runner.store.writing import write_files
-from benchmarks.tables import console
+from benchmarks.tables import UNLOCKED, console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
 SETTLE_SECONDS = 0.05
@@ -30,7 +30,9 @@ ON_ACCELERATOR = {
     "JAX_DEFAULT_MATMUL_PRECISION": "float32",
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
 }
-UNLOCKED = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
+_UNLOCK = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
+
+OURS, PLAIN = "adv_jax", "torch"  # sides of a comparison, beside UNLOCKED
 
 Block = Callable[[], float]  # runs some steps and returns seconds
 
@@ -107,10 +109,30 @@ def cpu_devices(count: int) -> dict[str, str]:
     return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag}
 
 
-def unlock_library(folder: Path) -> Path | None:
+def beside_torch(ours: Worker, module: str, *, threads: int, folder: str) -> dict[str, Worker]:
+    """Returns our worker and those of PyTorch, by side; the unlocked one needs a compiler.
+
+    Args:
+      ours: the worker of adv_jax.
+      module: that of PyTorch's workers.
+      threads: of each side.
+      folder: for the library that unlocks MKL.
+    """
+    # Set the number of threads before the libraries load; the worker sets it again.
+    count = {"OMP_NUM_THREADS": str(threads)}
+    workers = {OURS: ours, PLAIN: Worker(module, env=count)}
+    library = _unlock_library(Path(folder))
+    if library:
+        workers[UNLOCKED] = Worker(module, env={**count, "LD_PRELOAD": str(library)})
+    else:
+        console.print("No C compiler `cc` works here: PyTorch is timed only as installed.")
+    return workers
+
+
+def _unlock_library(folder: Path) -> Path | None:
     """Builds an LD_PRELOAD library that makes MKL use its Intel code; None without a compiler."""
     source, library = folder / "unlock.c", folder / "unlock.so"
-    source.write_text(UNLOCKED)
+    source.write_text(_UNLOCK)
     try:
         subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):

@@ -25,21 +25,22 @@ from benchmarks.tables import (
     three_digits,
     unfair,
 )
-from benchmarks.tasks import PEAK_SIZE, PEAK_STEPS, TASKS, Product
+from benchmarks.tasks import TASKS, peak_of
 from benchmarks.timing import (
+    OURS,
+    PLAIN,
     Block,
     Worker,
     alternate,
+    beside_torch,
     machine,
     ratios,
     spread,
-    unlock_library,
     use_cpus,
     versions,
     write,
 )
 
-OURS, PLAIN = "adv_jax", "torch"
 NO_ATTACK = "adv_jax, no attack"  # the side of a task's plain step
 # task -> side -> largest adv_jax time / time of the side
 GOALS = {
@@ -72,10 +73,9 @@ def compare(tasks: list[str], *, rounds: int, threads: int, parts: bool = False)
     threads = use_cpus(threads)
     compared = [name for name in tasks if not TASKS[name].plain]
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sides = {
-            side: stack.enter_context(worker)
-            for side, worker in _workers(Path(folder), threads).items()
-        }
+        ours = Worker("benchmarks.adv_jax_worker", env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""})
+        all_sides = beside_torch(ours, "benchmarks.torch_worker", threads=threads, folder=folder)
+        sides = {side: stack.enter_context(worker) for side, worker in all_sides.items()}
         report = {
             "machine": machine(),
             "versions": versions("jax", "jaxlib", "flax", "optax", "torch", "numpy"),
@@ -100,23 +100,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=default)
     parser.add_argument("--parts", action="store_true", help="time the parts of the ladder step")
     return parser.parse_args()
-
-
-def _workers(folder: Path, threads: int) -> dict[str, Worker]:
-    """Starts the workers of all sides; the unlocked one needs a compiler."""
-    ours, theirs = "benchmarks.adv_jax_worker", "benchmarks.torch_worker"
-    # Set the number of threads before the libraries load; the worker sets it again.
-    count = {"OMP_NUM_THREADS": str(threads)}
-    workers = {
-        OURS: Worker(ours, env={"JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}),
-        PLAIN: Worker(theirs, env=count),
-    }
-    library = unlock_library(folder)
-    if library:
-        workers[UNLOCKED] = Worker(theirs, env={**count, "LD_PRELOAD": str(library)})
-    else:
-        console.print("No C compiler `cc` works here: PyTorch is timed only as installed.")
-    return workers
 
 
 def _start(sides: Sides, names: list[str], exchange: str, threads: int) -> dict[str, Any]:
@@ -175,7 +158,7 @@ def _measured(sides: Sides, names: list[str], *, rounds: int, parts: bool) -> di
         run = partial(sides[OURS].call, "run", name=PARTS_OF)
         comparisons["parts"] = {part: partial(run, part=part) for part in sides[OURS].call("parts")}
     seconds = alternate(comparisons, rounds=rounds)
-    peak = _peak(seconds["peak"])
+    peak = peak_of(seconds["peak"])
     measured = {
         "peak": peak,
         "tasks": {name: _summary(name, seconds[name], peak["gflops"]) for name in names},
@@ -198,14 +181,6 @@ def _compared(sides: Sides, name: str) -> dict[str, Block]:
         return _blocks(sides, name)
     run = partial(sides[OURS].call, "run")
     return {OURS: partial(run, name=name), NO_ATTACK: partial(run, name=plain)}
-
-
-def _peak(seconds: Mapping[str, list[float]]) -> dict[str, Any]:
-    """Returns the best of all sides and rounds."""
-    flops = PEAK_STEPS * Product(PEAK_SIZE, PEAK_SIZE, PEAK_SIZE).flops
-    gflops = {side: [flops / value / 1e9 for value in values] for side, values in seconds.items()}
-    best = max(max(values) for values in gflops.values())
-    return {"gflops": best, "size": PEAK_SIZE, "sides": gflops}
 
 
 def _summary(name: str, seconds: Mapping[str, list[float]], peak: float) -> dict[str, Any]:
