@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 
-from adv_jax.types import Array, described
+from adv_jax.types import Array, UserError, described
 
 
 def check_floats(x: Array) -> None:
-    """Raises ValueError unless x is a batch of floats f[B, *D], B and all of D at least 1."""
+    """Raises UserError unless x is a batch of floats f[B, *D], B and all of D at least 1."""
     if not jnp.issubdtype(x.dtype, jnp.floating) or not x.ndim or not x.size:
-        raise ValueError(
+        raise UserError(
             f"x must be a batch of floats f[B, *D], B and all of D at least 1, got {described(x)}"
         )
 
@@ -19,8 +19,8 @@ def check_images(x: Array, shape: Sequence[int]) -> None:
     """Checks a batch of a model's images.
 
     Raises:
-      ValueError: as `check_floats`, or D is not `shape`.
+      UserError: as `check_floats`, or D is not `shape`.
     """
     check_floats(x)
     if x.shape[1:] != tuple(shape):
-        raise ValueError(f"model.shape must be {x.shape[1:]}, the shape of x, got {tuple(shape)}")
+        raise UserError(f"model.shape must be {x.shape[1:]}, the shape of x, got {tuple(shape)}")

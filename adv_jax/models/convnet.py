@@ -15,7 +15,7 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Activated, LayerFn, Pool
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 
 @ranged(stages=COUNT, kernel_size=COUNT, units=COUNT)
@@ -39,7 +39,7 @@ class ConvNet(Activated):
       if any) and each dense layer.
 
     Raises:
-      ValueError: x is not f[B, H, W, C]; an empty stage; a block without six numbers.
+      UserError: x is not f[B, H, W, C]; an empty stage; a block without six numbers.
 
     Sources: [huang2015], sec. 7; [srivastava2014], with the pooling of their program; [zhang2019],
     `SmallCNN` of their program.
@@ -54,7 +54,7 @@ class ConvNet(Activated):
 
     def _hidden_layers(self) -> list[LayerFn]:
         if not all(self.stages):
-            raise ValueError(f"each of model.stages must have a convolution, got {self.stages}")
+            raise UserError(f"each of model.stages must have a convolution, got {self.stages}")
         pool = _POOLS[self.pooling, self.pool]
         maps = [
             (count, pool if i == len(stage) else _unpooled)
@@ -88,7 +88,7 @@ class Inception(nn.Module):
       pooling: six numbers in the order of the source's Table 1.
 
     Raises:
-      ValueError: maps has no six numbers.
+      UserError: maps has no six numbers.
 
     Source: [szegedy2015], Fig. 2 (b).
     """
@@ -103,7 +103,7 @@ class Inception(nn.Module):
         if len(self.maps) != 6:
             branches = "1x1, reduction, 3x3, reduction, 5x5, pooling"
             found = f"got {tuple(self.maps)}"
-            raise ValueError(f"a block in model.stages must have 6 numbers ({branches}), {found}")
+            raise UserError(f"a block in model.stages must have 6 numbers ({branches}), {found}")
         one, reduce3, three, reduce5, five, pooled = self.maps
 
         def conv(name: str, maps: int, size: int, h: Array) -> Array:

@@ -8,7 +8,7 @@ import flax.linen as nn
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, LogitsFn
+from adv_jax.types import Array, LogitsFn, UserError
 
 
 @ranged(features=COUNT)
@@ -22,7 +22,7 @@ class Denoised(nn.Module):
     activation: of the hidden layers, a name in `activations.ACTIVATIONS`.
 
     Raises:
-      ValueError: classifier_fn is a module.
+      UserError: classifier_fn is a module.
 
     Source: [gu2014], sec. 3.
     """
@@ -36,7 +36,7 @@ class Denoised(nn.Module):
         """f[B, *D] -> logits f[B, K], extras."""
         if isinstance(self.classifier_fn, nn.Module):  # It would be initialized and trained.
             found = type(self.classifier_fn).__name__
-            raise ValueError(f"classifier_fn must be a function with its parameters, got a {found}")
+            raise UserError(f"classifier_fn must be a function with its parameters, got a {found}")
         size = math.prod(x.shape[1:])
         settings = {"features": self.features, "activation": self.activation}
         outputs, _ = MLP(num_classes=size, **settings, name="autoencoder")(x, train=train)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax.linen.initializers import Initializer, constant, he_uniform, normal, variance_scaling
 
 from adv_jax.ranges import COUNT, ranged
+from adv_jax.types import UserError
 
 __all__ = ["fan_in", "gaussian", "he", "sparse", "uniform", "zero"]
 
@@ -16,13 +17,13 @@ def sparse(connections: int = 15) -> Initializer:
     Source: [martens2010], as `sparse_init` in Pylearn2; 15 in the shallow-net thesis.
 
     Raises (when called):
-      ValueError: a unit has fewer inputs than connections.
+      UserError: a unit has fewer inputs than connections.
     """
 
     def init(key, shape, dtype=jnp.float32):
         inputs = shape[0]
         if connections > inputs:
-            raise ValueError(
+            raise UserError(
                 f"connections must be 1 to {inputs}, the number of inputs, got {connections}"
             )
         key_order, key_value = jax.random.split(key)

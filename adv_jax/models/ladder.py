@@ -22,7 +22,7 @@ from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
 from adv_jax.ranges import ranged
-from adv_jax.types import Array, Key
+from adv_jax.types import Array, Key, UserError
 
 
 class Encoding(NamedTuple):
@@ -152,7 +152,7 @@ class Ladder(nn.Module):
     def setup(self) -> None:
         layers = parse_layers(self.layers)
         if len(self.noise_std) != len(layers) + 1:
-            raise ValueError(
+            raise UserError(
                 f"model.noise_std must have {len(layers) + 1} entries, one for the input and one "
                 f"for each layer of model.layers, got {len(self.noise_std)}"
             )
@@ -259,7 +259,7 @@ class Ladder(nn.Module):
     def _of_batch(self, x: Array) -> Array:
         """Returns `_inputs` of rows that are normalized by their own statistics."""
         if x.shape[0] == 1:
-            raise ValueError("batch_size must be >= 2 for a model with batch normalization, got 1")
+            raise UserError("batch_size must be >= 2 for a model with batch normalization, got 1")
         return self._inputs(x)
 
     def _inputs(self, x: Array) -> Array:
@@ -268,7 +268,7 @@ class Ladder(nn.Module):
         if self.encoder.layers[0].kind == "fc":
             return x.reshape(x.shape[0], -1)
         if x.ndim not in (3, 4):
-            raise ValueError(
+            raise UserError(
                 f"model.layers must be fc:UNITS for inputs of shape {x.shape[1:]}, which are not "
                 f"images, got {self.layers!r}"
             )

@@ -15,7 +15,7 @@ from adv_jax.convolution import Padding, conv, max_pool_2x2
 from adv_jax.models.batch_norm import sums_over_rows
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.ladder_spec import LayerSpec
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 PADDING: dict[str, Padding] = {"convv": "VALID", "convf": "FULL"}
 INVERSE_PADDING: dict[str, Padding] = {"convv": "FULL", "convf": "VALID"}
@@ -36,7 +36,7 @@ class Up(nn.Module):
         """f32[*G, B, *S] -> f32[*G, B, *S'].
 
         Raises:
-          ValueError: the kernel of a valid convolution exceeds the image, or globalmeanpool:H:W
+          UserError: the kernel of a valid convolution exceeds the image, or globalmeanpool:H:W
             does not match it.
         """
         kind = self.layer.kind
@@ -49,7 +49,7 @@ class Up(nn.Module):
     def _averaged(self, h: Array) -> Array:
         said, there = (self.layer.height, self.layer.width), h.shape[-3:-1]
         if said not in ((0, 0), there):
-            raise ValueError(
+            raise UserError(
                 "layer {} of model.layers must be globalmeanpool above {} x {} pixels, got "
                 "'globalmeanpool:{}:{}'".format(self.number, *there, *said)
             )
@@ -60,7 +60,7 @@ class Up(nn.Module):
         kind, units, size = self.layer[:3]
         height, width = images.shape[1:3]
         if kind == "convv" and size > min(height, width):
-            raise ValueError(
+            raise UserError(
                 f"layer {self.number} of model.layers must have K <= {min(height, width)} above "
                 f"{height} x {width} pixels, got 'convv:{units}:{size}:1:1'"
             )

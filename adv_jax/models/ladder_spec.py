@@ -16,6 +16,8 @@ import re
 from itertools import pairwise
 from typing import NamedTuple
 
+from adv_jax.types import UserError
+
 
 class LayerSpec(NamedTuple):
     """One layer of an encoder.
@@ -52,7 +54,7 @@ def parse_layers(spec: str) -> tuple[LayerSpec, ...]:
     """Parses the layers 1..L of an encoder.
 
     Raises:
-      ValueError: a layer has another form, pools the input or needs an image above fc or
+      UserError: a layer has another form, pools the input or needs an image above fc or
         globalmeanpool; or the last layer leaves an image.
 
     >>> parse_layers("convv:8:3:1:1-globalmeanpool-10")[0]
@@ -63,14 +65,14 @@ def parse_layers(spec: str) -> tuple[LayerSpec, ...]:
         field = f"layer {number} of model.layers"
         layer = _layer(word)
         if layer is None:
-            raise ValueError(f"{field} must be {_ALLOWED}, got {word!r}")
+            raise UserError(f"{field} must be {_ALLOWED}, got {word!r}")
         if layer.pools and not layers:
-            raise ValueError(f"{field} must be a layer with weights, got {word!r}")
+            raise UserError(f"{field} must be a layer with weights, got {word!r}")
         if layer.kind != "fc" and layers and layers[-1].kind in ("fc", "globalmeanpool"):
-            raise ValueError(f"{field} must be fc:UNITS after {layers[-1].kind}, got {word!r}")
+            raise UserError(f"{field} must be fc:UNITS after {layers[-1].kind}, got {word!r}")
         layers.append(layer)
     if layers[-1].kind not in ("fc", "globalmeanpool"):
-        raise ValueError(f"{field}, the last, must be fc:UNITS or globalmeanpool, got {word!r}")
+        raise UserError(f"{field}, the last, must be fc:UNITS or globalmeanpool, got {word!r}")
     return tuple(layers)
 
 
@@ -85,7 +87,7 @@ def parse_denoising(spec: str, num_layers: int) -> tuple[str, ...]:
     """Parses the denoising functions of the layers 0..L = num_layers; "0" for layers without one.
 
     Raises:
-      ValueError: an unknown word; a number of words other than 1 or L + 1; "0" above a layer that
+      UserError: an unknown word; a number of words other than 1 or L + 1; "0" above a layer that
         is reconstructed.
 
     >>> parse_denoising("0-0-gauss", num_layers=2)
@@ -94,12 +96,12 @@ def parse_denoising(spec: str, num_layers: int) -> tuple[str, ...]:
     words = spec.split("-")
     for layer, word in enumerate(words):
         if word not in (*DENOISING, "0"):
-            raise ValueError(
+            raise UserError(
                 f"model.denoising must be {', '.join(DENOISING)} or 0 for layer {layer}, "
                 f"got {word!r}"
             )
     if len(words) not in (1, num_layers + 1):
-        raise ValueError(
+        raise UserError(
             f"model.denoising must have 1 word, or {num_layers + 1}: one for the input and one for "
             f"each layer of model.layers, got {len(words)}"
         )
@@ -107,7 +109,7 @@ def parse_denoising(spec: str, num_layers: int) -> tuple[str, ...]:
         words *= num_layers + 1
     for layer, (word, above) in enumerate(pairwise(words)):
         if word != "0" and above == "0":
-            raise ValueError(
+            raise UserError(
                 f"model.denoising must be 0 for layer {layer}, as for the layer above, from which "
                 f"it is reconstructed, got {word!r}"
             )

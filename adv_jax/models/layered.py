@@ -16,7 +16,7 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 Extras = dict[str, Array]
 Pool = Callable[[Array], Array]  # f[B, H, W, C] -> f[B, H', W', C]
@@ -49,7 +49,7 @@ class Layered(nn.Module, ABC):
         self.hidden = self._hidden_layers()
         self.logits = Flat(self.num_classes, dtype=self.dtype, kernel_init=self.output_init)
         if len(self.dropout) not in (0, len(self.hidden) + 1):
-            raise ValueError(
+            raise UserError(
                 f"model.dropout must have 0 or {len(self.hidden) + 1} entries, one for the input "
                 f"and one for each hidden layer, got {len(self.dropout)}"
             )
@@ -64,7 +64,7 @@ class Layered(nn.Module, ABC):
         """Returns a hidden layer's activations before dropout: f[B, *D] -> f[B, *D_layer], extras.
 
         Raises:
-          ValueError: there is no such hidden layer.
+          UserError: there is no such hidden layer.
         """
         h, extras = self._below(x, self._known(layer), train=train)
         return self._fine(h), extras
@@ -73,7 +73,7 @@ class Layered(nn.Module, ABC):
         """Returns logits for a hidden layer's activations: f[B, *D_layer] -> f[B, K], extras.
 
         Raises:
-          ValueError: there is no such hidden layer.
+          UserError: there is no such hidden layer.
         """
         return self._above(h, self._known(layer), {}, train=train)
 
@@ -115,7 +115,7 @@ class Layered(nn.Module, ABC):
 
     def _known(self, layer: int) -> int:
         if not isinstance(layer, int) or not 1 <= layer <= len(self.hidden):
-            raise ValueError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
+            raise UserError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
         return layer
 
 

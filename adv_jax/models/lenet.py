@@ -5,7 +5,7 @@ from typing import Literal
 from adv_jax.convolution import max_pool_2x2
 from adv_jax.models.layered import Activated, LayerFn
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 
 @ranged(features=COUNT)
@@ -21,7 +21,7 @@ class LeNet(Activated):
       `layered.Activated`.
 
     Raises:
-      ValueError: x is not a batch of images of at least 16 x 16.
+      UserError: x is not a batch of images of at least 16 x 16.
 
     Source: [lecun1998], in the form that Caffe made the standard one.
     """
@@ -42,7 +42,7 @@ def _images(x: Array) -> Array:
     """f[B, H, W] or f[B, H, W, C] -> f[B, H, W, C]."""
     images = x[..., None] if x.ndim == 3 else x
     if images.ndim != 4 or min(images.shape[1:3]) < 16:
-        raise ValueError(
+        raise UserError(
             "x must be images f[B, H, W, C] or f[B, H, W] of at least 16 x 16, "
             f"got the shape {x.shape}"
         )

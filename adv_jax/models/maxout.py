@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from adv_jax.models.layered import Layered, LayerFn
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 
 class Maxed(Layered):
@@ -59,7 +59,7 @@ class MaxoutConvNet(Maxed):
     num_classes, dropout, hidden_init, output_init, dtype: as in `layered.Layered`.
 
     Raises:
-      ValueError: x is not a batch of images; lists of different lengths.
+      UserError: x is not a batch of images; lists of different lengths.
 
     Source: [goodfellow2013], sec. 5.1 and 5.2, the numbers and the pooling being those of
     their program for MNIST, Pylearn2's mnist.yaml and cuda-convnet.
@@ -81,7 +81,7 @@ class MaxoutConvNet(Maxed):
         lists = (self.maps, self.kernel_sizes, self.pads, self.pieces, self.pools)
         if len({*map(len, lists)}) > 1:
             found = ", ".join(str(len(entries)) for entries in lists)
-            raise ValueError(
+            raise UserError(
                 "model.maps, kernel_sizes, pads, pieces and pools must have one entry per layer "
                 f"each, got {found}"
             )

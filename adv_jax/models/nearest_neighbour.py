@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.losses import as_classes
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 # The logarithm of a weight of 0: finite, as derivatives at -inf are NaN.
 _LOG_OF_0 = -1e30
@@ -47,7 +47,7 @@ def nearest_neighbour(
       f32[B, K]; -1e30 for a class without an example.
 
     Raises:
-      ValueError: no training examples, or of another shape than x; train_y is no i[N]; unless
+      UserError: no training examples, or of another shape than x; train_y is no i[N]; unless
         traced, a class outside [0, K).
 
     Source: [wardefarley2016], sec. 1.2.1 (Table 1.1).
@@ -84,7 +84,7 @@ def smoothed_nearest_neighbour(
       f32[B, K], normalized; -1e30 for a class without an example.
 
     Raises:
-      ValueError: as `nearest_neighbour`.
+      UserError: as `nearest_neighbour`.
 
     Source: [wardefarley2016], sec. 1.2.1.
 
@@ -130,7 +130,7 @@ def _over_blocks(
     """Returns -|x - x_n|^2, reduced over each class: f32[B, K]."""
     train_x, train_y = jnp.asarray(train_x), as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
-        raise ValueError(
+        raise UserError(
             f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
             f"classes, got the shapes {train_x.shape} and {train_y.shape}"
         )

@@ -58,7 +58,7 @@ class Autoencoder(nn.Module):
 
     def setup(self) -> None:
         if not self.features:
-            raise ValueError("model.features must have one entry or more, got ()")
+            raise UserError("model.features must have one entry or more, got ()")
         sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
         self.act = activation_fn(self.activation)
         self.encoder = Layers(sizes, self.hidden_init)
@@ -96,14 +96,14 @@ class Autoencoder(nn.Module):
         h, clean: inputs of the layer, f[B, *D_{layer-1}].
 
         Raises:
-          ValueError: the loss is a cross-entropy, and the activations are not probabilities.
+          UserError: the loss is a cross-entropy, and the activations are not probabilities.
         """
         outputs = self._down(self._up(self._flat(h), layer), layer)
         if layer > 1 and self.loss == "squared_error":
             outputs = self.act(outputs)
         elif layer > 1 and self.activation != "sigmoid":
             loss = f"squared_error for layers of {self.activation} units"
-            raise ValueError(f"model.loss must be {loss}, got {self.loss}")
+            raise UserError(f"model.loss must be {loss}, got {self.loss}")
         return self._loss(outputs, clean)
 
     def _encoded(self, x: Array, depth: int) -> list[Array]:

@@ -43,7 +43,7 @@ class _Stack(nn.Module):
 
     def setup(self) -> None:
         if not self.features:
-            raise ValueError(f"model.features must have a hidden layer, got {self.features}")
+            raise UserError(f"model.features must have a hidden layer, got {self.features}")
         sizes = [*itertools.pairwise((math.prod(self.shape), *self.features))]
         self.encoder = Layers(sizes, self.hidden_init)
 
@@ -85,7 +85,7 @@ class _Stack(nn.Module):
         """f[B, *D] -> f[B, D].
 
         Raises:
-          ValueError: as `check_images`.
+          UserError: as `check_images`.
         """
         check_images(x, self.shape)
         return x.reshape(len(x), -1)
@@ -189,9 +189,9 @@ class NormalizedRBM(Boltzmann):
     def setup(self) -> None:
         _Stack.setup(self)
         if len(self.features) != 1:
-            raise ValueError(f"model.features must have one hidden layer, got {self.features}")
+            raise UserError(f"model.features must have one hidden layer, got {self.features}")
         if self.visible != "binary":
-            raise ValueError(f"model.visible must be binary, got {self.visible!r}")
+            raise UserError(f"model.visible must be binary, got {self.visible!r}")
         width = math.prod(self.shape)
         log_odds = math.log(self.visible_mean) - math.log1p(-self.visible_mean)
         # log(1 + exp(log_odds)) of each visible unit, log 2 of each hidden one.
@@ -219,7 +219,7 @@ class DBN(_Stack):
 
     def setup(self) -> None:
         if self.doubled and len(self.features) < 2:
-            raise ValueError(
+            raise UserError(
                 "model.features must have at least two layers with model.doubled, got "
                 f"{self.features}"
             )

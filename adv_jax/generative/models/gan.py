@@ -13,7 +13,7 @@ from adv_jax.models.checks import check_images
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, Bounds
+from adv_jax.types import Array, Bounds, UserError
 
 
 @ranged(latent=COUNT)
@@ -62,7 +62,7 @@ class Adversaries(nn.Module):
         """Returns the input of a player: values f[B, *E] and what is given."""
         if given:
             name = type(self).__name__
-            raise ValueError(f"model must receive labels, as conditional_gan does, got {name}")
+            raise UserError(f"model must receive labels, as conditional_gan does, got {name}")
         return values
 
     def _images(self, values: Array) -> Array:
@@ -127,12 +127,12 @@ class ConditionalGAN(GAN):
         """f[B, *D], labels i32[B] -> logits f[B, 2] as in `GAN`, and extras; {} without labels.
 
         Raises:
-          ValueError: there are no labels in training.
+          UserError: there are no labels in training.
         """
         if y is not None:
             return super().__call__(x, y, train=train)
         if train and not self.is_initializing():
-            raise ValueError("y must be the labels of the images in training, got None")
+            raise UserError("y must be the labels of the images in training, got None")
         every = jnp.tile(jnp.arange(self.num_classes), len(x))
         logits, _ = super().__call__(jnp.repeat(x, self.num_classes, axis=0), every, train=train)
         scores = logits[:, 1].reshape(len(x), self.num_classes)
@@ -149,7 +149,7 @@ class ConditionalGAN(GAN):
         y = as_classes(given[0], self.num_classes, name="y")
         rows = values.reshape(len(values), -1)
         if len(y) != len(rows):
-            raise ValueError(f"y must be one label for each of {len(rows)} rows, got {len(y)}")
+            raise UserError(f"y must be one label for each of {len(rows)} rows, got {len(y)}")
         # As strong as all values together, so that players do not ignore it beside 784 pixels.
         label = rows.shape[1] ** 0.5 * jax.nn.one_hot(y, self.num_classes, dtype=rows.dtype)
         return jnp.concatenate([rows, label], axis=1)
@@ -190,11 +190,11 @@ def noise(key: Array, shape: Sequence[int], like: Array) -> Array:
 
 
 def require_halvable(shape: Sequence[int], times: int, *, field: str) -> None:
-    """Raises ValueError unless images can be halved so often, at least once; `field` says it."""
+    """Raises UserError unless images can be halved so often, at least once; `field` says it."""
     if times < 1:
-        raise ValueError(f"{field} must halve images at least once, got {times} halvings")
+        raise UserError(f"{field} must halve images at least once, got {times} halvings")
     if len(shape) != 3 or any(size % 2**times for size in shape[:2]):
-        raise ValueError(
+        raise UserError(
             f"model.shape must be (height, width, channels) with sizes that are multiples of "
             f"{2**times}, to be halved {times} times, got {tuple(shape)}"
         )

@@ -10,7 +10,7 @@ from adv_jax.models.layered import Extras
 from adv_jax.models.lenet import LeNet
 from adv_jax.models.mlp import MLP
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError
 
 _NETS = {"lenet": LeNet, "mlp": MLP}
 
@@ -88,18 +88,18 @@ class Judged(nn.Module):
         """Probabilities of the classes f[B, K] -> the adversary's logits f[B, 2].
 
         Raises:
-          ValueError: the adversary reads a hidden layer.
+          UserError: the adversary reads a hidden layer.
         """
         if self.layer:
             allowed = "0, for an adversary of predictions"
-            raise ValueError(f"model.layer must be {allowed}, got {self.layer}")
+            raise UserError(f"model.layer must be {allowed}, got {self.layer}")
         return self.judge(probabilities)
 
     def _check_layer(self, lowest: int) -> None:
-        """Raises ValueError if `layer` is below `lowest`, or the classifier has no such layer."""
+        """Raises UserError if `layer` is below `lowest`, or the classifier has no such layer."""
         most = len(self.features)
         if not lowest <= self.layer <= most:
-            raise ValueError(f"model.layer must be {lowest} to {most}, got {self.layer}")
+            raise UserError(f"model.layer must be {lowest} to {most}, got {self.layer}")
 
 
 @ranged(num_classes=COUNT)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant, origin_loss
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, UserError, Variables
 
 PLAYERS = ("encoder", "decoder", "discriminator")
 
@@ -61,7 +61,7 @@ def vae_gan(
 
     Raises:
       UserError: the model has other parts than the three players.
-      ValueError: the discriminator has no such hidden layer.
+      UserError: the discriminator has no such hidden layer.
 
     Source: [larsen2016], Algorithm 1, with the non-saturating loss of [goodfellow2014].
     """
@@ -111,7 +111,7 @@ def _features(output: Output, layer: int) -> Array:
     name = f"hidden{layer}"
     if name not in output.extras:
         count = len(output.extras)
-        raise ValueError(
+        raise UserError(
             f"objective.layer must be a hidden layer of the discriminator, 1 to {count}, "
             f"got {layer}"
         )

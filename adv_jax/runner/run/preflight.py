@@ -120,15 +120,15 @@ def _explaining(check: Callable[_P, _T]) -> Callable[_P, _T]:
 
     @functools.wraps(check)
     def explained(*args: _P.args, **more: _P.kwargs) -> _T:
+        given: Any = args
+        config, dataset, replica, *rest = given
         try:
             return check(*args, **more)
-        except UserError:
-            raise
         except Exception as error:
-            if not isinstance(error, _UNFIT) and not location(error):
+            # A check of ours that shows a traced value is of a field that must be known.
+            is_ours = isinstance(error, UserError) and "Tracer(" not in str(error)
+            if is_ours or not (isinstance(error, _UNFIT) or location(error)):
                 raise
-            given: Any = args
-            config, dataset, replica, *rest = given
             if replica.overrides:
                 # Raise the config's own error first, if it fails without the overrides too.
                 own: Any = explained
