@@ -363,6 +363,8 @@ def averaged(
         count = state.count + 1
         moved = optax.apply_updates(params, updates)
         average = optax.incremental_update(moved, state.average, weight(count))
+        # A weight f32[] makes floats of 16 bits float32.
+        average = jax.tree.map(lambda new, old: new.astype(old.dtype), average, state.average)
         return updates, Averaged(count, average, optimizer_state)
 
     return optax.GradientTransformationExtraArgs(init, update)

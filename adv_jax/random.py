@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.types import Array, Key, UserError, described
+from adv_jax.types import Array, Key, UserError, described, dtype_of
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -131,6 +131,14 @@ def _bits(words: Array, size: int, block: Array, start: Array) -> Array:
         a = a + schedule[(group + 1) % 3]
         b = b + schedule[(group + 2) % 3] + jnp.uint32(group + 1)
     return a ^ b
+
+
+def check_seed(seed: Any) -> None:
+    """Raises UserError unless a seed is one whole number of 32 bits, the most that JAX keeps."""
+    is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and np.ndim(seed) == 0
+    is_known = not isinstance(seed, jax.core.Tracer)
+    if not is_integer or (is_known and not abs(int(seed)) < 2**31):
+        raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
 
 
 def _check_known(name: str, value: Any, high: int) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from adv_jax.annotations import catch_all
+from adv_jax.random import check_seed
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import (
     Array,
@@ -83,10 +84,7 @@ def init_state(
       UserError: the seed is not one whole number of 32 bits, variables lack "params", or the
         optimizer is no optax transformation.
     """
-    is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.ndim(seed) == 0
-    is_known = not isinstance(seed, jax.core.Tracer)
-    if not is_integer or (is_known and not abs(int(seed)) < 2**31):
-        raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
+    check_seed(seed)
     check_variables(variables)
     check_optimizer(optimizer)
     model_state = {name: value for name, value in variables.items() if name != "params"}

@@ -296,6 +296,17 @@ def test_an_argument_that_is_not_an_optimizer_is_refused(make, name, found):
         make(found)
 
 
+@pytest.mark.parametrize("weight", [optimizers.ema(0.5), optimizers.swa(1, 1)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_an_average_keeps_the_dtype_of_the_parameters(weight, dtype):
+    params = {"w": jnp.ones(3, dtype)}
+    optim = optimizers.averaged(optimizers.sgd(0.25), weight)
+    step = lambda state, _: (optim.update(params, state, params)[1], None)
+    state, _ = jax.lax.scan(step, optim.init(params), length=3)
+    assert state.average["w"].dtype == dtype
+    np.testing.assert_allclose(np.float32(state.average["w"]), 0.75)  # the mean of .75, each time
+
+
 def test_weights_of_an_average_that_are_not_a_function_are_refused():
     with pytest.raises(UserError, match="^weight must be a function such as ema.*, got 0.5$"):
         optimizers.averaged(optimizers.sgd(0.1), 0.5)

@@ -10,8 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adv_jax.checks import arity, check_takes, checked_count, is_whole, own_keywords
+from adv_jax.checks import arity, check_takes, checked_count, own_keywords
 from adv_jax.convolution import fast_in_loops
+from adv_jax.random import check_seed
 from adv_jax.types import Array, Key, LogitsFn, UserError, described
 
 StochasticFn = Callable[..., Array]  # (x f[B, *D], key) or (x, aux, key) -> logits f[B, K]
@@ -48,7 +49,8 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
       f[B, *D] -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack and for `evaluate`.
 
     Raises:
-      UserError: num_samples below 1; stochastic_fn takes other arguments.
+      UserError: num_samples below 1; seed is no whole number of 32 bits; stochastic_fn takes other
+        arguments.
 
     Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
 
@@ -60,8 +62,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
     """
     check_takes("stochastic_fn", stochastic_fn, ("x", "key"), ("x", "aux", "key"))
     num_samples = checked_count("num_samples", num_samples)
-    if not is_whole(seed) or not -(2**63) <= int(seed) < 2**63:
-        raise UserError(f"seed must be a whole number of 64 bits, got {described(seed)}")
+    check_seed(seed)
 
     def logits_fn(x: Array, *aux: Any) -> Array:
         keys = _keys_of_rows(jnp.zeros_like(x) if fixed_draws.value else x, seed)
@@ -137,10 +138,21 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
 
 
 def _keys_of_rows(x: Array, seed: int) -> Key:
-    """Returns key[B] by the bits of each row f[B, *D], with the hash sum_i a_i bits_i, a_i odd."""
+    """Returns key[B] by the bits of each row f[B, *D], with the hash sum_i a_i m(bits_i), a_i odd.
+
+    Without m, the finalizer of MurmurHash3, binary rows would have 512 hashes, as the other bits of
+    1.0 are 0.
+    """
     width = min(x.dtype.itemsize, 4)
     bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.dtype(f"uint{8 * width}"))
     words = bits.reshape(len(x), -1).astype(jnp.uint32)
     key = jax.random.key(seed)
     factors = jax.random.bits(key, (1, words.shape[1]), jnp.uint32) | jnp.uint32(1)
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, (words * factors).sum(axis=1))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, (_mixed(words) * factors).sum(axis=1))
+
+
+def _mixed(words: Array) -> Array:
+    """Returns words u32 of which each bit depends on all bits of those given; 0 stays 0."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        words = (words ^ (words >> shift)) * jnp.uint32(factor)
+    return words ^ (words >> 16)

@@ -1,6 +1,5 @@
 """Bounds the values of a jaxpr: a rule for each primitive whose input depends on x."""
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -206,10 +205,18 @@ def _largest(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
 
     def largest(x: Array) -> Array:
         first = jnp.moveaxis(x, axes, range(len(axes)))
-        parts = [first[i] for i in itertools.product(*(range(x.shape[axis]) for axis in axes))]
-        return functools.reduce(jnp.maximum, parts)
+        return _largest_part(first.reshape(-1, *first.shape[len(axes) :]))
 
     return _inlined(tape, largest, args)
+
+
+def _largest_part(parts: Array) -> Array:
+    """Returns the maximum over the first axis, by halves: each step is one operation to bound."""
+    while len(parts) > 1:
+        half = len(parts) // 2
+        larger = jnp.maximum(parts[:half], parts[half : 2 * half])
+        parts = jnp.concatenate([larger, parts[2 * half :]]) if len(parts) % 2 else larger
+    return parts[0]
 
 
 def _max_pool(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
@@ -230,7 +237,7 @@ def _max_pool(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:
             return jax.lax.slice(x, first, end, strides)
 
         places = itertools.product(*map(range, params["window_dimensions"]))
-        return functools.reduce(jnp.maximum, map(part, places))
+        return _largest_part(jnp.stack([*map(part, places)]))
 
     # Instead of -inf, whose product with 0 is NaN.
     return _inlined(tape, pool, [*args, args[0].lower.min()])

@@ -86,6 +86,13 @@ def test_the_draws_of_a_row_do_not_depend_on_its_place_or_on_other_rows(order, c
     np.testing.assert_allclose(logits_fn(X[rows]), logits_fn(X)[rows], rtol=1e-5, atol=1e-6)
 
 
+def test_binary_rows_have_draws_of_their_own():
+    x = np.unique(np.random.default_rng(0).integers(0, 2, (1000, 54)), axis=0)
+    one = lambda x, key: jax.random.normal(key, (1, 1)) + 0 * x[:, :1]
+    found = attacks.expectation(one, 1)(jnp.asarray(x, jnp.float32))
+    assert len(np.unique(found)) >= 998  # Of 2^23 values, two of 1,000 are equal in 6 of 100 cases.
+
+
 def test_the_mean_of_many_draws_tends_to_the_expectation():
     # E cos(a + n) = cos(a) exp(-1/2) for a standard normal n; the deviation is .5 / 100.
     cosine = lambda x, key: jnp.cos(x + jax.random.normal(key, x.shape))
@@ -100,7 +107,11 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
         (lambda: attacks.expectation(noise, 0), "num_samples must be a whole number .* got 0$"),
         (
             lambda: attacks.expectation(noise, 1, seed="a"),
-            "seed must be a whole number of 64 bits, got 'a'$",
+            "seed must be a whole number of 32 bits, got 'a'$",
+        ),
+        (
+            lambda: attacks.expectation(noise, 1, seed=2**32),
+            "seed must be a whole number of 32 bits, got 4294967296$",
         ),
         (lambda: attacks.expectation(None, 1), "stochastic_fn must be a function, got None$"),
         (
