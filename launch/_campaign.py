@@ -116,6 +116,9 @@ class Campaign:
             number = f"{len(left)} of {len(lack.target.runs)}"
             spans = [span(seeds) if seeds else "-", span(epochs) if epochs else "-"]
             rows.append([lack.target.name, number, runs, *spans, trained, minutes, lack.verdicts])
+        if not rows:
+            print("nothing is missing: all of these targets have full results")
+            return
         columns = ["target", "missing", "replicas", "seeds", "epochs", "trained", "minutes"]
         title = f"missing in full, by verdicts per second on {self._device}"
         print_table(title, [*columns, "verdicts"], rows)

@@ -34,6 +34,7 @@ from adv_jax.runner.store.workdir import (
     check_same_config,
     check_same_data,
     default_path,
+    differences,
     is_finished,
     read_fitted,
     read_weights,
@@ -131,7 +132,11 @@ def _joined_config(parts: Sequence[Part]) -> dict[str, Any]:
     first = parts[0].config
     for part in parts:
         own = {"seed": part.config["seed"], "replicas.seeds": part.config["replicas"]["seeds"]}
-        check_same_config(part.path, with_values(first, own))
+        if found := differences(with_values(first, own), part.config, "but there"):
+            raise UserError(
+                f"the config of {part.path} must be that of {parts[0].path} but for the seeds, "
+                f"got others: {found}"
+            )
     for one, other in itertools.pairwise(parts):
         following = one.config["seed"] + one.config["replicas"]["seeds"]
         if other.config["seed"] != following:

@@ -94,8 +94,8 @@ def straight_through(preprocess: Fn, backward: Fn = identity) -> Fn:
 
         y = preprocess(x),   dy/dx := d backward(x) / dx
 
-    For steps without a useful derivative, such as rounding, JPEG or a denoiser. In reverse mode only
-    (`jax.grad`, `jax.vjp`), as attacks differentiate.
+    For steps without a useful derivative, such as rounding, JPEG or a denoiser. In reverse mode
+    only (`jax.grad`, `jax.vjp`), as attacks differentiate.
 
     Args:
       preprocess: f[B, *D] -> f[B, *E], any JAX function.

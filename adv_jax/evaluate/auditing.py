@@ -172,7 +172,7 @@ def warnings_of_curves(
     eps: Sequence[float] | Mapping[str, Sequence[float]],
     num_rows: int,
 ) -> tuple[str, ...]:
-    """Returns the warnings of the audit that follow from curves alone: `order` and `rises`.
+    """Returns the warnings of the audit that follow from curves: `order`, `rises` and the norms.
 
     Args:
       accuracies: attack -> f[E], of `num_rows` rows.
@@ -184,6 +184,7 @@ def warnings_of_curves(
     return (
         *sentences.of_order(order, attacks, num_rows),
         *sentences.of_rises(rises, num_rows),
+        *sentences.of_norms({} if isinstance(eps, Mapping) else balls),
     )
 
 

@@ -166,7 +166,10 @@ def test_runs_that_cannot_be_joined_are_refused_in_one_line(runs, tmp_path):
         ([one], "runs must be two or more, got"),
         ([one, tmp_path], "no config.json"),
         ([one, begun], f"workdir must be a finished run, got {begun}"),
-        ([one, other], f"{other} holds a run of another config: batch_size is"),
+        (
+            [one, other],
+            f"{other} must be that of {one} but for the seeds, got others: batch_size is",
+        ),
         ([one, far], f"seed of {far} must be 4, the next after {one}, got 5"),
         ([again, two], f"seed of {two} must be 5, .*, got 4"),
         ([one, old], "flax must be the same in all runs, got .*0.1 in"),

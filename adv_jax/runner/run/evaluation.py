@@ -92,10 +92,10 @@ def run(
         _check_report(report, names)
         if minimal_eps and max(eps, default=1.0) == 0:
             raise UserError("--eps must have a number above 0 for --minimal_eps, got 0")
+        models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         pages = [] if report is None else [Path(report).parent]
         for folder in [*folders.values(), *pages] if is_first() else ():
             check_writable(folder)
-        models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
         task = common_task(
             models,
             attack_names,

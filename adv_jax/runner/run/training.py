@@ -113,7 +113,7 @@ def _show(result: Mapping[str, Any], experiment: Experiment, workdir: Path) -> N
     """Prints the tables of a result, and what to read beside them."""
     print_table(*summary(result, experiment.predicts))
     if result["evaluation"]:
-        print_table(*under_attack(result))
+        print_table(*under_attack(result, experiment.attacks))
         for line in remarks(result, experiment.attacks, workdir):
             print(line)
 

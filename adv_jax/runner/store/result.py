@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from adv_jax.attacks import function_name
 from adv_jax.evaluate import Curves
 from adv_jax.evaluate.auditing import warnings_of_curves
+from adv_jax.evaluate.traits import ball_of
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.store.provenance import provenance
 from adv_jax.types import Array, Attack, UserError
@@ -145,19 +146,25 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     return title, columns, rows
 
 
-def under_attack(result: Mapping[str, Any]) -> tuple[str, list[str], list[list[str]]]:
+def under_attack(
+    result: Mapping[str, Any], attacks: Mapping[str, Attack]
+) -> tuple[str, list[str], list[list[str]]]:
     """Returns the table of errors under attack, means over replicas: a row for each attack.
 
-    result: the contents of result.json, with at least one attack in its evaluation.
+    Args:
+      result: the contents of result.json, with at least one attack in its evaluation.
+      attacks: the attacks of the evaluation, by name.
     """
     curves, num_replicas = result["evaluation"], len(result["replicas"])
     sizes = next(iter(curves.values()))["eps"]
+    norms = {name: ball_of(attack) for name, attack in attacks.items()}
     rows = [
-        [name, *(f"{100 * error:.2f}" for error in np.mean(curve["error"], axis=0))]
+        [name, norms.get(name) or "", *(f"{100 * e:.2f}" for e in np.mean(curve["error"], axis=0))]
         for name, curve in curves.items()
     ]
     of = f", mean of {num_replicas} replicas" if num_replicas > 1 else ""
-    return f"test error % under attack, by eps{of}", ["attack", *(f"{s:g}" for s in sizes)], rows
+    columns = ["attack", "norm", *(f"{size:g}" for size in sizes)]
+    return f"test error % under attack, by eps{of}", columns, rows
 
 
 def audited(

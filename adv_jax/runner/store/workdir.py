@@ -259,14 +259,8 @@ def check_same_config(path: Path, config: Mapping[str, Any]) -> bool:
         held = _A_SWEEP if _is_of_sweep(recorded) else "which holds a run"
         wanted = "a sweep" if _is_of_sweep(config) else "a run"
         raise WorkdirError(f"workdir must be a new folder or that of {wanted}, got {path}, {held}")
-    old, new = dict(_flat(recorded)), dict(_flat(as_json(config)))
-    differing = [
-        _difference(field, new.get(field, "absent"), old.get(field, "absent"))
-        for field in sorted(old.keys() | new.keys())
-        if old.get(field, ()) != new.get(field, ())
-    ]
-    if differing:
-        raise WorkdirError(f"workdir {path} holds a run of another config: {'; '.join(differing)}")
+    if found := differences(recorded, config, "but was"):
+        raise WorkdirError(f"workdir {path} holds a run of another config: {found}")
     return True
 
 
@@ -275,11 +269,27 @@ def _is_of_sweep(document: Mapping[str, Any]) -> bool:
     return "config" in document
 
 
-def _difference(field: str, new: Any, old: Any) -> str:
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], but: str) -> str:
+    """Returns the fields of a config that differ from another's, in words, or "".
+
+    but: the words before a value of the other one.
+
+    >>> differences({"seed": 1, "epochs": 2}, {"seed": 3, "patience": 4}, "but was")
+    'epochs is unset but was 2; patience is 4 but was unset; seed is 3 but was 1'
+    """
+    before, after = dict(_flat(as_json(old))), dict(_flat(as_json(new)))
+    fields = sorted(before.keys() | after.keys())
+    differing = [field for field in fields if before.get(field, ()) != after.get(field, ())]
+    return "; ".join(_difference(field, after, before, but) for field in differing)
+
+
+def _difference(field: str, new: Mapping[str, Any], old: Mapping[str, Any], but: str) -> str:
     _, is_module, name = f".{field}".partition(".modules.")
-    if is_module and "absent" not in (new, old):
-        return f"the file of module {name} has changed (SHA-256 {new[:12]} but was {old[:12]})"
-    return f"{field} is {new!r} but was {old!r}"
+    if is_module and field in new and field in old:
+        digests = f"SHA-256 {new[field][:12]} {but} {old[field][:12]}"
+        return f"the file of module {name} has changed ({digests})"
+    value, other = (repr(one[field]) if field in one else "unset" for one in (new, old))
+    return f"{field} is {value} {but} {other}"
 
 
 def check_same_data(path: Path, document: Mapping[str, Any]) -> bool:

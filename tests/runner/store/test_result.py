@@ -1,5 +1,7 @@
 """The remarks beside a result."""
 
+from functools import partial
+
 import numpy as np
 
 from adv_jax import attacks
@@ -25,10 +27,21 @@ def test_errors_under_attack_are_in_percent_and_means_over_replicas():
         "fgsm": {"eps": [0.0, 0.1], "error": [[0.1, 0.3], [0.2, 0.5]]},
         "worst_case": {"eps": [0.0, 0.1], "error": [[0.1, 0.4], [0.2, 0.5]]},
     }
-    title, columns, rows = result.under_attack({"evaluation": evaluation, "replicas": [{}, {}]})
+    own, several = {"fgsm": partial(attacks.fgsm, norm="l2")}, [{}, {}]
+    title, columns, rows = result.under_attack({"evaluation": evaluation, "replicas": several}, own)
     assert title == "test error % under attack, by eps, mean of 2 replicas"
-    assert columns == ["attack", "0", "0.1"]
-    assert rows == [["fgsm", "15.00", "40.00"], ["worst_case", "15.00", "45.00"]]
+    assert columns == ["attack", "norm", "0", "0.1"]
+    assert rows == [["fgsm", "l2", "15.00", "40.00"], ["worst_case", "", "15.00", "45.00"]]
     alone = {"fgsm": {"eps": [0.25], "error": [[0.5]]}}
-    title, _, rows = result.under_attack({"evaluation": alone, "replicas": [{}]})
-    assert (title, rows) == ("test error % under attack, by eps", [["fgsm", "50.00"]])
+    title, _, rows = result.under_attack({"evaluation": alone, "replicas": [{}]}, own)
+    assert (title, rows) == ("test error % under attack, by eps", [["fgsm", "l2", "50.00"]])
+
+
+def test_attacks_of_other_norms_at_the_same_sizes_are_told():
+    accuracy = np.array([[0.9, 0.5]], np.float32)
+    curve = Curve(accuracy, accuracy, accuracy, accuracy, accuracy)
+    measured = Curves(Clean(np.full(1, 0.9), np.full(1, 0.9)), dict.fromkeys("ab", curve), accuracy)
+    own = {"a": attacks.fgsm, "b": partial(attacks.fgsm, norm="l2")}
+    (warning,) = result.audited(own, measured, (0.0, 0.2), 100)
+    assert warning.startswith("a (linf) and b (l2) share their sizes, although their norms differ")
+    assert result.audited({"a": own["a"], "b": own["a"]}, measured, (0.0, 0.2), 100) == []

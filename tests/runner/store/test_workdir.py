@@ -39,8 +39,8 @@ def test_a_config_with_tuples_is_accepted_again(tmp_path):
     [
         ({"seed": 3}, "seed is 3 but was 0"),
         ({"model": {"features": (8,)}}, "model.features is [8] but was [8, 10]"),
-        ({"model": {}}, "model.features is 'absent' but was [8, 10]"),
-        ({"epochs": 2}, "epochs is 2 but was 'absent'"),
+        ({"model": {}}, "model.features is unset but was [8, 10]"),
+        ({"epochs": 2}, "epochs is 2 but was unset"),
         (
             {"replicas": {"seeds": 1, "grid": {"a.b": (0.1,)}, "shards": 1}},
             "replicas.grid is [('a.b', [0.1])] but was None",
