@@ -125,9 +125,11 @@ def _explaining(check: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             return check(*args, **more)
         except Exception as error:
-            # A check of ours that shows a traced value is of a field that must be known.
-            is_ours = isinstance(error, UserError) and "Tracer(" not in str(error)
-            if is_ours or not (isinstance(error, _UNFIT) or location(error)):
+            # A part's check that shows a traced value is of a field that must be known.
+            if type(error) is UserError and "Tracer(" not in str(error):
+                raise ConfigError(_reason(error)) from error
+            is_told = isinstance(error, UserError) and type(error) is not UserError
+            if is_told or not (isinstance(error, _UNFIT) or location(error)):
                 raise
             if replica.overrides:
                 # Raise the config's own error first, if it fails without the overrides too.
