@@ -14,7 +14,7 @@ compiles the attack again.
 
 import functools
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -156,8 +156,8 @@ def weights_from_torch(
         {"layer1.0.bn1": "hidden2/norm1"}.
 
     Raises:
-      UserError: a layer is not in both, or has an array of another name, or of what float32 does
-        not hold; two have one path; no dicts of texts.
+      UserError: a layer is not in both, or has an array of another name, or of what is no finite
+        number in float32; two have one path; no dicts of texts.
 
     >>> state_dict = {"fc.weight": np.zeros((10, 784)), "fc.bias": np.zeros(10)}
     >>> arrays = weights_from_torch(state_dict, {"fc": "logits"})
@@ -169,11 +169,12 @@ def weights_from_torch(
             raise UserError(f"{argument} must be a dict, got a {type(given).__name__}")
         if other := [name for name in given if not isinstance(name, str)]:
             raise UserError(f"{argument} must have texts as names, got {other[0]!r}")
-    paths = [*layers.values()]
-    for path in paths:
-        if not isinstance(path, str) or not path or paths.count(path) > 1:
-            twice = " twice" * (paths.count(path) > 1)
-            raise UserError(f"layers must have one path for each layer, got {path!r}{twice}")
+    for path in layers.values():
+        if not isinstance(path, str) or not path:
+            raise UserError(f"layers must have one path for each layer, got {path!r}")
+    for path, count in Counter(layers.values()).items():
+        if count > 1:
+            raise UserError(f"layers must have one path for each layer, got {path!r} twice")
     found = {}
     for name, value in state_dict.items():
         layer, _, leaf = name.rpartition(".")
@@ -192,7 +193,7 @@ def weights_from_torch(
             array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise UserError(
-                f"state_dict must have numbers that float32 holds, got others in {name!r}"
+                f"state_dict must have numbers that are finite in float32, got others in {name!r}"
             )
         if leaf not in _LEAVES:
             legal = f"the arrays {', '.join(_LEAVES)} in each layer"
@@ -314,6 +315,12 @@ class _Passes:
 
     def check_gradient(self) -> None:
         """Raises UserError unless the logits have a gradient by x."""
+        tensors = itertools.chain(self._module.parameters(), self._module.buffers())
+        if any(tensor.is_inference() for tensor in tensors):
+            raise UserError(
+                f"{self._name} must be made outside torch.inference_mode to have gradients, got "
+                "tensors that were made inside"
+            )
         if not self._has_gradient:
             raise UserError(
                 f"{self._name} must return logits with a gradient by x, got logits without one"

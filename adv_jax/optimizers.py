@@ -15,7 +15,15 @@ from jax.typing import ArrayLike
 from adv_jax.annotations import parameters_of
 from adv_jax.checks import checked_count
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError, check_callable, check_optimizer, described
+from adv_jax.types import (
+    Array,
+    UserError,
+    check_callable,
+    check_optimizer,
+    described,
+    dtype_of,
+    working_dtype,
+)
 
 Weights = Callable[[Array], Array]  # i32[], updates done -> f32[], the weight of the last iterate
 
@@ -326,7 +334,8 @@ class Averaged(NamedTuple):
     """The state of `averaged`.
 
     count: i32[], updates done.
-    average: the average of the parameters; before the first update, their initial values.
+    average: the average of the parameters, in float32 if they have 16 bits; before the first
+      update, their initial values.
     optimizer: the state of the optimizer.
     """
 
@@ -355,16 +364,14 @@ def averaged(
     inner = optax.with_extra_args_support(optimizer)
 
     def init(params: Any) -> Averaged:
-        return Averaged(jnp.int32(0), params, inner.init(params))
+        return Averaged(jnp.int32(0), _widened(params), inner.init(params))
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Averaged]:
         _check_given("params", params)
         updates, optimizer_state = inner.update(updates, state.optimizer, params, **extra)
         count = state.count + 1
         moved = optax.apply_updates(params, updates)
-        average = optax.incremental_update(moved, state.average, weight(count))
-        # A weight f32[] makes floats of 16 bits float32.
-        average = jax.tree.map(lambda new, old: new.astype(old.dtype), average, state.average)
+        average = optax.incremental_update(_widened(moved), state.average, weight(count))
         return updates, Averaged(count, average, optimizer_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -406,6 +413,11 @@ def swa(first: int, every: int) -> Weights:
         return jnp.where(since < 0, 1.0, jnp.where(since % every == 0, 1 / index, 0.0))
 
     return weight
+
+
+def _widened(params: Any) -> Any:
+    """Returns parameters in float32 or wider: in 16 bits an average stops to move."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, working_dtype(dtype_of(leaf))), params)
 
 
 def _are_weights(params: Any) -> Any:

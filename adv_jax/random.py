@@ -134,11 +134,15 @@ def _bits(words: Array, size: int, block: Array, start: Array) -> Array:
 
 
 def check_seed(seed: Any) -> None:
-    """Raises UserError unless a seed is one whole number of 32 bits, the most that JAX keeps."""
+    """Raises UserError unless a seed is one whole number that int32 holds.
+
+    JAX drops bits beyond 32, so that different seeds would be one.
+    """
     is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and np.ndim(seed) == 0
     is_known = not isinstance(seed, jax.core.Tracer)
-    if not is_integer or (is_known and not abs(int(seed)) < 2**31):
-        raise UserError(f"seed must be a whole number of 32 bits, got {described(seed)}")
+    if not is_integer or (is_known and not -(2**31) <= int(seed) < 2**31):
+        allowed = f"a whole number from {-(2**31)} to {2**31 - 1}"
+        raise UserError(f"seed must be {allowed}, got {described(seed)}")
 
 
 def _check_known(name: str, value: Any, high: int) -> None:

@@ -81,7 +81,7 @@ def init_state(
     """Returns the initial state for variables {"params": ..., **model_state}.
 
     Raises:
-      UserError: the seed is not one whole number of 32 bits, variables lack "params", or the
+      UserError: the seed is not one whole number that int32 holds, variables lack "params", or the
         optimizer is no optax transformation.
     """
     check_seed(seed)

@@ -148,15 +148,16 @@ class Trial:
         size = log.stat().st_size if log.exists() else 0
         if size == self._size:  # A long log takes as long to read as the pause is.
             return 0
-        self._size, stops = size, []
+        self._size, stopped = size, 0
         for epoch, best in _trials.progress(self.path, self._metric):
             if epoch > self._epoch:
                 self._epoch = epoch
                 self._trial.report(float(best.min()), epoch)
-                stops += [epoch] if self._trial.should_prune() else []
+                stops = self._trial.should_prune()  # Always asked, as the study notes the epoch.
+                stopped = stopped or (epoch if stops else 0)
         # The evaluation follows the last epoch, so a trial does not stop there.
-        stopped = stops[0] if stops and self._epoch < self._epochs else 0
-        return 0 if _trials.is_settled(self.path) else stopped
+        is_over = self._epoch >= self._epochs or _trials.is_settled(self.path)
+        return 0 if is_over else stopped
 
     def end(self, study: optuna.Study) -> None:
         """Reports the score of a trial that has ended, and prints it."""

@@ -83,6 +83,13 @@ def test_attacks_work_in_the_inference_mode_of_torch(net, first):
         close(crafted(), expected)
 
 
+def test_a_module_made_in_inference_mode_has_no_gradient():
+    with torch.inference_mode():
+        module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
+    with pytest.raises(UserError, match="^Sequential must be made outside torch.inference_mode"):
+        attacks.fgsm(bridges.from_torch(module), X, None, eps=0.1)
+
+
 def test_a_head_of_other_classes_is_refused_in_one_line():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
     fn = bridges.from_torch(module)

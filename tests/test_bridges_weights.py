@@ -60,7 +60,7 @@ def test_what_is_no_array_of_numbers_is_refused(value):
 
 @pytest.mark.parametrize("value", [1e300, np.nan])
 def test_numbers_that_float32_does_not_hold_are_refused(value):
-    words = "state_dict must have numbers that float32 holds, got others in 'fc.bias'"
+    words = "state_dict must have numbers that are finite in float32, got others in 'fc.bias'"
     with pytest.raises(UserError, match=f"^{words}$"):
         bridges.weights_from_torch({"fc.bias": np.full(2, value)}, {"fc": "logits"})
 

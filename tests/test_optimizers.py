@@ -296,15 +296,15 @@ def test_an_argument_that_is_not_an_optimizer_is_refused(make, name, found):
         make(found)
 
 
-@pytest.mark.parametrize("weight", [optimizers.ema(0.5), optimizers.swa(1, 1)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_an_average_keeps_the_dtype_of_the_parameters(weight, dtype):
-    params = {"w": jnp.ones(3, dtype)}
-    optim = optimizers.averaged(optimizers.sgd(0.25), weight)
-    step = lambda state, _: (optim.update(params, state, params)[1], None)
-    state, _ = jax.lax.scan(step, optim.init(params), length=3)
-    assert state.average["w"].dtype == dtype
-    np.testing.assert_allclose(np.float32(state.average["w"]), 0.75)  # the mean of .75, each time
+def test_the_mean_of_many_parameters_of_16_bits_is_that_of_numpy(dtype):
+    values = jnp.asarray(np.random.default_rng(0).uniform(1, 2, 600), dtype)
+    optim = optimizers.averaged(optax.identity(), optimizers.swa(1, 1))
+    still = lambda value: {"w": jnp.zeros_like(value)}
+    step = lambda state, value: (optim.update(still(value), state, {"w": value})[1], None)
+    state, _ = jax.lax.scan(step, optim.init({"w": values[0]}), values)
+    assert state.average["w"].dtype == jnp.float32
+    np.testing.assert_allclose(state.average["w"], np.float64(values).mean(), rtol=1e-5)
 
 
 def test_weights_of_an_average_that_are_not_a_function_are_refused():

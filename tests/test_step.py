@@ -341,19 +341,20 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=0.5),
-            "seed must be a whole number of 32 bits, got 0.5",
+            "seed must be a whole number from -2147483648 to 2147483647, got 0.5",
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=2**31),
-            f"seed must be a whole number of 32 bits, got {2**31}",
+            f"seed must be a whole number from -2147483648 to 2147483647, got {2**31}",
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=jax.random.PRNGKey(0)),
-            r"seed must be a whole number of 32 bits, got uint32\[2\]",
+            r"seed must be a whole number from -2147483648 to 2147483647, got uint32\[2\]",
         ),
         (
             lambda: init_state({"params": {}}, MOMENTUM, seed=jnp.uint32(2**31)),
-            r"seed must be a whole number of 32 bits, got Array\(2147483648, dtype=uint32\)",
+            "seed must be a whole number from -2147483648 to 2147483647, got "
+            r"Array\(2147483648, dtype=uint32\)",
         ),
         (
             lambda: over_replicas(jnp.add, platform="gpu")(jnp.ones(1), jnp.ones(3)),

@@ -49,8 +49,8 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
       f[B, *D] -> f[B, K], or (x, aux) -> f[B, K]: a logits_fn for every attack and for `evaluate`.
 
     Raises:
-      UserError: num_samples below 1; seed is no whole number of 32 bits; stochastic_fn takes other
-        arguments.
+      UserError: num_samples below 1; seed is no whole number that int32 holds; stochastic_fn takes
+        other arguments.
 
     Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
 

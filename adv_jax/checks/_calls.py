@@ -142,8 +142,10 @@ def callback_errors() -> Iterator[None]:
     """Converts JAX's report of a UserError that Python has raised in a callback to this error."""
     try:
         yield
-    except (jax.errors.JaxRuntimeError, ValueError) as error:  # The latter outside a program.
-        if found := _OF_CALLBACK.search(str(error).rstrip()):
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        # Outside a program JAX raises a ValueError, as does much else.
+        of_jax = isinstance(error, jax.errors.JaxRuntimeError) or "allback error" in str(error)
+        if of_jax and (found := _OF_CALLBACK.search(str(error).rstrip())):
             raise UserError(found[1]) from None
         raise
 

@@ -172,8 +172,8 @@ def of_norms(balls: Mapping[str, str | None]) -> Iterator[str]:
         named = " and ".join(f"{name} ({norm})" for norm, name in first.items())
         yield (
             f"{named} share their sizes, although their norms differ: the worst case mixes balls "
-            "of different norms; evaluate them apart, or pass norm, or in Python eps as a dict of "
-            "the sizes of each attack"
+            "of different norms; evaluate them apart, or give them one norm, or in Python pass eps "
+            "as a dict of the sizes of each attack"
         )
 
 

@@ -1,10 +1,12 @@
 """Base classes of sequential nets: hidden layers, then a dense layer of logits."""
 
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
@@ -114,9 +116,10 @@ class Layered(nn.Module, ABC):
         return self.drop[layer](h, deterministic=not train) if self.drop else h
 
     def _known(self, layer: int) -> int:
-        if not isinstance(layer, int) or not 1 <= layer <= len(self.hidden):
+        is_known = not isinstance(layer, jax.core.Tracer)
+        if is_known and (not isinstance(layer, int) or not 1 <= layer <= len(self.hidden)):
             raise UserError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
-        return layer
+        return operator.index(layer)  # It raises JAX's error for a traced one.
 
 
 @ranged(dropconnect="[0, 1)")

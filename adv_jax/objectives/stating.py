@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 from flax.errors import InvalidRngError
 
@@ -44,8 +43,10 @@ def _explained(
     if not isinstance(batch, Mapping | None):
         allowed = "a dict of arrays such as {'x': x, 'y': y}"
         raise UserError(f"batch must be {allowed}, got {described(batch)}")
-    if any(np.shape(leaf)[:1] == (0,) for leaf in jax.tree.leaves(batch)):  # Their mean is NaN.
-        raise UserError(f"batch must have at least one row, got {described(batch)}")
+    for name in ("x", "y"):
+        part = (batch or {}).get(name, 0)
+        if np.shape(part)[:1] == (0,):  # The mean over no rows is NaN.
+            raise UserError(f"batch must have at least one row, got {name} {described(part)}")
     try:
         yield
     except KeyError as error:

@@ -49,7 +49,7 @@ class Rate(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The seconds of runs on a device, and whether they are guessed from another device."""
+    """The seconds of runs on a device, and whether they are guessed of other steps or devices."""
 
     seconds: float
     is_guess: bool

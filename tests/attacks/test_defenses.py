@@ -107,11 +107,11 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
         (lambda: attacks.expectation(noise, 0), "num_samples must be a whole number .* got 0$"),
         (
             lambda: attacks.expectation(noise, 1, seed="a"),
-            "seed must be a whole number of 32 bits, got 'a'$",
+            "seed must be a whole number from -2147483648 to 2147483647, got 'a'$",
         ),
         (
             lambda: attacks.expectation(noise, 1, seed=2**32),
-            "seed must be a whole number of 32 bits, got 4294967296$",
+            "seed must be a whole number from -2147483648 to 2147483647, got 4294967296$",
         ),
         (lambda: attacks.expectation(None, 1), "stochastic_fn must be a function, got None$"),
         (

@@ -134,9 +134,12 @@ def test_vectors_are_refused(wrapper):
         (partial(attacks.input_diversity, prob=1.1), r"prob must be a number from 0 to 1, got 1.1"),
         (
             partial(attacks.input_diversity, seed=0.5),
-            "seed must be a whole number of 32 bits, got 0",
+            "seed must be a whole number from -2147483648 to 2147483647, got 0",
         ),
-        (partial(attacks.input_diversity, seed=2**70), "seed must be a whole number of 32 bits, "),
+        (
+            partial(attacks.input_diversity, seed=2**70),
+            "seed must be a whole number from -2147483648 to 2147483647, ",
+        ),
         (
             partial(attacks.input_diversity, smallest=0),
             r"smallest must be a number above 0 and at most 1, got 0",

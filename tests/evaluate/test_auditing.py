@@ -120,8 +120,8 @@ def test_attacks_of_different_norms_that_share_their_sizes_are_named(problem):
     chosen |= {"noise": attacks.uniform_noise, "pgd": partial(attacks.pgd, norm="l2")}
     mixed = (
         "fgsm (linf) and pgd (l2) share their sizes, although their norms differ: the worst case "
-        "mixes balls of different norms; evaluate them apart, or pass norm, or in Python eps as a "
-        "dict of the sizes of each attack"
+        "mixes balls of different norms; evaluate them apart, or give them one norm, or in Python "
+        "pass eps as a dict of the sizes of each attack"
     )
     assert audited(logits_fn, x, y, chosen).warnings[-1] == mixed
     apart = audited(logits_fn, x, y, chosen, eps=dict.fromkeys(chosen, (0.0, 0.1)))

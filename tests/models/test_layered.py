@@ -214,7 +214,7 @@ def test_the_nets_of_the_papers_have_the_printed_sizes():
 
 
 @pytest.mark.parametrize("name", LAYERED)
-def test_every_layer_of_every_net_heeds_the_settings_that_it_inherits(name):
+def test_every_layer_of_every_net_heeds_the_initializers_and_the_dtype(name):
     key, x = jax.random.key(0), jnp.zeros((2, 28, 28, 1))
     hidden, output = map(nn.initializers.constant, (0.25, 0.5))
     model = getattr(models, name)(hidden_init=hidden, output_init=output, dtype="bfloat16")

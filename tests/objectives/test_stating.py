@@ -129,7 +129,9 @@ def test_a_batch_that_is_no_dict_is_refused():
 
 def test_a_batch_without_rows_is_refused():
     none = {name: value[:0] for name, value in BATCH.items()}
-    with pytest.raises(UserError, match=r"^batch must have at least one row, .*float32\[0, 2\]"):
+    with pytest.raises(
+        UserError, match=r"^batch must have at least one row, got x float32\[0, 2\]$"
+    ):
         objectives.cross_entropy(linear, W, none, key=None)
 
 

@@ -1,5 +1,6 @@
 """A variational autoencoder whose error is measured in the features of a discriminator."""
 
+import operator
 from typing import NamedTuple
 
 import jax
@@ -60,8 +61,8 @@ def vae_gan(
       the squared distance.
 
     Raises:
-      UserError: the model has other parts than the three players.
-      UserError: the discriminator has no such hidden layer.
+      UserError: the model has other parts than the three players, or its discriminator no such
+        hidden layer.
 
     Source: [larsen2016], Algorithm 1, with the non-saturating loss of [goodfellow2014].
     """
@@ -108,7 +109,7 @@ def _terms(apply: Apply, variables: Variables, x: Array, key: Key, layer: int) -
 
 def _features(output: Output, layer: int) -> Array:
     """Returns the features of a hidden layer: f[B, D_l]."""
-    name = f"hidden{layer}"
+    name = f"hidden{operator.index(layer)}"  # It raises JAX's error for a traced one.
     if name not in output.extras:
         count = len(output.extras)
         raise UserError(

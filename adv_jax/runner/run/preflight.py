@@ -125,8 +125,7 @@ def _explaining(check: Callable[_P, _T]) -> Callable[_P, _T]:
         try:
             return check(*args, **more)
         except Exception as error:
-            # A part's check that shows a traced value is of a field that must be known.
-            if type(error) is UserError and "Tracer(" not in str(error):
+            if type(error) is UserError:  # Of a part.
                 raise ConfigError(_reason(error)) from error
             is_told = isinstance(error, UserError) and type(error) is not UserError
             if is_told or not (isinstance(error, _UNFIT) or location(error)):
