@@ -416,7 +416,7 @@ def swa(first: int, every: int) -> Weights:
 
 
 def _widened(params: Any) -> Any:
-    """Returns parameters in float32 or wider: in 16 bits an average stops to move."""
+    """Returns parameters in float32 or wider: in 16 bits an average stops moving."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, working_dtype(dtype_of(leaf))), params)
 
 
