@@ -127,8 +127,8 @@ def _explaining(check: Callable[_P, _T]) -> Callable[_P, _T]:
         except Exception as error:
             if type(error) is UserError:  # Of a part.
                 raise ConfigError(_reason(error)) from error
-            is_told = isinstance(error, UserError) and type(error) is not UserError
-            if is_told or not (isinstance(error, _UNFIT) or location(error)):
+            is_known = isinstance(error, UserError)
+            if is_known or not (isinstance(error, _UNFIT) or location(error)):
                 raise
             if replica.overrides:
                 # Raise the config's own error first, if it fails without the overrides too.
