@@ -20,7 +20,7 @@ def test_the_process_of_a_trial_runs_the_config_of_its_directory(tmp_path):
     with subprocess.Popen(command, env=environment(), stdin=subprocess.PIPE) as process:
         assert process.wait(timeout=120) == 0
     assert trials.status(tmp_path / "trial") == trials.FINISHED
-    assert trials.progress(tmp_path / "trial", "loss")[0] == 1
+    assert trials.progress(tmp_path / "trial", "loss")[-1][0] == 1
 
 
 @pytest.mark.slow
