@@ -15,7 +15,7 @@ compiles the attack again.
 import functools
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -278,8 +278,10 @@ class _Passes:
     @property
     def _device(self) -> Any:
         """The module's device; None if it has no tensors."""
-        tensors = itertools.chain(self._module.parameters(), self._module.buffers())
-        return next((tensor.device for tensor in tensors), None)
+        return next((tensor.device for tensor in self._tensors()), None)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        return itertools.chain(self._module.parameters(), self._module.buffers())
 
     @functools.cached_property
     def classes(self) -> int:
@@ -315,8 +317,7 @@ class _Passes:
 
     def check_gradient(self) -> None:
         """Raises UserError unless the logits have a gradient by x."""
-        tensors = itertools.chain(self._module.parameters(), self._module.buffers())
-        if any(tensor.is_inference() for tensor in tensors):
+        if any(tensor.is_inference() for tensor in self._tensors()):
             raise UserError(
                 f"{self._name} must be made outside torch.inference_mode to have gradients, got "
                 "tensors that were made inside"
@@ -394,8 +395,7 @@ class _Passes:
 
     def _versions(self) -> list[tuple[int, int]]:
         """Returns what changes when a weight is replaced, or written to."""
-        tensors = (*self._module.parameters(), *self._module.buffers())
-        return [(tensor.data_ptr(), tensor._version) for tensor in tensors]
+        return [(tensor.data_ptr(), tensor._version) for tensor in self._tensors()]
 
 
 def _as_numpy(tensor: Tensor, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

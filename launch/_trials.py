@@ -106,7 +106,7 @@ def progress(path: Path, metric: str) -> list[tuple[int, np.ndarray]]:
     """
     config = read_config(path)
     lowest, seeds = np.full(len(replicas(config)), np.inf), config["replicas"]["seeds"]
-    found = {0: lowest.reshape(-1, seeds).mean(1)}
+    found = {0: lowest.copy()}
     for line in workdir.read_metrics(path, running=True):
         if metric not in line:
             continue
@@ -115,8 +115,9 @@ def progress(path: Path, metric: str) -> list[tuple[int, np.ndarray]]:
             allowed = f"lines of {len(lowest)} replicas"
             raise UserError(f"{path / 'metrics.jsonl'} must have {allowed}, got index {replica}")
         lowest[replica] = min(lowest[replica], line[metric])
-        found[line["epoch"]] = lowest.reshape(-1, seeds).mean(1)
-    return [*found.items()]
+        found[line["epoch"]] = lowest.copy()
+    points = np.reshape([*found.values()], (len(found), -1, seeds)).mean(2)
+    return [*zip(found, points, strict=True)]
 
 
 def counts(paths: Iterable[Path]) -> str:

@@ -86,7 +86,7 @@ def substitute(
       state: the initial state, as made by `step.init_state`.
       rounds: how often the queries are doubled, >= 1: N 2^rounds in all, which must fit into
         memory.
-      eps: the step of the augmentation under linf, one number in units of x.
+      eps: the step of the augmentation under linf, f[] or f[1, *D], in units of x.
       epochs: before the first round and after each, >= 1.
       batch_size: rows of a step, >= 1; all N if they are fewer. The rows left over at the end of
         an epoch are not used in it.
@@ -123,7 +123,7 @@ def substitute(
     key = one_key(key)
     first = as_batch(x, bounds)
     size, most = min(len(first), batch_size), len(first) << rounds
-    if np.shape(eps):
+    if np.shape(eps)[:1] not in ((), (1,)):
         raise UserError(f"eps must be one real number, as for all queries, got {described(eps)}")
     ball(eps, first[:size], "linf", bounds)
     apply = checked_apply(apply)

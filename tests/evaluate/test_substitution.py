@@ -98,6 +98,15 @@ def test_examples_of_a_substitute_fool_a_scikit_learn_model_that_noise_does_not(
     assert error(crafted) > error(noise) + 0.3
 
 
+def test_a_step_for_each_feature_moves_the_queries_by_it():
+    given = {"victim": linear_victim, "x": jnp.asarray(X), "epochs": 1, "rounds": 1}
+    steps = np.linspace(0, 0.2, X.shape[1], dtype=np.float32)[None]
+    found = substitute(**given | parts(nn.Dense(3), optax.sgd(0.5), X) | {"eps": steps})
+    np.testing.assert_allclose(
+        np.abs(found.x[len(X) :] - X), np.repeat(steps, len(X), 0), atol=1e-6
+    )
+
+
 def test_a_substitute_that_diverges_is_told_by_its_round():
     given = parts(nn.Dense(3), optax.sgd(jnp.inf), X)
     with pytest.raises(UserError, match="got NaN or infinity after the training of round 0"):

@@ -12,8 +12,7 @@ from adv_jax import generative
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
-from papers.goodfellow2014 import classifier as classifier_of_ours
-from papers.goodfellow2014 import latent, quality, rubbish, samples
+from papers.goodfellow2014 import classifier, latent, quality, rubbish, samples
 
 RNG = np.random.default_rng(0)
 W = RNG.normal(size=(9, 3)).astype(np.float32)
@@ -34,7 +33,7 @@ def about(name, **model):
     return {"seed": 1, "experiment": name, "model": spec, "epochs": 2, "preprocess": []}
 
 
-def classifier(**changes):
+def net_of_ours(**changes):
     """Linear in pixels of (0, 2.55), which its preprocessing makes."""
 
     def apply(variables, x):
@@ -73,15 +72,15 @@ def run(name, model, **data):
 @pytest.fixture
 def runs(monkeypatch):
     """Runs by name, which the figures find; a test adds its own."""
-    known = {"net": run("net", classifier())}
-    for module in (classifier_of_ours, latent):
+    known = {"net": run("net", net_of_ours())}
+    for module in (classifier, latent):
         monkeypatch.setattr(module, "finished", lambda path: known[str(path)])
     return known
 
 
 def test_the_classifier_sees_images_after_its_own_preprocessing():
     x = DATA.test.x[:7]
-    seen = classifier_of_ours.judge(classifier(), DATA.train.x)(x)
+    seen = classifier.judge(net_of_ours(), DATA.train.x)(x)
     np.testing.assert_allclose(seen.logits, 2.55 * x.reshape(7, 9) @ W, rtol=1e-5)
     np.testing.assert_allclose(seen.features, 5.1 * x.reshape(7, 9), rtol=1e-5)
 
@@ -153,7 +152,7 @@ def test_sums_of_a_linear_generator_are_the_sums_of_its_images(runs, monkeypatch
 @pytest.mark.slow
 def test_the_sureness_is_the_largest_probability_and_d_that_of_a_real_image(runs, monkeypatch):
     monkeypatch.setattr(rubbish, "GENERATIONS", 3)
-    net = classifier()._replace(logits_fn=lambda x: 2.55 * x.reshape(len(x), -1) @ jnp.asarray(W))
+    net = net_of_ours()._replace(logits_fn=lambda x: 2.55 * x.reshape(len(x), -1) @ jnp.asarray(W))
     runs["net"] = run("net", net)
     runs["gan"] = run("gan", generator(DATA.train.x, certain=-1.0))
     rows = {row.pop("of"): row for row in rubbish.rubbish(["gan", "net"]).document["rows"]}
