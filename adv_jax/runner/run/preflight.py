@@ -37,7 +37,7 @@ class Checked(NamedTuple):
     Attributes:
       functions: replay the traced operations, as tracing a model again takes seconds. None with
         several shards or a stream, whose `epoch` takes other arguments, and while JAX is told to
-        debug NaN or to disable jit.
+        debug NaN.
       metrics: the names of an epoch's metrics.
     """
 
@@ -54,9 +54,13 @@ def check_fit(
 
     Raises:
       ConfigError: a field does not fit the data or the devices.
-      UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly.
+      UserError: bounds are not (lo, hi); the processes cannot share the replicas evenly; JAX is
+        told to disable jit.
       DataError: an image is outside the declared bounds of the data set.
     """
+    if _options().jax_disable_jit:
+        instead = "a run compiles its steps (JAX_DEBUG_NANS=1 finds the operation that returns NaN)"
+        raise UserError(f"jax_disable_jit must be False, as {instead}, got True")
     check_batch_size(config, dataset)
     _check_shards(config, devices)
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
@@ -78,6 +82,10 @@ def check_fit(
             if not bounds[0] <= low <= high <= bounds[1]:
                 values = f"the values of the inputs, {low:g} to {high:g}"
                 raise ConfigError(f"{path} must include {values}, got {bounds!r}")
+
+
+def _options() -> Any:
+    return jax.config  # Its attributes are dynamic.
 
 
 def check_batch_size(config: Mapping[str, Any], dataset: Dataset) -> None:
@@ -177,9 +185,8 @@ def check_parts(
     evaluate = jax.jit(experiment.evaluate).trace(run, arrays, mine)
     is_whole = config["replicas"]["shards"] == 1 and dataset.stream is None
     # Whoever debugs must see the lines of the model and the objective.
-    options: Any = jax.config  # Its attributes are dynamic.
-    is_debugged = options.jax_disable_jit or options.jax_debug_nans
-    functions = Functions(init, epoch, monitor, evaluate) if is_whole and not is_debugged else None
+    debugged = _options().jax_debug_nans
+    functions = Functions(init, epoch, monitor, evaluate) if is_whole and not debugged else None
     return Checked(functions, {*trained, *monitored})
 
 

@@ -1,5 +1,6 @@
 """Preflight: configs whose parts do not fit are refused before a run writes anything."""
 
+import jax
 import pytest
 import short_run
 
@@ -108,6 +109,15 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, 
         training.run(document(**changes), tmp_path / "run")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_jit_is_refused_before_anything_is_written(tmp_path):
+    with (
+        jax.disable_jit(),
+        pytest.raises(UserError, match="jax_disable_jit must be False, .*, got True$"),
+    ):
+        training.run(document(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
