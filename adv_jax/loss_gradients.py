@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -38,6 +38,7 @@ _noted: contextvars.ContextVar[tuple[Any, list[dict[str, Array]]] | None] = cont
 
 _FLAG_WORDS = {
     "loss": "loss must return finite numbers, got NaN or infinity for {} of x",
+    "features": "features_fn must return finite features, got NaN or infinity for {} of x",
     "gradient": "loss must have a gradient by x, got NaN for {} of x",
     "constraints": "x must obey the constraints of an attack, got {} that break a rule",
 }
@@ -170,6 +171,16 @@ def noted_flags() -> Iterator[list[dict[str, Array]]]:
         yield found
     finally:
         _noted.reset(token)
+
+
+def rows_flagged(noted: Iterable[Mapping[str, Array]], size: int) -> dict[str, Array]:
+    """Returns what holds of each row in all that `noted_flags` collected: bool[size] by name."""
+    found: dict[str, Array] = {}
+    for flags in noted:
+        for name, rows in flags.items():
+            if rows.shape == (size,):  # An attack may be called with a part of the batch.
+                found[name] = found[name] & rows if name in found else rows
+    return found
 
 
 def note_flags(flags_of: Callable[[], dict[str, Array]]) -> None:

@@ -21,7 +21,14 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import Rated, check_noted, labels_at, loss_flags
+from adv_jax.loss_gradients import (
+    Rated,
+    check_noted,
+    labels_at,
+    loss_flags,
+    noted_flags,
+    rows_flagged,
+)
 from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
 from adv_jax.types import Array, Bounds, RowTree, dtype_of, working_dtype
@@ -74,7 +81,7 @@ def compiled(
       aux: as in `fgsm`.
       name: of fn, for messages.
       logits: fn returns logits, or `Rated`. Outside tracing the logits, or the loss and its
-        gradient, are checked at x, in the same program.
+        gradient, are checked at x, in the same program. Else the body may note flags of its own.
       decisions: the body uses the argmax of the logits alone; these may be probabilities.
       check: (shapes and dtypes of what fn returns, *arrays) -> the arrays to pass on, outside
         tracing.
@@ -207,7 +214,9 @@ def _program(
         # XLA computes equal passes once, unless they call Python.
         known = outputs if programs.calls_back(model.traced.jaxpr.jaxpr) else None
         given = {"bounds": bounds, "outputs": known, **settings}
-        return run_on_mesh(body, fn, x, *arrays, **given), flags
+        with noted_flags() as noted:
+            found = run_on_mesh(body, fn, x, *arrays, **given)
+        return found, flags if logits else rows_flagged(noted, len(x))
 
     return jax.jit(run)
 

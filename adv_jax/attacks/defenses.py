@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from adv_jax.checks import arity, check_takes, checked_count, own_keywords
 from adv_jax.convolution import fast_in_loops
+from adv_jax.programs import run_compiled
 from adv_jax.random import check_seed
 from adv_jax.types import Array, Key, LogitsFn, UserError, described
 
@@ -50,7 +51,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
 
     Raises:
       UserError: num_samples below 1; seed is no whole number that int32 holds; stochastic_fn takes
-        other arguments.
+        other arguments; when called: it returns no f[1, K].
 
     Sources: [athalye2018eot], eq. 1; [athalye2018], sec. 4.2 (randomized defenses).
 
@@ -61,10 +62,16 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
            [0., 5.]], dtype=float32)
     """
     check_takes("stochastic_fn", stochastic_fn, ("x", "key"), ("x", "aux", "key"))
-    num_samples = checked_count("num_samples", num_samples)
+    return averaged(stochastic_fn, checked_count("num_samples", num_samples), seed=seed)
+
+
+def averaged(
+    stochastic_fn: StochasticFn, num_samples: int, *, seed: int, name: str = "stochastic_fn"
+) -> LogitsFn:
+    """Returns `expectation` of a function of the named argument."""
     check_seed(seed)
 
-    def logits_fn(x: Array, *aux: Any) -> Array:
+    def mean(x: Array, *aux: Any) -> Array:
         keys = _keys_of_rows(jnp.zeros_like(x) if fixed_draws.value else x, seed)
 
         # Recompute each draw in the backward pass: the activations of all would be S times as many.
@@ -72,13 +79,19 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
         def draw(sample: Array) -> Array:
             def of_row(key: Key, *row: Any) -> Array:
                 one = jax.tree.map(lambda a: a[None], row)
-                return stochastic_fn(*one, jax.random.fold_in(key, sample))[0]
+                logits = stochastic_fn(*one, jax.random.fold_in(key, sample))
+                if not isinstance(logits, jax.Array) or logits.ndim < 2 or len(logits) != 1:
+                    raise UserError(f"{name} must return logits f[1, K], got {described(logits)}")
+                return logits[0]
 
             return jax.vmap(of_row)(keys, x, *aux)
 
+        return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
+
+    def logits_fn(x: Array, *aux: Any) -> Array:
         takes = ("x", "aux", "key") if aux else ("x", "key")
-        with arity("stochastic_fn", stochastic_fn, takes):
-            return jax.lax.map(draw, jnp.arange(num_samples)).mean(axis=0)
+        with arity(name, stochastic_fn, takes):
+            return run_compiled(mean, jnp.asarray(x), *aux)
 
     return logits_fn
 

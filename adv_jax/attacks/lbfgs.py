@@ -15,7 +15,15 @@ from adv_jax.attacks._penalty import among, first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import as_batch, ball, checked_logits
-from adv_jax.loss_gradients import Rated, labels_at, margin, rate_fn, rated, with_gradient
+from adv_jax.loss_gradients import (
+    Rated,
+    labels_at,
+    margin,
+    note_flags,
+    rate_fn,
+    rated,
+    with_gradient,
+)
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import in_units, inside, moved, perturbed, spread
 from adv_jax.types import (
@@ -165,7 +173,7 @@ def feature_adversary(
 
     Raises:
       UserError: num_steps below 1; x, guide or eps of a wrong shape, dtype or range; features of
-        a wrong shape or dtype.
+        a wrong shape or dtype, or not finite at x or guide.
 
     Source: [sabour2016], eq. 1 and 2.
 
@@ -180,6 +188,7 @@ def feature_adversary(
     eps, scale = ball(eps, x, "linf", bounds, mask)
     dtype = working_dtype(x.dtype)
     goal = _checked_features(features_fn(guide), batch=x.shape[0]).astype(dtype)
+    note_flags(lambda: {"features": _finite_rows(features_fn(x)) & _finite_rows(goal)})
     unmoved = jnp.zeros_like(x, dtype)
     length = typical_length(x, bounds, scale, eps)
     unit = length if scale is None else scale * length
@@ -211,6 +220,10 @@ def _checked_features(features: Any, *, batch: int) -> Array:
             f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
         )
     return features
+
+
+def _finite_rows(features: Array) -> Array:
+    return jnp.isfinite(features).reshape(len(features), -1).all(axis=1)
 
 
 def _escape(logits: Array, y: Array) -> Array:

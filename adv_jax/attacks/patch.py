@@ -88,7 +88,7 @@ def adversarial_patch(
       num_steps: gradients of all rows, >= 1.
       learning_rate: of Adam, f32[], > 0, in units of x; None: .05 times the width of the bounds.
       loss: as in `pgd`.
-      key: one key.
+      key: as in `place_patch`.
       logits_fn, aux, targeted: as in `fgsm`.
 
     Returns:
@@ -145,7 +145,8 @@ def place_patch(
     """Places the disc of a patch in each image, at a random place, size and angle.
 
     The largest disc, or ellipse, in the patch is scaled to a share of the sides, rotated, shifted
-    to a place inside the image, and replaces the pixels there, by bilinear interpolation.
+    to a place inside the image, and replaces the pixels there, by bilinear interpolation. One of a
+    pixel or less may lie between the centers of pixels and replace none.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c].
@@ -174,6 +175,7 @@ def place_patch(
         raise UserError(
             f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got {described(patch)}"
         )
+    norms.check_known("patch", patch, np.isfinite, "finite numbers")
     dtype, key = working_dtype(x.dtype), key_of_rows(key, x.shape[0])
     patch, *numbers = (jnp.asarray(value, dtype) for value in (patch, *sizes, max_angle))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
-from adv_jax.attacks.defenses import expectation, identity, straight_through
+from adv_jax.attacks.defenses import averaged, identity, straight_through
 from adv_jax.checks import checked_number, is_whole, own_keywords
 from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, working_dtype
 
@@ -45,7 +45,7 @@ def input_diversity(
     True
     """
     check_callable(logits_fn, "logits_fn")
-    checked_number("prob", prob, "[0, 1]")
+    prob = checked_number("prob", prob, "[0, 1]")
     checked_number("smallest", smallest, "(0, 1]")
 
     def drawn(x: Array, *rest: Any) -> Array:
@@ -54,9 +54,10 @@ def input_diversity(
         changed = _shrunk(key_image, x[0], smallest)[None]
         return logits_fn(jnp.where(jax.random.bernoulli(key_coin, prob), changed, x), *aux)
 
-    fn = expectation(drawn, num_samples=1, seed=seed)
+    fn = averaged(drawn, num_samples=1, seed=seed, name="logits_fn")
 
     def diverse(x: Array, *aux: Any) -> Array:
+        x = jnp.asarray(x)
         check_images(x, "input_diversity")
         return fn(x, *aux)
 
@@ -102,6 +103,7 @@ def translation_invariance(
     smoothed = straight_through(identity, lambda x: _blurred(x, reach, width))
 
     def invariant(x: Array, *aux: Any) -> Array:
+        x = jnp.asarray(x)
         check_images(x, "translation_invariance")
         return logits_fn(smoothed(x), *aux)
 

@@ -14,11 +14,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.meshes import automatic
+from adv_jax.programs import run_compiled
 from adv_jax.types import Array
 
 
 def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
-    """Maps fn over N rows, in batches, by `lax.map`; traceable.
+    """Maps fn over N rows, in batches, by `lax.map`; traceable, and compiled once otherwise.
 
     Args:
       fn: (*batches f[b, ...]) -> a tree of f[..., b], rows last; rows must not interact.
@@ -34,12 +35,15 @@ def over_rows(fn: Callable[..., Any], arrays: Any, *, batch_size: int) -> Any:
     """
     arrays = jax.tree.map(jnp.asarray, arrays)
     index, size = _batches(arrays, batch_size)
-    values = jax.lax.map(lambda rows: fn(*_take(arrays, rows)), jnp.asarray(index))
 
-    def joined(value):
+    def joined(value: Array) -> Array:
         return jnp.moveaxis(value, 0, -2).reshape(*value.shape[1:-1], -1)[..., :size]
 
-    return jax.tree.map(joined, values)
+    def mapped(arrays: Any) -> Any:
+        values = jax.lax.map(lambda rows: fn(*_take(arrays, rows)), jnp.asarray(index))
+        return jax.tree.map(joined, values)
+
+    return run_compiled(mapped, arrays)
 
 
 def mesh_sharding(x: Any) -> NamedSharding | None:

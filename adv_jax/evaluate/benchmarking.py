@@ -67,9 +67,11 @@ def benchmark(
     """
     started = time.perf_counter()
     kind = named_norm(norm, threat_model) or "linf"
-    threat_model = {"linf": "Linf", "l2": "L2"}.get(kind)
-    if threat_model is None:
-        raise UserError(f'threat_model must be "Linf" or "L2", got {described(kind)}')
+    named = {"linf": "Linf", "l2": "L2"}.get(kind)
+    if named is None and threat_model is None:
+        raise UserError(f"norm must be linf or l2 for benchmark, got {described(norm)}")
+    if named is None:
+        raise UserError(f'threat_model must be "Linf" or "L2", got {described(threat_model)}')
     checked_number("eps", eps, "[0, inf)")
     if bounds is None:
         bounds = getattr(data, "bounds", None)
@@ -91,7 +93,7 @@ def benchmark(
     correct = found.correct[MEMBERS[-1]]
     return {
         "name": name,
-        "threat_model": threat_model,
+        "threat_model": named,
         "eps": float(eps),
         "bounds": [np.asarray(bound, float).tolist() for bound in bounds],
         "n": correct.shape[1],

@@ -20,7 +20,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.evaluate.traits import checked_parameters, scale_of, takes
-from adv_jax.loss_gradients import check_noted, noted_flags
+from adv_jax.loss_gradients import check_noted, noted_flags, rows_flagged
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 
@@ -108,12 +108,8 @@ def crafted(
     """
     with noted_flags() as noted:
         x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
-    flags = {"finite_x_adv": jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)}
-    for of_attack in noted:
-        for name, rows in of_attack.items():
-            if rows.shape == x.shape[:1]:  # An attack may be called with a part of the batch.
-                flags[name] = flags.get(name, True) & rows
-    return x_adv, flags
+    finite = jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)
+    return x_adv, {**rows_flagged(noted, len(x)), "finite_x_adv": finite}
 
 
 def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:

@@ -1,6 +1,7 @@
 """Transfer of adversarial examples between models."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -110,7 +111,8 @@ def transferred_rows(
     check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=bounds)
     _check_same_classes(models, *like_batch(x, aux, batch_size), y=y)
     for name, logits_fn in models.items():
-        checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+        with _naming(name):
+            checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
         found = warnings_of_rows(logits_fn, x, aux, batch_size=batch_size)
         issue((f"{name}: {warning}" for warning in found), stacklevel=5)
     keys = None if key is None else row_keys(key, len(x))
@@ -146,7 +148,19 @@ def transferred_rows(
 
 def _check_same_classes(models: Mapping[str, LogitsFn], x: Any, aux: Any, *, y: Array) -> None:
     """Raises UserError as `check_model`, or if models differ in their numbers of classes."""
-    counts = {name: check_model(fn, x, aux, y=y).shape[1] for name, fn in models.items()}
+    counts = {}
+    for name, logits_fn in models.items():
+        with _naming(name):
+            counts[name] = check_model(logits_fn, x, aux, y=y).shape[1]
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{count} of {name}" for name, count in counts.items())
         raise UserError(f"models must have the same number of classes, got {found}")
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Puts the name of a model before an error about it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error

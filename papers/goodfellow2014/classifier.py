@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from adv_jax.data import preprocessing
@@ -79,11 +78,10 @@ def judge(classifier: Trained, train: np.ndarray) -> Callable[[np.ndarray], Judg
         last = max(name for name in output.extras if name.startswith("hidden"))
         return output.logits.T, output.extras[last].reshape(len(x), -1).T
 
-    of_rows = jax.jit(lambda x: over_rows(of_batch, (x,), batch_size=BATCH_SIZE))
-
     def judged(images: np.ndarray) -> Judged:
         for transform in transforms:
             images = transform.apply(images)
-        return Judged(*(np.asarray(found).T for found in of_rows(images)))
+        found = over_rows(of_batch, (images,), batch_size=BATCH_SIZE)
+        return Judged(*(np.asarray(rows).T for rows in found))
 
     return judged

@@ -15,7 +15,7 @@ import numpy as np
 
 from adv_jax.style import COLORS, canvas
 from adv_jax.types import Array
-from papers.running.drawing import Drawing, rounded
+from papers.running.drawing import SEED, Drawing, rounded
 
 Cost = Callable[[Array, Array], Array]  # outputs f[N], targets f[N] -> f[]
 
@@ -92,46 +92,46 @@ def surface(cost: Cost, x: np.ndarray, target: np.ndarray) -> Surface:
         return Surface(np.asarray(over_grid(at)), np.linalg.eigvalsh(hessians))
 
 
-def squared_errors(seed: int = 0) -> Drawing:
+def squared_errors() -> Drawing:
     """Fig. 29: the squared error of a sigmoid and of a linear unit."""
     costs = {"sigmoid": of_sigmoid(squared_error), "linear": squared_error}
     caption = (
         "The squared error is convex for the linear unit, and not for the sigmoid unit, where the "
         "Hessian has negative eigenvalues."
     )
-    return _drawing("29: squared error (eq. 61)", caption, costs, seed)
+    return _drawing("29: squared error (eq. 61)", caption, costs)
 
 
-def normalizations(seed: int = 0) -> Drawing:
+def normalizations() -> Drawing:
     """Fig. 30: the sum and the mean of squared errors of a sigmoid unit."""
     costs = {"sigmoid": of_sigmoid(squared_error), "sigmoid, normalized": of_sigmoid(normalized)}
     caption = f"One shape in two units: the sum is {2 * NUM_EACH} times the mean, everywhere."
-    return _drawing("30: squared error (eq. 61), normalized (eq. 62)", caption, costs, seed)
+    return _drawing("30: squared error (eq. 61), normalized (eq. 62)", caption, costs)
 
 
-def root_mean_squares(seed: int = 0) -> Drawing:
+def root_mean_squares() -> Drawing:
     """Fig. 31: the root mean square of a sigmoid and of a linear unit."""
     costs = {"sigmoid": of_sigmoid(root_mean_square), "linear": root_mean_square}
     caption = (
         "The minima are those of Fig. 29 and the shape is another; of the linear unit it is convex "
         "still, the length of a vector that is linear in w and b."
     )
-    return _drawing("31: root mean square", caption, costs, seed)
+    return _drawing("31: root mean square", caption, costs)
 
 
-def cross_entropies(seed: int = 0) -> Drawing:
+def cross_entropies() -> Drawing:
     """Fig. 32: the cross-entropy of a sigmoid unit, which is convex."""
     caption = (
         "Maronas 2016 finds neither a concave nor a convex shape here, but the cross-entropy of a "
         "sigmoid unit is convex: no eigenvalue of its Hessian is negative."
     )
     title = "32: cross-entropy (eq. 60, corrected)"
-    return _drawing(title, caption, {"sigmoid": cross_entropy}, seed)
+    return _drawing(title, caption, {"sigmoid": cross_entropy})
 
 
-def _drawing(what: str, caption: str, costs: dict[str, Cost], seed: int) -> Drawing:
+def _drawing(what: str, caption: str, costs: dict[str, Cost]) -> Drawing:
     """Draws a panel per cost; its name starts with the unit's output."""
-    x, target = samples(seed)
+    x, target = samples(SEED)
     found = {name: surface(cost, x, target) for name, cost in costs.items()}
     figure, (panels,) = canvas(
         1,
@@ -165,7 +165,7 @@ def _drawing(what: str, caption: str, costs: dict[str, Cost], seed: int) -> Draw
         {
             "caption": caption,
             "settings": {**settings, "chosen": ["means", "std", "num_each", "grid"]},
-            "seed": seed,
+            "seed": SEED,
             "x": rounded(x),
             "target": target.astype(int).tolist(),
             "grid": rounded(GRID),

@@ -19,7 +19,7 @@ import numpy as np
 from adv_jax import attacks
 from adv_jax.style import canvas
 from adv_jax.types import Array, LogitsFn
-from papers.running.drawing import Drawing, rounded
+from papers.running.drawing import SEED, Drawing, rounded
 
 W, B, THRESHOLD = (-20.0, -40.0), -40.0, 0.5
 MEANS = ((0.0, 0.0), (-0.81, -1.62))  # of classes 0 and 1, symmetric about the threshold
@@ -80,9 +80,9 @@ def margins(x: Array, y: Array) -> Array:
     return jnp.where(y == 1, 1, -1) * (output(x) - THRESHOLD) / np.hypot(*W)
 
 
-def threshold(seed: int = 0) -> Drawing:
+def threshold() -> Drawing:
     """Fig. 26: two classes in the plane and the decision threshold."""
-    data = points(seed)
+    data = points(SEED)
     title = "Maronas 2016, Fig. 26: feature space and decision threshold"
     figure, ((axes,),) = canvas(1, 1, title=title, width=6, height=5)
     _scatter(axes, data.x, data.y, labeled=True)
@@ -94,12 +94,12 @@ def threshold(seed: int = 0) -> Drawing:
         f"put the lines of the targets, t = 0 and t = 1, only {apart:.4f} apart; they are no fit "
         f"by least squares to classes further apart than that."
     )
-    return Drawing(figure, _document(caption, seed, data, {"targets_apart": rounded(apart)}))
+    return Drawing(figure, _document(caption, data, {"targets_apart": rounded(apart)}))
 
 
-def noises(seed: int = 0) -> Drawing:
+def noises() -> Drawing:
     """Fig. 27: the classes under three adversarial noises."""
-    data = points(seed)
+    data = points(SEED)
     costs = {"squared error": squared_error_logits, "cross-entropy": cross_entropy_logits}
     found = {cost: corrupted(logits_fn, data) for cost, logits_fn in costs.items()}
     title = (
@@ -124,7 +124,7 @@ def noises(seed: int = 0) -> Drawing:
     }
     values = {cost: {n: rounded(x) for n, x in noisy.items()} for cost, noisy in found.items()}
     numbers = {"tau": TAUS, "measured": measured, "corrupted": values}
-    return Drawing(figure, _document(_found(*measured.values()), seed, data, numbers))
+    return Drawing(figure, _document(_found(*measured.values()), data, numbers))
 
 
 def effect(data: Points, x: Array) -> dict[str, float]:
@@ -178,12 +178,12 @@ def _plane(axes) -> None:
     axes.set(xlabel="$x_0$", ylabel="$x_1$", aspect="equal", xlim=(-2.2, 1.4), ylim=(-3.1, 1.6))
 
 
-def _document(caption: str, seed: int, data: Points, numbers: dict[str, Any]) -> dict[str, Any]:
+def _document(caption: str, data: Points, numbers: dict[str, Any]) -> dict[str, Any]:
     settings = {"w": W, "b": B, "threshold": THRESHOLD, "means": MEANS, "std": STD}
     return {
         "caption": caption,
         "settings": {**settings, "num_each": NUM_EACH, "chosen": ["means", "std", "num_each"]},
-        "seed": seed,
+        "seed": SEED,
         "x": rounded(data.x),
         "y": data.y.tolist(),
         **numbers,

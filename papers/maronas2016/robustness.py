@@ -20,7 +20,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array
 from papers.judging.documents import data_in_words
-from papers.running.drawing import Drawing, picture, rounded
+from papers.running.drawing import SEED, Drawing, picture, rounded
 
 TAU = 0.25
 BATCH_SIZE = 100  # the training batch size of [maronas2016]
@@ -32,7 +32,7 @@ _TITLES = {
 }
 
 
-def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]]:
+def error_rates(run: Trained) -> tuple[dict[str, float], list[str]]:
     """Returns test errors {"fgsm", "sign_noise", "clean"}, fractions, and the audit's warnings.
 
     For a model with batch statistics there is also "fgsm_of_batches", with a gradient through the
@@ -40,11 +40,10 @@ def error_rates(run: Trained, *, seed: int) -> tuple[dict[str, float], list[str]
 
     Args:
       run: a trained model and its data.
-      seed: seed of the random signs.
     """
     x, y = run.dataset.test
     with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
-        found = evaluate.evaluate(run.logits_fn, x, y, _NOISES, eps=[TAU], key=jax.random.key(seed))
+        found = evaluate.evaluate(run.logits_fn, x, y, _NOISES, eps=[TAU], key=jax.random.key(SEED))
     accuracy = {name: float(curve.accuracy[0]) for name, curve in found.attacks.items()}
     accuracy["clean"] = float(found.clean.accuracy)
     if "batch_stats" in run.variables:
@@ -67,19 +66,18 @@ def _accuracy_of_batches(run: Trained) -> float:
     return sum(int(correct(*part)) for part in parts) / len(y)
 
 
-def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
+def noisy_digit(run: Trained) -> Drawing:
     """Figs. 23, 24: a digit, its noise and their sum, with the test errors of sec. 5.4.
 
     Args:
       run: a model of images and its data.
-      seed: seed of the random signs.
     """
-    errors, audit_warnings = error_rates(run, seed=seed)
+    errors, audit_warnings = error_rates(run)
     x, y = (jnp.asarray(rows[:1]) for rows in run.dataset.test)
     figure, rows = canvas(2, 3, title=_title(run, errors), width=2.9, height=3.1)
     read = {"clean": _read(run, x)}
     for panels, (name, noise) in zip(rows, _NOISES.items(), strict=True):
-        x_adv = noise(run.logits_fn, x, y, eps=TAU, key=jax.random.key(seed))
+        x_adv = noise(run.logits_fn, x, y, eps=TAU, key=jax.random.key(SEED))
         read[name] = _read(run, x_adv)
         figure_title, noise_title = _TITLES[name]
         shown = {
@@ -94,7 +92,7 @@ def noisy_digit(run: Trained, seed: int = 0) -> Drawing:
     document = {
         "caption": caption(run.about, errors),
         "settings": {"tau": TAU, "bounds": None, "examples": len(run.dataset.test.y)},
-        "seed": seed,
+        "seed": SEED,
         "run": run.about,
         "test_error": errors,
         "thesis": THESIS,

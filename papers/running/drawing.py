@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike
 
+SEED = 0  # of what a figure draws at random
 FIRST_SEED = "the first"  # `settings.seed` of a figure that draws the first seed of each run
 
 

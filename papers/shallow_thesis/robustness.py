@@ -13,7 +13,7 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.style import canvas
-from papers.running.drawing import Drawing, rounded
+from papers.running.drawing import SEED, Drawing, rounded
 from papers.running.runs import one_of_each, trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 
@@ -29,34 +29,31 @@ _XLABELS = {
 }
 
 
-def clean_and_adversarial(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+def clean_and_adversarial(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.4: A and B under FGSM and under noise.
 
     Args:
       workdirs: one run of A and one of B, of equal width.
-      seed: seed of the noise.
     """
-    return _drawing(workdirs, "fig3.4", ("clean", "adversarial"), seed=seed)
+    return _drawing(workdirs, "fig3.4", ("clean", "adversarial"))
 
 
-def with_noisy(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+def with_noisy(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.6: A, B and C under FGSM and under noise.
 
     Args:
       workdirs: one run of each, of equal width.
-      seed: seed of the noise.
     """
-    return _drawing(workdirs, "fig3.6", ("clean", "adversarial", "noisy"), seed=seed)
+    return _drawing(workdirs, "fig3.6", ("clean", "adversarial", "noisy"))
 
 
-def cifar10(workdirs: Sequence[str], seed: int = 0) -> Drawing:
+def cifar10(workdirs: Sequence[str]) -> Drawing:
     """Fig. 3.10: Ac and Bc on gray CIFAR-10 under FGSM and under noise.
 
     Args:
       workdirs: one run of A and one of B, of equal width.
-      seed: seed of the noise.
     """
-    return _drawing(workdirs, "fig3.10", ("clean", "adversarial"), data="cifar10", seed=seed)
+    return _drawing(workdirs, "fig3.10", ("clean", "adversarial"), data="cifar10")
 
 
 def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
@@ -74,11 +71,11 @@ def crossover(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _drawing(
-    workdirs: Sequence[str], figure: str, methods: Sequence[str], *, seed: int, data: str = "mnist"
+    workdirs: Sequence[str], figure: str, methods: Sequence[str], *, data: str = "mnist"
 ) -> Drawing:
     found = read(workdirs, figure=figure, methods=methods, data=data)
     runs = one_of_each(found, methods, labels=LABELS, figure=figure)
-    measured = {kind: _measured(run, seed) for kind, run in runs.items()}
+    measured = {kind: _measured(run) for kind, run in runs.items()}
     first = runs[methods[0]]
     what = f"{figure.removeprefix('fig')}: {first.width} hidden units"
     title = f"Shallow-net thesis, Fig. {what}; {trained_on(list(runs.values()))}"
@@ -105,7 +102,7 @@ def _drawing(
             "examples": first.result["data"]["sizes"]["test"],
             "chosen": ["sizes", "bounds", "crafted_on", "seeds"],
         },
-        "seed": seed,
+        "seed": SEED,
         "sizes": rounded(SIZES),
         "accuracy": {
             kind: {attack: rounded(values) for attack, values in curves.items()}
@@ -118,7 +115,7 @@ def _drawing(
     return Drawing(drawn, document)
 
 
-def _measured(run: ShallowRun, seed: int) -> Curves:
+def _measured(run: ShallowRun) -> Curves:
     """Returns the accuracies of each replica on the test set."""
     found: list[dict[str, Any]] = []
     for model in run.models():
@@ -126,7 +123,7 @@ def _measured(run: ShallowRun, seed: int) -> Curves:
         # The audit warns of FGSM as a measure of robustness, which the shallow-net thesis uses.
         with warnings.catch_warnings(action="ignore", category=evaluate.AuditWarning):
             curves = evaluate.evaluate(
-                model.logits_fn, x, y, ATTACKS, eps=SIZES.tolist(), key=jax.random.key(seed)
+                model.logits_fn, x, y, ATTACKS, eps=SIZES.tolist(), key=jax.random.key(SEED)
             )
         found.append(curves.attacks)
     return {name: np.array([curves[name].accuracy for curves in found]) for name in ATTACKS}

@@ -11,7 +11,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Attack, UserError
 from papers.judging.documents import data_in_words
-from papers.running.drawing import Drawing, picture
+from papers.running.drawing import SEED, Drawing, picture
 from papers.running.images import grid, in_words, of_run, with_source
 
 SIZES = (0.0, 0.1, 0.2, 0.3)
@@ -21,12 +21,11 @@ _NOISES: dict[str, Attack] = {
 }
 
 
-def strip(run: Trained, seed: int = 0) -> Drawing:
+def strip(run: Trained) -> Drawing:
     """Fig. 3.5: a test image under FGSM and, below, under noise.
 
     Args:
       run: a model of gray images and its data.
-      seed: seed of the noise.
 
     Raises:
       UserError: the inputs are not gray images.
@@ -44,7 +43,7 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
         read[words] = []
         for axes, size in zip(panels, SIZES, strict=True):
             scaled = {evaluate.scale_of(noise): size}
-            x_adv = noise(run.logits_fn, x, y, **scaled, key=jax.random.key(seed))
+            x_adv = noise(run.logits_fn, x, y, **scaled, key=jax.random.key(SEED))
             read[words].append(int(run.logits_fn(x_adv)[0].argmax()))
             above = f"{size:g}: read as {read[words][-1]}"
             beside = words if axes is panels[0] else ""
@@ -57,7 +56,7 @@ def strip(run: Trained, seed: int = 0) -> Drawing:
     document = {
         "caption": caption,
         "settings": {"sizes": SIZES, "bounds": None, "chosen": ["image", "net", "bounds"]},
-        "seed": seed,
+        "seed": SEED,
         "run": run.about,
         "image": {"index": 0, "label": int(y[0]), "read_as": read},
     }

@@ -25,7 +25,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import CLASS_COLORS, canvas
 from adv_jax.types import Array, Key, LogitsFn
 from papers.judging.documents import data_in_words
-from papers.running.drawing import Drawing, picture, rounded
+from papers.running.drawing import SEED, Drawing, picture, rounded
 from papers.wardefarley2016.defenses import net_of
 
 EPS, HALF, GRID = 0.25, 20, 10  # HALF: half a window's pixels; GRID: windows per row and column
@@ -98,43 +98,42 @@ def windows(logits_fn: LogitsFn, x: Array, u1: Array, u2: Array, *, eps: float) 
     return jax.lax.map(window, (x, u1, u2))
 
 
-def adversarial_and_random(run: Trained, seed: int = 0) -> Drawing:
+def adversarial_and_random(run: Trained) -> Drawing:
     """Fig. 1.2: church windows along FGSM's direction and a random one.
 
     Args:
       run: a model of at most ten classes, the number of colors, and its data.
-      seed: seed of the random directions.
     """
-    return _drawn(run, seed, fgsm_and_random, "Fig. 1.2", "FGSM's direction", "a random direction")
+    return _drawn(run, fgsm_and_random, "Fig. 1.2", "FGSM's direction", "a random direction")
 
 
-def two_random(run: Trained, seed: int = 0) -> Drawing:
+def two_random(run: Trained) -> Drawing:
     """Fig. 1.3: church windows along two random directions.
 
     Args:
-      run, seed: see `adversarial_and_random`.
+      run: see `adversarial_and_random`.
     """
     title = "a random direction"
-    return _drawn(run, seed, random_and_random, "Fig. 1.3", title, title)
+    return _drawn(run, random_and_random, "Fig. 1.3", title, title)
 
 
-def two_adversarial(run: Trained, seed: int = 0) -> Drawing:
+def two_adversarial(run: Trained) -> Drawing:
     """Fig. 1.4: church windows along FGSM's direction and the rest of the gradient.
 
     Args:
-      run, seed: see `adversarial_and_random`.
+      run: see `adversarial_and_random`.
     """
     rest = "the gradient's part orthogonal to it"
-    return _drawn(run, seed, fgsm_and_gradient, "Fig. 1.4", "FGSM's direction", rest)
+    return _drawn(run, fgsm_and_gradient, "Fig. 1.4", "FGSM's direction", rest)
 
 
-def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: str) -> Drawing:
+def _drawn(run: Trained, plane: Plane, name: str, across: str, down: str) -> Drawing:
     """Draws the windows of the first GRID x GRID test examples."""
     x, y = (jnp.asarray(rows[: GRID * GRID]) for rows in run.dataset.test)
 
     @jax.jit
     def found(x: Array, y: Array) -> tuple[Array, Array]:
-        u1, u2 = plane(run.logits_fn, x, y, jax.random.key(seed))
+        u1, u2 = plane(run.logits_fn, x, y, jax.random.key(SEED))
         return windows(run.logits_fn, x, u1, u2, eps=EPS), norms.norm(u1, "l2") > 0
 
     classes, directed = (np.asarray(values) for values in found(x, y))
@@ -176,7 +175,7 @@ def _drawn(run: Trained, seed: int, plane: Plane, name: str, across: str, down: 
             "down": down,
             "chosen": {"directions": "of l2 length sqrt(n)", "examples": "the first of the test"},
         },
-        "seed": seed,
+        "seed": SEED,
         "run": about,
         "correct_share": {part: rounded(share) for part, share in shares.items()},
         "windows": [

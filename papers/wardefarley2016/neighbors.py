@@ -34,8 +34,7 @@ def gradients(run: Trained) -> Drawing:
     """
     dataset = run.dataset
     measured = partial(_measured, train=dataset.train, num_classes=dataset.num_classes)
-    of_rows = jax.jit(lambda x, y: over_rows(measured, (x, y), batch_size=BATCH_SIZE))
-    fooled, is_sure = of_rows(*dataset.test)
+    fooled, is_sure = over_rows(measured, dataset.test, batch_size=BATCH_SIZE)
     found = {way: rounded(rows.mean()) for way, rows in fooled.items()}
     share, count = rounded(is_sure.mean()), len(dataset.test.y)
     printed = rounded(numbers.entry(PRINTED)["value"] / 100)

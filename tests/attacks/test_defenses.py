@@ -10,6 +10,7 @@ import pytest
 import zoo
 from attack_table import TABLE
 from attack_table import run as run_row
+from compilations import counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from marks import slow_after
@@ -72,6 +73,13 @@ def test_a_change_of_one_bit_gives_fresh_draws(dtype):
     assert len(np.unique(np.asarray(found, np.float64), axis=0)) == len(x)
 
 
+def test_a_second_call_compiles_nothing():
+    for factor in jnp.array([1.0, 2.0]):
+        with counted() as compiled:
+            attacks.expectation(lambda x, key, a=factor: noise(a * x, key), 3)(X.tolist())
+    assert compiled == []
+
+
 def test_other_seeds_give_other_draws():
     found = [attacks.expectation(noise, 1, seed=seed)(X) for seed in (0, 1)]
     assert (found[0] != found[1]).any(axis=1).all()
@@ -129,6 +137,17 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
         (
             lambda: attacks.fgsm(attacks.expectation(lambda x, aux, key: x, 1), X, Y, eps=0.1),
             r"stochastic_fn must be a function of \(x, key\), got one of \(x, aux, key\)$",
+        ),
+        *(
+            (
+                lambda of=of: attacks.expectation(lambda x, key: of(x), 2)(X),
+                rf"stochastic_fn must return logits f\[1, K\], got {found}$",
+            )
+            for of, found in (
+                (lambda x: {"logits": x}, r"{logits: float32\[1, 2, 3\]}"),
+                (lambda x: (x,), r"\(float32\[1, 2, 3\]\)"),
+                (lambda x: x[0], r"float32\[2, 3\]"),
+            )
         ),
         (lambda: attacks.straight_through(jnp.round, 3), "backward must be a function, got 3$"),
         (

@@ -224,3 +224,8 @@ def test_lbfgs_and_feature_adversary_refuse_bad_arguments(net):
         feature_adversary(features, x, x, eps=0.1, num_steps=0)
     with pytest.raises(ValueError, match=r"guide must have the shape of x, .*got float32\[2, 12\]"):
         feature_adversary(features, x, x[:2], eps=0.1)
+    dark, light = jnp.full_like(x, 0.25), jnp.full_like(x, 0.75)
+    infinite_if_light = lambda x: features(x) / jnp.where(x.mean() > 0.5, 0, 1)
+    for given in ((dark, light), (light, dark)):
+        with pytest.raises(ValueError, match="features_fn must return finite features, got NaN"):
+            feature_adversary(infinite_if_light, *given, eps=0.1)

@@ -122,6 +122,17 @@ def test_the_wrappers_compose_with_attacks_and_side_inputs(order):
     np.testing.assert_allclose(run(X[back], Y[back], aux=shift[back]), x_adv[back], atol=1e-5)
 
 
+@pytest.mark.parametrize("prob", [0, 1, np.int64(1)])
+def test_a_whole_probability_is_that_fraction(prob):
+    logits = (attacks.input_diversity(linear, prob=p)(X) for p in (prob, float(prob)))
+    np.testing.assert_array_equal(*logits)
+
+
+@pytest.mark.parametrize("wrapper", [attacks.input_diversity, attacks.translation_invariance])
+def test_lists_are_images_too(wrapper):
+    np.testing.assert_array_equal(wrapper(linear)(X.tolist()), wrapper(linear)(X))
+
+
 @pytest.mark.parametrize("wrapper", [attacks.input_diversity, attacks.translation_invariance])
 def test_vectors_are_refused(wrapper):
     with pytest.raises(UserError, match=r"^x must be images f\[B, h, w\] or .* float32\[5, 96\]"):

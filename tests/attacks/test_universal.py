@@ -175,6 +175,11 @@ def test_a_patch_of_another_shape_is_refused(patch, found):
         attacks.place_patch(IMAGES, patch, key=KEY)
 
 
+def test_a_patch_of_nan_is_refused():
+    with pytest.raises(UserError, match="^patch must be finite numbers, got nan$"):
+        attacks.place_patch(IMAGES, PATCH.at[0, 0, 0].set(jnp.nan), key=KEY)
+
+
 def test_a_patch_is_placed_by_one_program_for_all_sizes_and_may_be_a_list():
     place, patch = partial(attacks.place_patch, np.asarray(IMAGES)[:2], key=KEY), np.asarray(PATCH)
     with counted() as compiled:

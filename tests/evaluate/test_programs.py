@@ -56,6 +56,23 @@ def test_minimal_eps_and_transfer_compile_nothing_in_a_second_call():
 @pytest.mark.parametrize(
     "measured",
     [
+        lambda fn: evaluate.clean(fn, X, Y),
+        lambda fn: evaluate.curves(fn, X, Y, SUITE, eps=[0.0, 0.2], batch_size=8, key=KEY),
+    ],
+    ids=["clean", "curves"],
+)
+def test_clean_and_curves_compile_nothing_in_a_second_call(measured):
+    found = []
+    for w in (weights(0), weights(1)):
+        with counted() as compiled:
+            found.append(measured(lambda x, w=w: jnp.tanh(x) @ w))
+    assert compiled == []
+    assert jax.tree.leaves(found[0]) != jax.tree.leaves(found[1])
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
         lambda fn, eps: evaluate.transfer({"a": fn}, X, Y, attacks.fgsm, eps=eps),
         lambda fn, eps: evaluate.certify(fn, X, Y, [eps], method="ibp"),
     ],

@@ -1,6 +1,7 @@
 """transfer against a loop over pairs of linear models in NumPy."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -41,7 +42,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ({"eps": [0.1]}, "eps must be a real number, got (0.1)"),
         ({"models": [two_classes]}, "models must be a dict that gives each a name, got a list"),
         ({"models": None}, "models must be a dict that gives each a name, got a NoneType"),
-        ({"models": {"a": None}}, "logits_fn must be a function of x alone, got a NoneType"),
+        ({"models": {"a": None}}, "a: logits_fn must be a function of x alone, got a NoneType"),
         ({"attack": "fgsm"}, "attack must be a function such as attacks.fgsm, got 'fgsm'"),
         (
             {"attack": one_column},
@@ -49,7 +50,11 @@ def one_column(logits_fn, x, y, *, eps, key=None):
         ),
         ({"models": {}}, "models must have one or more entries, got none"),
         ({"x": np.zeros((2, 3), np.int32)}, "x must be a batch f32[B, *D] of floats, got"),
-        ({"models": {"a": jax.nn.softmax}}, "logits_fn must return logits, the values before"),
+        ({"models": {"a": jax.nn.softmax}}, "a: logits_fn must return logits, the values before"),
+        (
+            {"models": {"a": two_classes, "b": lambda x: two_classes(x) * jnp.nan}},
+            "b: logits_fn must return finite logits, got NaN or infinity for 2 of 2 rows of x",
+        ),
         ({"attack": attacks.sign_noise}, "key must be"),
         (
             {"models": {"a": two_classes, "b": lambda x: x}},

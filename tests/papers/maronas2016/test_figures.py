@@ -439,5 +439,5 @@ def test_fgsm_through_batch_statistics_is_judged_without_them():
     gradient = (exp / exp.sum(1, keepdims=True) - np.eye(4)[y]) @ w.T
     gradient -= gradient.mean(0)  # A row moves the mean of all.
     expected = np.mean(((flat + 0.25 * np.sign(gradient)) @ w).argmax(1) != y)
-    errors, _ = robustness.error_rates(run, seed=0)
+    errors, _ = robustness.error_rates(run)
     assert errors["fgsm_of_batches"] == pytest.approx(expected) != errors["fgsm"]

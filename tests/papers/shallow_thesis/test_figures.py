@@ -231,7 +231,7 @@ def test_covtype_draws_fgsm_beside_valid_rows(covtype_runs, monkeypatch):
     monkeypatch.setattr(valid_rows, "require_same_inputs", lambda models: None)
     curves = {"fgsm": np.linspace(0.8, 0, 9), "valid": np.linspace(0.8, 0.4, 9)}
     curves["share"] = np.array([1, 0.5, 0.25, *[0.0] * 6])
-    monkeypatch.setattr(valid_rows, "_of_model", lambda model, seed: curves)
+    monkeypatch.setattr(valid_rows, "_of_model", lambda model: curves)
     figure, document, _ = valid_rows.covtype(covtype_runs)
     for axes, name in zip(figure.axes, ("fgsm", "valid"), strict=True):
         assert list(lines_of(axes)) == ["A: clean", "B: half adversarial"]
