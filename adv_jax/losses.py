@@ -110,6 +110,7 @@ def as_logits(logits: Array) -> Array:
 
 def classes(labels: Array) -> Array:
     """Returns the most probable class, i32[B], of labels i32[B] or f32[B, K]."""
+    labels = jnp.asarray(labels)
     return labels.astype(jnp.int32) if labels.ndim == 1 else jnp.argmax(labels, axis=1)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from flax.traverse_util import flatten_dict
 from jax.typing import ArrayLike
 
 from adv_jax.annotations import parameters_of
@@ -195,7 +196,7 @@ def bold_driver(
 
 @_rule()
 def players(
-    every: Mapping[str, int] | None = None, **optimizers: Any
+    every: Mapping[str, Any] | None = None, **optimizers: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Returns an optimizer for a game: each part of the parameters has an optimizer of its own.
 
@@ -203,7 +204,7 @@ def players(
       every: {part: k}, the parts that move in every k-th step only, from the first on; one part or
         more moves in each step.
       optimizers: {part: optimizer}, for each key of the parameters. {part: {inner: optimizer}} has
-        one for each part of a part, which `every` calls "part.inner".
+        one for each part of a part, whose steps are every={part: {inner: k}}.
 
     Raises:
       UserError: a player is not an optimizer, or two have the same path; `every` names another
@@ -213,17 +214,22 @@ def players(
     every = {} if every is None else every
     if not isinstance(every, Mapping):
         raise UserError(f"every must be a dict of players and their steps, got {every!r}")
-    owners = _owners(optimizers)
-    for part in every:
+    owners, steps_of = _owners(optimizers), flatten_dict(dict(every), sep=".")
+    for part in steps_of:
         if part not in owners:
             names = ", ".join(owners) or "none"
             raise UserError(f"every must name a player, {names}, got {part!r}")
-    every = {part: checked_count(f"every.{part}", steps) for part, steps in every.items()}
-    if owners and all(every.get(part, 1) > 1 for part in owners):
-        raise UserError(f"every must let one player move in each step, got {described(every)}")
+    steps_of = {part: checked_count(f"every.{part}", steps) for part, steps in steps_of.items()}
+    if owners and all(steps_of.get(part, 1) > 1 for part in owners):
+        raise UserError(f"every must let one player move in each step, got {described(steps_of)}")
+
+    def timed(part: str, one: optax.GradientTransformation) -> optax.GradientTransformation:
+        if part not in steps_of:
+            return one
+        return optax.conditionally_mask(one, partial(_is_due, steps_of[part]))
+
     moved: dict[Hashable, optax.GradientTransformation] = {
-        part: optax.conditionally_mask(one, partial(_is_due, every[part])) if part in every else one
-        for part, one in owners.items()
+        part: timed(part, one) for part, one in owners.items()
     }
     return optax.with_extra_args_support(
         optax.partition(moved, lambda params: _labels(params, optimizers))

@@ -208,7 +208,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ),
             (
                 [QUICK, "--config.replicas.grid={'objective.attack.eps': ()}"],
-                ["replicas.grid", "()", "tuple of different numbers"],
+                ["replicas.grid", "()", "tuple of numbers"],
             ),
             (
                 [QUICK, "--config.replicas.grid={'objective.attack.eps': (-1.0,)}"],

@@ -59,12 +59,13 @@ def test_one_optimizer_of_all_parts_is_that_optimizer_of_each_player():
     assert moves(optimizer(own, steps_per_epoch=1), 3) == moves(apart, 3)
 
 
-def test_a_part_may_have_players_of_its_own():
+@pytest.mark.parametrize("every", [{"a": {"w": 2}}, {"a.w": 2}])
+def test_a_part_may_have_players_of_its_own(every):
     params = {"a": {"v": jnp.float32(1), "w": {"x": jnp.float32(1)}}, "b": jnp.float32(2)}
     gradients = jax.tree.map(jnp.ones_like, params)
     one = lambda rate: {"name": "sgd", "learning_rate": rate}
     spec = {"name": "players", "a": {"name": "players", "v": one(1.0), "w": one(2.0)}}
-    optim = optimizer({**spec, "b": one(3.0), "every": {"a.w": 2}}, steps_per_epoch=1)
+    optim = optimizer({**spec, "b": one(3.0), "every": every}, steps_per_epoch=1)
     state = optim.init(params)
     moves = []
     for _ in range(2):

@@ -214,7 +214,7 @@ class _Blend(NamedTuple):
             background = self.strength * (vertical @ grids @ horizontal.T)
             return np.abs(rows.reshape(-1, height, width, channels) - background[..., None])
 
-        return _by_blocks(blended, x, x.shape[1:])
+        return _by_blocks("blend", blended, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
         if bounds is None:
@@ -250,7 +250,7 @@ class _ContrastNorm(NamedTuple):
             scale = np.linalg.norm(centered, axis=1, keepdims=True) / self.norm
             return centered / np.where(scale < _SMALLEST_NORM, 1.0, scale)
 
-        return _by_blocks(normalized, x, x.shape[1:])
+        return _by_blocks("contrast_norm", normalized, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
         """Returns None: the range of a value depends on the others of its image."""
@@ -264,7 +264,7 @@ class _Whitening(NamedTuple):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         x = _inputs("zca", x, values=len(self.mean))
-        return _by_blocks(lambda rows: (rows - self.mean) @ self.matrix, x, x.shape[1:])
+        return _by_blocks("zca", lambda rows: (rows - self.mean) @ self.matrix, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
         """Returns None: the image of a box is not a box."""
@@ -278,7 +278,7 @@ class _Standardization(NamedTuple):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         x = _inputs("standardize", x, values=len(self.mean))
-        return _by_blocks(lambda rows: (rows - self.mean) / self.std, x, x.shape[1:])
+        return _by_blocks("standardize", lambda rows: (rows - self.mean) / self.std, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> None:
         """Returns None: the bounds would differ between values."""
@@ -292,7 +292,7 @@ class _Grey(NamedTuple):
         def luma(rows: np.ndarray) -> np.ndarray:
             return rows.reshape(len(rows), -1, len(_LUMA)) @ np.array(_LUMA)
 
-        return _by_blocks(luma, x, (*x.shape[1:-1], 1))
+        return _by_blocks("grey", luma, x, (*x.shape[1:-1], 1))
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
         return bounds  # The weights sum to 1.
@@ -306,7 +306,8 @@ class _PixelScale(NamedTuple):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         x = _inputs("pixel_scale", x)
-        return _by_blocks(lambda rows: (255.0 * rows - self.mean) / self.divisor, x, x.shape[1:])
+        scaled = lambda rows: (255.0 * rows - self.mean) / self.divisor
+        return _by_blocks("pixel_scale", scaled, x, x.shape[1:])
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
         if bounds is None:
@@ -326,14 +327,21 @@ _TRANSFORMS = {
 
 
 def _by_blocks(
-    fn: Callable[[np.ndarray], np.ndarray], x: np.ndarray, shape: tuple[int, ...]
+    step: str, fn: Callable[[np.ndarray], np.ndarray], x: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Applies fn, rows f32[n, D] -> n rows, to x f32[N, *D] in blocks: f32[N, *shape]."""
+    """Applies fn, rows f32[n, D] -> n rows, to x f32[N, *D] in blocks: f32[N, *shape].
+
+    Raises:
+      DataError: a result is not finite.
+    """
     out = np.empty((len(x), *shape), np.float32)
     done = 0
     for rows in _blocks(x):
-        out[done : done + len(rows)] = fn(rows).reshape(-1, *shape)
+        with np.errstate(over="ignore", invalid="ignore"):
+            out[done : done + len(rows)] = fn(rows).reshape(-1, *shape)
         done += len(rows)
+    if (bad := out[~np.isfinite(out)]).size:
+        raise DataError(f"{step} must give numbers that float32 holds, got {bad[0]}")
     return out
 
 

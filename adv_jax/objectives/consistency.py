@@ -10,7 +10,7 @@ import optax
 from adv_jax.losses import as_logits
 from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, UserError, Variables
+from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, UserError, Variables, described
 
 
 @objective(ranges={"weight": "[0, inf)", "temperature": "(0, inf)"})
@@ -47,9 +47,14 @@ def consistency(
     Source: [tack2022], and the settings of their program.
     """
     if "second" not in batch:
-        raise UserError(f"batch must have x, y and second, got {', '.join(batch)}")
-    x = jnp.concatenate([batch["x"], batch["second"]])
-    y = jnp.concatenate([batch["y"], batch["y"]])
+        raise UserError(
+            "batch must have second, another augmentation of x (in a config, by settings of data "
+            f"such as data.mirror), got {', '.join(batch)}"
+        )
+    first, second, labels = (jnp.asarray(batch[name]) for name in ("x", "second", "y"))
+    if second.shape != first.shape:
+        raise UserError(f"second must be like x, {described(first)}, got {described(second)}")
+    x, y = jnp.concatenate([first, second]), jnp.concatenate([labels, labels])
     frozen = partial(apply, jax.lax.stop_gradient(variables))
     x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
     logits, _, model_state = apply(variables, x_adv, train=True, key=key)

@@ -267,6 +267,20 @@ def test_a_fit_refuses_values_that_are_not_finite(parts, name, value, found):
         getattr(preprocessing, name)()(train)
 
 
+@pytest.mark.parametrize(
+    ("fit", "value", "found"),
+    [
+        (preprocessing.pixel_scale(divisor=1e-45), 1.0, "inf"),
+        (preprocessing.pixel_scale(), 1e37, "inf"),
+        (preprocessing.contrast_norm(), np.nan, "nan"),
+    ],
+)
+def test_results_that_are_not_finite_are_refused(parts, fit, value, found):
+    x = np.full_like(parts[1], value)
+    with pytest.raises(DataError, match=f"must give numbers that float32 holds, got {found}$"):
+        fit(parts[0]).apply(x)
+
+
 def test_a_constant_value_that_float64_rounds_becomes_zero():
     x = np.column_stack([np.full(777, 0.1), np.arange(777.0)])
     assert x.mean(0)[0] != 0.1  # Rounded.

@@ -69,4 +69,7 @@ def test_equal_augmentations_are_lwa():
 def test_a_batch_without_a_second_augmentation_is_refused():
     with pytest.raises(ValueError) as error:
         consistency(W, batch={"x": X, "y": Y}, attack=by_r)
-    assert str(error.value) == "batch must have x, y and second, got x, y"
+    assert str(error.value) == (
+        "batch must have second, another augmentation of x (in a config, by settings of data such "
+        "as data.mirror), got x, y"
+    )

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax.ranges import ranged
-from adv_jax.types import Array
+from adv_jax.types import Array, UserError, described
 
 
 @ranged(ratio="(0, inf)")
@@ -26,11 +27,17 @@ def noise_contrastive(data: Array, noise: Array, ratio: float | Array = 1.0) -> 
     Returns:
       f[] in nats.
 
+    Raises:
+      UserError: ratio out of range; data or noise is not f[N] with N >= 1.
+
     Sources: [gutmann2010]; [goodfellow2014criteria] and [wardefarley2016], sec. 1.4.1 (the copy).
 
     >>> jnp.exp(-noise_contrastive(jnp.zeros(3), jnp.zeros(5)))  # h = 1/2: 2 log 2 nats.
     Array(0.25, dtype=float32)
     """
-    shift = jnp.log(ratio)
+    for name, log_ratios in (("data", data), ("noise", noise)):
+        if np.ndim(log_ratios) != 1 or not np.size(log_ratios):
+            raise UserError(f"{name} must be f[N] with N >= 1, got {described(log_ratios)}")
+    data, noise, shift = jnp.asarray(data), jnp.asarray(noise), jnp.log(ratio)
     missed = jax.nn.softplus(shift - data).mean()
     return missed + ratio * jax.nn.softplus(noise - shift).mean()

@@ -197,6 +197,9 @@ def _check_stop(stop: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
 
 def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> None:
     """Checks that `monitor_attacks` has its three fields and names attacks of the evaluation."""
+    if not attacks:
+        allowed = "unset without evaluation.attacks"
+        raise ConfigError(f"monitor_attacks must be {allowed}, got {watched!r}")
     _check_given("monitor_attacks", watched, ("names", "eps", "rows"))
     for name in watched["names"]:
         if name not in attacks:

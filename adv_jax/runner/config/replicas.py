@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 
@@ -26,12 +28,17 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
     grid = grid_of(config)
     for path, values in grid.items():
         numbers = isinstance(values, tuple | list) and all(map(is_number, values))
-        if not numbers or not values or len({*values}) < len(values):
-            allowed = "a tuple of different numbers"
+        if not numbers or not values or len({*map(_traced, values)}) < len(values):
+            allowed = "a tuple of numbers that differ in float32"
             raise ConfigError(f"replicas.grid[{path!r}] must be {allowed}, got {values!r}")
     points = [dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())]
     seeds = range(config["seed"], config["seed"] + config["replicas"]["seeds"])
     return [Replica(seed, point) for point in points for seed in seeds]
+
+
+def _traced(value: float) -> Any:
+    """Returns the number that a program gets."""
+    return np.float32(value) if isinstance(value, float) else value
 
 
 def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

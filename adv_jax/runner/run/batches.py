@@ -49,17 +49,24 @@ class Batches:
         return {name: self._cut(self._shuffled(rows[name], seed, epoch)) for name in halves}
 
     def made(self, arrays: Batch, part: Mapping[str, Array], key: Key) -> Batch:
-        """Returns a batch {"x", "y", "unlabeled", "second"} with random distortions."""
+        """Returns a batch {"x", "y", "unlabeled"} with random distortions.
+
+        Where there are any, "second" has the images of x with others.
+        """
         if self._streamed:
             x = unlabeled = in_natural_units(part["x"])
             y = part["y"]
         else:
             x, y = (arrays[name][part["labeled"]] for name in ("x", "y"))
             unlabeled = arrays.get("unlabeled", arrays["x"])[part["train"]]
-        settings = {name: self._data[name] for name in augmentation.OFF if name in self._data}
+        settings = {
+            name: self._data[name]
+            for name, off in augmentation.OFF.items()
+            if self._data.get(name, off) != off
+        }
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
-        images = {"x": x, "unlabeled": unlabeled, "second": x}
+        images = {"x": x, "unlabeled": unlabeled, **({"second": x} if settings else {})}
         return {"y": y} | {
             name: augmentation.augmented(
                 jax.random.fold_in(key, _AUGMENTED + i), image, self.shape, **settings

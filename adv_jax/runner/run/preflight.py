@@ -313,8 +313,10 @@ def _check_model(
     if experiment.predicts == "labels":
         logits = jax.eval_shape(experiment.apply, variables, x).logits
         if logits.shape[-1] != num_classes:
+            setting = f"; did you mean model.num_classes={num_classes}?"
             raise ConfigError(
                 f"model must have {num_classes} classes, as data.name has, got {logits.shape[-1]}"
+                f"{setting if hasattr(experiment.model, 'num_classes') else ''}"
             )
     elif experiment.predicts == "loss":
         _check_without_classes(config)
