@@ -66,6 +66,11 @@ def test_equal_augmentations_are_lwa():
     assert abs(float(metrics["divergence"])) < 1e-7
 
 
+def test_a_second_augmentation_of_other_rows_is_refused():
+    with pytest.raises(ValueError, match="second must be like x, .*, got "):
+        consistency(W, batch={"x": X, "y": Y, "second": X[:2]}, attack=by_r)
+
+
 def test_a_batch_without_a_second_augmentation_is_refused():
     with pytest.raises(ValueError) as error:
         consistency(W, batch={"x": X, "y": Y}, attack=by_r)

@@ -10,6 +10,7 @@ from scipy import integrate, optimize
 from scipy.stats import norm
 
 from adv_jax.generative.objectives import noise_contrastive
+from adv_jax.types import UserError
 
 # Draws of five values, which are exact expectations under their shares. Of the model each occurs.
 DRAWS = st.lists(st.integers(0, 4), min_size=12, max_size=12)
@@ -23,6 +24,14 @@ def test_the_loss_is_the_cross_entropy_of_the_classifier():
     expected = -np.log(h(data)).mean() - ratio * np.log(1 - h(noise)).mean()
     found = noise_contrastive(jnp.float32(data), jnp.float32(noise), ratio)
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["data", "noise"])
+@pytest.mark.parametrize(("log_ratios", "found"), [([], "()"), (np.zeros((2, 2)), "float64[2, 2]")])
+def test_log_ratios_of_another_shape_are_refused(name, log_ratios, found):
+    with pytest.raises(UserError) as error:
+        noise_contrastive(**{"data": np.zeros(3), "noise": np.zeros(3), name: log_ratios})
+    assert str(error.value) == f"{name} must be f[N] with N >= 1, got {found}"
 
 
 def test_large_log_ratios_are_finite():

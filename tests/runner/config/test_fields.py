@@ -480,3 +480,6 @@ def test_the_monitored_attacks_are_some_of_the_evaluation(changes, message):
         rest = {name: value for name, value in watched.items() if name != field}
         found = refusal(check, quickstart() | {"monitor_attacks": rest})
         assert found == f"monitor_attacks.{field} must be given, got none"
+    without = quickstart() | {"monitor_attacks": watched, "evaluation": {"attacks": {}, "eps": ()}}
+    found = refusal(check, without)
+    assert found.startswith("monitor_attacks must be unset without evaluation.attacks, got {")

@@ -36,7 +36,15 @@ def ladder_of(layers="6-10", **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model__num_classes": 5}, "model must have 10 classes, as data.name has, got 5"),
+        (
+            {"model__num_classes": 5},
+            "model must have 10 classes, as data.name has, got 5; did you mean "
+            "model.num_classes=10?",
+        ),
+        (
+            {"objective": {"name": "consistency", "attack": {"name": "fgsm", "eps": 0.1}}},
+            "batch must have second, another augmentation of x",
+        ),
         (ladder_of("6-3"), "model must have 10 classes, as data.name has, got 3"),
         (
             ladder_of(replicas__shards=2),
