@@ -11,31 +11,33 @@ class Metric(NamedTuple):
     Attributes:
       of: converts what a run measures, such as an error rate as a fraction, to this metric.
       factor: from the unit of the metric to that of print.
-      axis: label of an axis in the unit of print, which ends it.
+      name: what it is, in words.
+      unit: of print: "%", or "nats".
       is_error: whether it counts mistakes.
     """
 
     of: Callable[[float], float]
     factor: int
-    axis: str
+    name: str
+    unit: str = "%"
     is_error: bool = False
 
     @property
-    def unit(self) -> str:
-        """The unit of print: "%", or "nats"."""
-        return self.axis[self.axis.index("(") + 1 : -1]
+    def axis(self) -> str:
+        """The label of an axis in the unit of print."""
+        return f"{self.name} ({self.unit})"
 
 
 METRICS = {
-    "error_percent": Metric(lambda error: 100 * error, 1, "test error (%)", is_error=True),
-    "error": Metric(lambda error: error, 100, "test error (%)", is_error=True),
-    "accuracy_percent": Metric(lambda error: 100 - 100 * error, 1, "test accuracy (%)"),
-    "accuracy": Metric(lambda error: 1 - error, 100, "test accuracy (%)"),
-    "confidence": Metric(lambda confidence: confidence, 100, "mean confidence (%)"),
+    "error_percent": Metric(lambda error: 100 * error, 1, "test error", is_error=True),
+    "error": Metric(lambda error: error, 100, "test error", is_error=True),
+    "accuracy_percent": Metric(lambda error: 100 - 100 * error, 1, "test accuracy"),
+    "accuracy": Metric(lambda error: 1 - error, 100, "test accuracy"),
+    "confidence": Metric(lambda confidence: confidence, 100, "mean confidence"),
     "sparsity_percent (fraction of exact zeros)": Metric(
-        lambda zeros: 100 * zeros, 1, "hidden units at 0 (%)"
+        lambda zeros: 100 * zeros, 1, "hidden units at 0"
     ),
-    "log_likelihood_nats": Metric(lambda nats: nats, 1, "log-likelihood (nats)"),
+    "log_likelihood_nats": Metric(lambda nats: nats, 1, "log-likelihood", "nats"),
 }
 
 # Fields of a row of a document that are in the unit of its metric.

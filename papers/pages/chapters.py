@@ -19,7 +19,6 @@ from papers.judging.words import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
-    SHORT,
     extent_of,
     joined,
 )
@@ -28,6 +27,8 @@ from papers.running import power, single_runs
 from papers.running.family import largest, rank
 from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
+
+UNTESTED = "without a test"  # The extent of runs that no test judges.
 
 Files = Mapping[str, Mapping[str, Any]]  # JSON by the path of its file in the results
 MeasuredRow = tuple[Mapping[str, Any], Mapping[str, Any]]  # a target and its row
@@ -40,7 +41,7 @@ class Verdict(NamedTuple):
     Attributes:
       word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
       why: the reason.
-      extent: "full", "short", "quick" or "not run"; "" without a run.
+      extent: "full", "short", "quick" or "not run"; "without a test"; "" without a run.
       is_strong: whether it would survive the family-wise level.
       is_established: whether the paper's own runs support a gain; None if they do not say.
       is_small: whether a gain that is reproduced is less than half of the printed one.
@@ -59,11 +60,16 @@ class Verdict(NamedTuple):
         return self.extent not in ("", NOT_RUN)
 
     @property
-    def qualified(self) -> str:
-        """The word, and what a reader must know beside it."""
+    def remarks(self) -> str:
+        """What a reader must know beside the word."""
         small = "less than half of the printed gain" if self.is_small else ""
         source = "not established by the source" if self.is_established is False else ""
-        return joined(self.word, small, source)
+        return joined(small, source)
+
+    @property
+    def qualified(self) -> str:
+        """The word and the remarks."""
+        return joined(self.word, self.remarks)
 
 
 class Line(NamedTuple):
@@ -73,7 +79,7 @@ class Line(NamedTuple):
       label: what it is.
       where: its place in the paper.
       paper, ours, difference: in words.
-      runs: the seeds, epochs and data of ours, in words, then `source`.
+      trained: the seeds, epochs and data of ours, in words.
       key: the id, or the text of a claim without one.
       row: the judged row, its fractions in percent; None without a run of its own.
       training: the training of the row.
@@ -86,7 +92,7 @@ class Line(NamedTuple):
     ours: str
     difference: str
     verdict: Verdict
-    runs: str = ""
+    trained: str = ""
     note: str = ""
     key: str = ""
     row: Mapping[str, Any] | None = None
@@ -94,9 +100,9 @@ class Line(NamedTuple):
     source: str = ""
 
     @property
-    def trained(self) -> str:
-        """The seeds, epochs and data without the file."""
-        return self.runs.removesuffix(self.source).removesuffix("; ")
+    def runs(self) -> str:
+        """The seeds, epochs and data of ours, then the file."""
+        return joined(self.trained, self.source)
 
     @property
     def measured(self) -> str:
@@ -116,16 +122,20 @@ class Unmeasured(NamedTuple):
             return line._replace(verdict=self.verdict)
         note = " ".join(filter(None, (line.note, self.one_seed.caption)))
         replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
-        runs = source = self.one_seed.file
+        trained = ""
         if replicas:
-            words = trained_in_words(
+            trained = trained_in_words(
                 [one["seed"] for one in replicas],
                 epochs_in_words([one["epochs"] for one in replicas]),
                 [run["data"] for run in self.one_seed.runs],
             )
-            runs = f"{words}; {source}"
-        ours = self.ours or line.ours
-        return line._replace(verdict=self.verdict, ours=ours, runs=runs, note=note, source=source)
+        return line._replace(
+            verdict=self.verdict,
+            ours=self.ours or line.ours,
+            trained=trained,
+            note=note,
+            source=self.one_seed.file,
+        )
 
 
 class Chapter(NamedTuple):
@@ -210,15 +220,9 @@ def told_apart(claims: Sequence[Line]) -> list[str]:
     return [f"{c.label} ({c.where})" if counts[c.label] > 1 else c.label for c in claims]
 
 
-def extent_in_words(line: Line) -> str:
-    """Returns why a line that was run is not judged: "short", "quick" or "without a test"."""
-    is_alone = line.verdict.extent == SHORT and "short run" not in line.verdict.why
-    return "without a test" if is_alone else line.verdict.extent
-
-
 def unjudged_in_words(line: Line) -> str:
     """Returns why a line that was run is not judged, with the direction of a short run, if any."""
-    return ": ".join(filter(None, (extent_in_words(line), line.verdict.word)))
+    return ": ".join(filter(None, (line.verdict.extent, line.verdict.word)))
 
 
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
@@ -390,7 +394,7 @@ def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
         if found.ends:
             ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
             ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
-        return Unmeasured(Verdict("", found.why, SHORT), ours, found)
+        return Unmeasured(Verdict("", found.why, UNTESTED), ours, found)
     if name in paper.untested:
         return Unmeasured(Verdict("", paper.untested[name]))
     return Unmeasured(Verdict(NOT_RUN))
@@ -430,7 +434,7 @@ def _cell(
         line = line_of(*measured)
         note = " ".join(filter(None, (note, line.note)))
         if untested:
-            line = line._replace(verdict=Verdict("", untested, SHORT))
+            line = line._replace(verdict=Verdict("", untested, UNTESTED))
         return line._replace(
             label=label, where=entry["where"], paper=said(entry), note=note, key=entry["id"]
         )

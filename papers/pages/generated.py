@@ -174,8 +174,7 @@ def found_in_words(line: Line) -> str:
     verdict = line.verdict
     if verdict.extent != FULL:
         return printed.gray(chapters.unjudged_in_words(line))
-    star = "★" if verdict.is_strong else ""
-    return f"**{verdict.word}**{star}{verdict.qualified.removeprefix(verdict.word)}"
+    return joined(f"**{verdict.word}**{'★' if verdict.is_strong else ''}", verdict.remarks)
 
 
 def _missing(found: stored.Results) -> Iterator[list[str]]:

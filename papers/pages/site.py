@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from adv_jax import style
 from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.workdir import default_path
 from adv_jax.runner.store.writing import replace
 from papers.judging import numbers
-from papers.judging.words import QUICK, SHORT, joined
+from papers.judging.words import FULL, joined
 from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
@@ -139,9 +140,8 @@ def _chart(target: Json) -> str:
 
 
 def _curves(training: Json) -> str:
-    """Returns the file of a training's learning curves, named by its workdir."""
-    workdir = training["command"].rpartition("--workdir=")[2].strip("'\"")
-    return f"{Path(workdir).name}.png"
+    """Returns the file of a training's learning curves, named as its default workdir."""
+    return f"{default_path(training['config']).name}.png"
 
 
 def _cited(one: Chapter) -> str:
@@ -238,6 +238,6 @@ def _table(lines: Sequence[Line]) -> str:
 def _verdict(line: Line) -> str:
     """Returns what was found, or why nothing was; the other page has the reasons of a finding."""
     verdict = line.verdict
-    if verdict.extent in (SHORT, QUICK):
-        return joined(chapters.extent_in_words(line), verdict.word)
+    if verdict.is_run and verdict.extent != FULL:
+        return joined(verdict.extent, verdict.word)
     return verdict.qualified or verdict.why
