@@ -10,8 +10,8 @@ import itertools
 import os
 import secrets
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from adv_jax.runner.host.threads import started
 from adv_jax.types import UserError
 
 _HEARTBEAT = 20  # seconds without a heartbeat until a process counts as dead
@@ -78,24 +79,12 @@ def _wait_for(connects: Callable[[], None], notice: str) -> None:
 
     Raises TimeoutError, and what `connects` raises.
     """
-    errors = []
-
-    def run() -> None:
-        try:
-            connects()
-        except Exception as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_NOTICE)
-    if thread.is_alive():
+    ended = started(connects)
+    if not wait([ended], timeout=_NOTICE).done:
         print(notice, flush=True)
-        thread.join(_LONGEST - _NOTICE)
-    if thread.is_alive():
+    if not wait([ended], timeout=_LONGEST - _NOTICE).done:
         raise TimeoutError(f"the other processes have not connected within {_LONGEST} s")
-    if errors:
-        raise errors[0]
+    ended.result()
 
 
 def host_and_port(flag: str, address: str, legal: str) -> tuple[str, int]:

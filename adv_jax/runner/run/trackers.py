@@ -14,17 +14,17 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from threading import Thread
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 from adv_jax.runner.config.replicas import Replica
+from adv_jax.runner.host.threads import started
 from adv_jax.runner.store.formats import as_json, read_json, write_json
 from adv_jax.runner.store.writing import locked
 from adv_jax.types import install_hint
@@ -271,23 +271,13 @@ class Trackers:
 
 
 def _within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Returns call(), which runs in a daemon thread: one that hangs does not hold the process.
+    """Returns call(), which runs in a thread of its own.
 
     Raises:
       TimeoutError: it takes longer.
       Exception: the error that it raises.
     """
-    ended: Future[_T] = Future()
-
-    def run() -> None:
-        try:
-            ended.set_result(call())
-        except SystemExit as error:  # By which a client may end; the run goes on.
-            ended.set_exception(RuntimeError(f"it exited with {error}"))
-        except Exception as error:
-            ended.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
+    ended = started(call)
     if not wait([ended], timeout=seconds).done:
         raise TimeoutError(f"no answer in {seconds:g} s")
     return ended.result()

@@ -129,7 +129,7 @@ def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(found):
         for line in grid.lines:
             cell, extent = printed._cell(line), line.verdict.extent
             assert (cell == "") == (extent in ("", "not run"))
-            assert ("gray" in cell) == (extent in ("short", "quick"))
+            assert ("gray" in cell) == (extent in ("short", "quick", "without a test"))
 
 
 def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
