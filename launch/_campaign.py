@@ -31,12 +31,12 @@ from launch import _carry
 from papers.judging.statistics import span
 from papers.pages.generated import ROOT
 from papers.pages.report import reproduce
-from papers.running import epoch_times, stored
+from papers.running import epoch_times, power, stored
 from papers.running.budget import BUDGETS, PAPER
-from papers.running.missing import Lack, in_order, lacks, measured, seconds_left
+from papers.running.missing import Lack, in_order, lacks, seconds_left, timed_in_workdirs
 from papers.running.reproduction import check_data
 from papers.running.target import Target
-from papers.running.trainings import Training, finished, saved_epochs, state
+from papers.running.trainings import Training, result_of, saved_epochs, share_trained
 
 STORED = ROOT / "papers"
 _KEEP_EVERY = 60  # seconds between copies to --carry
@@ -84,8 +84,7 @@ class Campaign:
             results = results._replace(targets=results.targets | own.targets)
         self._lacking = lacks(targets, results, runs=settings.runs, data=settings.data)
         self._planned = {training.workdir.name for training in self.trainings}
-        self._timed = epoch_times.measured(results, self._device)
-        self._guessed = epoch_times.measured_or_guessed(results, self._device)
+        self._rate = power.rate_on(self._device, results)
         self._bounds = _read_bounds(settings.runs / _CUT_OFF)
         self._failed: dict[str, str] = {}  # a workdir, a target or --carry -> why
         self._busy: set[Path] = set()
@@ -109,7 +108,7 @@ class Campaign:
             seeds = sorted({t.config["replicas"]["seeds"] for t in left})
             epochs = sorted({t.config["epochs"] for t in left})
             runs = sum(t.num_replicas for t in left)
-            shares = [state(t) for t in left if t.workdir.name not in self._failed]
+            shares = [share_trained(t) for t in left if t.workdir.name not in self._failed]
             trained = f"{sum(shares) / len(left):.0%}" if left else "all"
             guess = "" if all(map(self._is_timed, left)) else "~"
             minutes = "not timed" if math.isnan(seconds) else f"{guess}{seconds / 60:,.1f}"
@@ -154,7 +153,7 @@ class Campaign:
         workdir = training.workdir
         if workdir not in self._finished and workdir.name not in self._failed:
             try:
-                if finished(training) is not None:
+                if result_of(training) is not None:
                     self._finished.add(workdir)
             except UserError as error:
                 self._fail(workdir.name, error)
@@ -168,7 +167,8 @@ class Campaign:
         return [f"{name}: {message}" for name, message in self._failed.items()]
 
     def _ordered(self) -> list[Lack]:
-        self._timed |= measured(self.trainings, self._device)
+        own = timed_in_workdirs(self.trainings, self._device)
+        self._rate = power.Rate({**self._rate.timed, **own}, {*self._rate.measured, *own})
         return in_order(self._lacking, self._seconds)
 
     def _seconds(self, training: Training) -> float:
@@ -177,21 +177,16 @@ class Campaign:
             return 0.0
         if training.workdir.name in self._failed:
             return math.nan
-        return seconds_left(training, self._times)
+        return seconds_left(training, self._rate.timed)
 
     def _epoch(self, training: Training) -> float:
         """Returns the seconds of an epoch of all replicas; NaN if they are not known."""
-        each = epoch_times.estimate(training.config, self._times)
+        each = epoch_times.estimate(training.config, self._rate.timed)
         return training.num_replicas * each
-
-    @property
-    def _times(self) -> dict[epoch_times.Steps, float]:
-        """The seconds of an epoch of one replica: as timed on this kind of device, else guessed."""
-        return self._guessed | self._timed
 
     def _is_timed(self, training: Training) -> bool:
         """Returns whether such an epoch has been timed on this kind of device."""
-        return epoch_times.steps(training.config) in self._timed
+        return epoch_times.steps(training.config) in self._rate.measured
 
     def _candidates(self, ends: float) -> Iterator[Training]:
         """Yields what may be trained next, the best first, if an epoch fits the time.
@@ -313,7 +308,7 @@ class Campaign:
 
     def _load(self, workdir: Path, config: Mapping[str, Any], weights: bool) -> _carry.Load:
         epochs = saved_epochs(workdir) * len(replicas(config))
-        each = epoch_times.estimate(config, self._times)
+        each = epoch_times.estimate(config, self._rate.timed)
         seconds = epochs * (1.0 if math.isnan(each) else each)
         return _carry.of_run(workdir, seconds, weights=weights)
 

@@ -51,7 +51,7 @@ from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
 from papers.running.power import print_plans, rates_of
-from papers.running.reproduction import chosen, print_list, programs, stored
+from papers.running.reproduction import chosen, judged_again, print_list, programs
 from papers.running.stored import read
 from papers.running.target import Target
 
@@ -112,7 +112,7 @@ def _reproduce(names: list[str], data: dict[str, str]) -> list[str]:
         return []
     if _JUDGE.value:
         rejudge(wanted, results=_RESULTS.value)
-        return _missed(stored(wanted, results=_RESULTS.value)) if _CHECK.value else []
+        return _missed(judged_again(wanted, results=_RESULTS.value)) if _CHECK.value else []
     if _POWER.value:
         _print_power(wanted)
         return []
@@ -132,7 +132,7 @@ def _missed(documents: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def _print_power(wanted: Sequence[Target]) -> None:
     """Prints what would settle what stored results leave unclear."""
-    documents = list(stored(wanted, results=_RESULTS.value))
+    documents = list(judged_again(wanted, results=_RESULTS.value))
     if not documents:
         legal = "a folder with results of the targets"
         raise UserError(f"--results must be {legal}, got {_RESULTS.value}")

@@ -18,7 +18,7 @@ from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
 from papers.running import figures
 from papers.running.budget import Budget
-from papers.running.reproduction import measure, stored
+from papers.running.reproduction import judged_again, measure
 from papers.running.target import Target
 from papers.running.works import TARGETS
 
@@ -118,7 +118,7 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
         names = ", ".join(target.name for target in wanted[:3])
         more = f" and {len(wanted) - 3} more" if len(wanted) > 3 else ""
         raise UserError(f"--results must be a folder with results of {names}{more}, got {results}")
-    for found in stored(wanted, results=results):
+    for found in judged_again(wanted, results=results):
         _write(TARGETS[found["target"]].file(results), found)
 
 

@@ -16,7 +16,7 @@ from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, claim_document, metric
 from papers.running.stored import Results, deciding
 from papers.running.target import Drawn, Row, Target
-from papers.running.trainings import Training, plan, saved_epochs, state
+from papers.running.trainings import Training, plan, saved_epochs, share_trained
 from papers.running.works import TARGETS
 
 Json = Mapping[str, Any]
@@ -114,11 +114,11 @@ def seconds_left(training: Training, timed: Mapping[epoch_times.Steps, float]) -
 
     timed: seconds of an epoch of one replica, as of `epoch_times.measured`.
     """
-    epochs = (1 - state(training)) * training.num_epochs
+    epochs = (1 - share_trained(training)) * training.num_epochs
     return epochs * epoch_times.estimate(training.config, timed) if epochs else 0.0
 
 
-def measured(trainings: Iterable[Training], device: str) -> dict[epoch_times.Steps, float]:
+def timed_in_workdirs(trainings: Iterable[Training], device: str) -> dict[epoch_times.Steps, float]:
     """Returns the seconds of an epoch of one replica in workdirs, by its steps.
 
     device: as JAX names its kind; an epoch on another one does not count.

@@ -18,7 +18,7 @@ from papers.running.family import family, rank
 from papers.running.figures import drawing_of
 from papers.running.records import read_lines
 from papers.running.target import Target
-from papers.running.trainings import Training, check_alike, finished, plan, state
+from papers.running.trainings import Training, check_alike, plan, result_of, share_trained
 from papers.running.works import TARGETS, full_name
 
 _LISTED = "all, or a target or paper in `launch.reproduce --list`"
@@ -92,7 +92,7 @@ def measure(
     trainings = plan(target, budget, runs=runs, data=data)
     _check_replaceable(target.file(results), target, budget, trainings.values())
     own = {key: training for key, training in trainings.items() if key not in kept}
-    done = {key: finished(training) for key, training in own.items()}
+    done = {key: result_of(training) for key, training in own.items()}
     # What is kept may be of other versions, which the result names.
     stored = {trainings[k].workdir: {**one.training, "versions": {}} for k, one in kept.items()}
     done_already = stored | {own[key].workdir: r for key, r in done.items() if r is not None}
@@ -117,7 +117,7 @@ def check_data(data: Mapping[str, Any], budget: Budget) -> None:
         )
 
 
-def stored(wanted: Sequence[Target], *, results: str | Path) -> Iterator[dict[str, Any]]:
+def judged_again(wanted: Sequence[Target], *, results: str | Path) -> Iterator[dict[str, Any]]:
     """Yields existing results, judged again with the others of their work.
 
     Raises:
@@ -175,7 +175,9 @@ def print_list(
     for target in wanted:
         trainings = list(plan(target, budget, **settings).values())
         epochs = [training.num_epochs for training in trainings]
-        share = sum(state(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(epochs)
+        share = sum(share_trained(t) * e for t, e in zip(trainings, epochs, strict=True)) / sum(
+            epochs
+        )
         count = sum(training.num_replicas for training in trainings)
         path = target.file(results)
         written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"

@@ -1,4 +1,4 @@
-"""Plans the trainings of a target and reads their state and results."""
+"""Plans the trainings of a target and reads what is trained, and results."""
 
 import math
 import shlex
@@ -71,7 +71,7 @@ def plan(
     return trainings
 
 
-def finished(training: Training) -> dict[str, Any] | None:
+def result_of(training: Training) -> dict[str, Any] | None:
     """Returns the training's result.json; None if it is not finished.
 
     Raises:
@@ -90,7 +90,7 @@ def check_alike(results: Mapping[Path, Mapping[str, Any]], *, more_to_come: bool
     """Checks that all results have the same versions, data, and runs and weights to start from.
 
     Args:
-      results: workdir -> result.json, the output of `finished`; one without versions may have any.
+      results: workdir -> result.json, the output of `result_of`; one without versions may have any.
       more_to_come: whether the installed versions will train more runs, so that they count too.
 
     Raises:
@@ -126,13 +126,13 @@ def _starts(workdir: Path) -> dict[str, Any]:
     return found
 
 
-def state(training: Training) -> float:
+def share_trained(training: Training) -> float:
     """Returns the share of epochs that the training's checkpoints cover; 1 if it is finished.
 
     Raises:
-      UserError: see `finished`.
+      UserError: see `result_of`.
     """
-    if finished(training) is not None:
+    if result_of(training) is not None:
         return 1.0
     return 0.99 * saved_epochs(training.workdir) / training.config["epochs"]
 

@@ -23,7 +23,7 @@ from papers.running import epoch_times
 from papers.running.budget import BUDGETS
 from papers.running.epoch_times import steps
 from papers.running.target import Below, Row, Run, Target
-from papers.running.trainings import plan, saved_epochs, state
+from papers.running.trainings import plan, saved_epochs, share_trained
 
 TINY = {
     "data.source": "embedded",
@@ -144,7 +144,7 @@ def test_another_machine_goes_on_from_what_was_carried(tmp_path, uninterrupted, 
     Campaign([BOTH], settings(tmp_path, carry)).run(time.monotonic())  # no time, only a copy
     runs.rename(tmp_path / "first machine")
     campaign = Campaign([BOTH], settings(tmp_path, carry))
-    epochs = [state(training) for training in campaign.trainings]
+    epochs = [share_trained(training) for training in campaign.trainings]
     assert epochs == [1, pytest.approx(0.99 / 6)]
     assert campaign.run(time.monotonic() + 600) == []
     assert numbers(tmp_path, "both") == numbers(uninterrupted, "both")
@@ -187,7 +187,7 @@ def test_a_second_call_on_the_folder_takes_other_work_or_says_so(tmp_path, train
         with pytest.raises(InUse):
             Workdir(long.workdir, long.config)
         assert spend(tmp_path, BOTH) == []
-        assert state(short) == 1 and results(tmp_path) == {}
+        assert share_trained(short) == 1 and results(tmp_path) == {}
         capsys.readouterr()
         assert spend(tmp_path, BOTH) == []
         assert capsys.readouterr().out.splitlines()[-1] == (

@@ -200,7 +200,7 @@ def test_damaged_files_of_a_comparison_are_read_or_refused(tmp_path, count, name
     finish(training, lambda replica, eps: 0.1)
 
     def read():
-        result = papers.running.trainings.finished(training)
+        result = papers.running.trainings.result_of(training)
         check_alike({training.workdir: result}, more_to_come=False)
         lines = read_lines(training.workdir, training.config, result)
         found = compare(TARGET, BUDGETS["paper"], trainings, {RUN.key: result}, {RUN.key: lines})

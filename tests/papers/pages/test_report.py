@@ -22,7 +22,7 @@ from papers.running.budget import BUDGETS
 from papers.running.comparison import misses
 from papers.running.drawing import Drawing
 from papers.running.target import Below, Measure, Row, Run, Target
-from papers.running.trainings import plan, state
+from papers.running.trainings import plan, share_trained
 from papers.running.works import FIGURES, TARGETS
 
 PAPER, QUICK = BUDGETS["paper"], BUDGETS["quick"]
@@ -105,7 +105,7 @@ def test_the_same_command_trains_nothing_again(small, never_train):
     folder, settings, found = small
     assert report.reproduce(SMALL, QUICK, **settings) == found
     trainings = plan(SMALL, QUICK, runs=folder / "runs", data={})
-    assert [state(training) for training in trainings.values()] == [1, 1]
+    assert [share_trained(training) for training in trainings.values()] == [1, 1]
     others = plan(SMALL, PAPER, runs=folder / "runs", data={})
     assert not {t.workdir for t in others.values()} & {t.workdir for t in trainings.values()}
 

@@ -8,7 +8,7 @@ import pytest
 from papers.judging.words import FINDINGS
 from papers.running.budget import BUDGETS
 from papers.running.comparison import compare, ours
-from papers.running.reproduction import stored
+from papers.running.reproduction import judged_again
 from papers.running.target import Below, Falling, Lowest, Measure, NotBelow, Row, Run, Target
 from papers.running.trainings import plan
 from papers.running.works import TARGETS
@@ -70,7 +70,7 @@ def test_a_claim_in_a_document_names_its_form_and_its_rows(claim, form, rows):
 @pytest.mark.slow
 def test_the_stored_verdicts_follow_from_the_stored_values():
     """If not: python -m launch.reproduce all --judge"""
-    for again in stored(list(TARGETS.values()), results=RESULTS):
+    for again in judged_again(list(TARGETS.values()), results=RESULTS):
         file = TARGETS[again["target"]].file(RESULTS)
         found = json.loads(file.read_text())
         for part in ("rows", "claims", "trainings"):

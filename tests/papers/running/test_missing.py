@@ -11,7 +11,7 @@ from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
 from papers.running.epoch_times import Steps, measured_or_guessed, steps
-from papers.running.missing import in_order, lacks, measured, seconds_left
+from papers.running.missing import in_order, lacks, seconds_left, timed_in_workdirs
 from papers.running.stored import Results
 from papers.running.target import Below, Measure, Row, Run, Target
 from papers.running.trainings import plan
@@ -206,8 +206,10 @@ def test_an_epoch_is_timed_by_the_newest_checkpoint_on_this_device(tmp_path):
         folder = training.workdir / "checkpoints" / epoch / "notes"
         folder.mkdir(parents=True)
         (folder / "metadata").write_text(json.dumps(notes | changes))
-    assert measured([training], "a card") == {steps(training.config): 2.0}  # three replicas
-    assert measured([training], "cpu") == {}
+    assert timed_in_workdirs([training], "a card") == {
+        steps(training.config): 2.0
+    }  # three replicas
+    assert timed_in_workdirs([training], "cpu") == {}
     del notes["epoch_seconds"]
     (folder / "metadata").write_text(json.dumps(notes))
-    assert measured([training], "a card") == {}
+    assert timed_in_workdirs([training], "a card") == {}

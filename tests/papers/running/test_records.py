@@ -9,7 +9,7 @@ from fabricated import finish
 from adv_jax.types import UserError
 from papers.running.budget import BUDGETS
 from papers.running.target import Row, Run, Target
-from papers.running.trainings import finished, plan
+from papers.running.trainings import plan, result_of
 
 RUN = Run("quickstart", "", {"replicas.seeds": 2, "epochs": 4, "evaluation.eps": (0.0, 0.2)})
 
@@ -25,7 +25,7 @@ def training(tmp_path):
 
 def refusal(training):
     with pytest.raises(UserError) as caught:
-        finished(training)
+        result_of(training)
     return str(caught.value)
 
 
@@ -106,7 +106,7 @@ def test_each_replica_has_the_lines_that_the_result_says(training):
     file.write_text("".join([*whole, whole[-1]]))
     assert "lines of replica 1" in (said := refusal(training)) and said.endswith("got 5 lines")
     file.write_text("".join(whole))
-    assert finished(training) is not None
+    assert result_of(training) is not None
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_model_without_classes_has_losses_in_place_of_errors(training):
     (training.workdir / "config.json").write_text(json.dumps(loss.config))
     assert "metrics.jsonl: test_loss must be given, got none" in refusal(loss)
     path.write_text(path.read_text().replace('"test_error"', '"test_loss"'))
-    assert finished(loss)["replicas"][1]["test_loss"] == 90.5
+    assert result_of(loss)["replicas"][1]["test_loss"] == 90.5
     result["replicas"][1]["test_loss"] = None
     (training.workdir / "result.json").write_text(json.dumps(result | {"evaluation": {}}))
     assert "replicas.1.test_loss must be a finite number, got None" in refusal(loss)
