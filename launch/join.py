@@ -31,6 +31,7 @@ from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import (
     Workdir,
+    check_finished,
     check_same_config,
     check_same_data,
     default_path,
@@ -117,8 +118,7 @@ def _part(path: Path) -> Part:
       UserError: there is no finished run, or its files are damaged.
     """
     config = trained.checked_config(path)
-    if not is_finished(path):
-        raise UserError(f"workdir must be a finished run, got {path}: no result.json")
+    check_finished(path)
     result = read_training_result(path / "result.json", config)
     return Part(path, config, result, read_lines(path, config, result))
 

@@ -8,11 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
-from adv_jax.checks import check_width, checked_count, checked_number, convex, own_keywords
+from adv_jax.checks import check_width, checked_count, convex, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
-from adv_jax.evaluate.checks import checked_data, checked_predictions, warnings_of_rows
+from adv_jax.evaluate.checks import (
+    check_eps_sequence,
+    check_sizes,
+    checked_data,
+    checked_predictions,
+    warnings_of_rows,
+)
 from adv_jax.evaluate.programs import Program
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.linear_bounds import METHODS, margin_bounds
@@ -23,7 +28,6 @@ from adv_jax.types import (
     Norm,
     UserError,
     check_choice,
-    described,
     working_dtype,
 )
 
@@ -142,11 +146,10 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
       ValueError: the norm is unknown.
     """
     kind = convex(norm)
-    if not norms.is_real(eps) or np.ndim(eps) != 1 or not len(eps):
-        found = described(eps)
-        raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
-    for size in eps:
-        checked_number("eps", size, "[0, inf)")
+    check_eps_sequence(eps)
+    if not len(eps):
+        raise UserError("eps must be one or more numbers of at least 0, got ()")
+    check_sizes("eps", eps, x)
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)
     return kind, np.asarray(eps, working_dtype(x.dtype))

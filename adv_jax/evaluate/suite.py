@@ -72,7 +72,7 @@ class Suite:
     ):
         self.attacks, self.eps, self.bounds = attacks, eps, bounds
         self._examples, self._in_sequence = examples, in_sequence
-        self.num_classes, self.differentiable = num_classes, differentiable
+        self.num_classes = num_classes
         wanted = [steps_of(attack, eps[name], bounds) for name, attack in attacks.items()]
         steps = list(dict.fromkeys(itertools.chain.from_iterable(wanted)))
         self.steps: list[Step] = steps if differentiable else []

@@ -11,7 +11,7 @@ import numpy as np
 
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.trained import Trained, tested_apart
-from adv_jax.runner.store.workdir import is_finished, read_config, read_metrics, read_result
+from adv_jax.runner.store.workdir import check_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
 from papers.judging.documents import data_in_words
 from papers.judging.statistics import epochs_in_words, seeds_in_words
@@ -81,8 +81,7 @@ def finished(path: Path, *, experiment: str = "", over: Collection[str] = ()) ->
         raise UserError(
             f"workdir must be a run of {experiment}, got {path} of {config['experiment']}"
         )
-    if not is_finished(path):
-        raise UserError(f"workdir must be a finished run, got {path}: no result.json")
+    check_finished(path)
     grid = config["replicas"]["grid"] or {}
     if grid.keys() - over:
         legal = f"a run with a grid of {', '.join(over)} only" if over else "a run without a grid"

@@ -19,7 +19,7 @@ from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
 from adv_jax.runner.config.fields import FIELDS, TEXTS, TYPE_NAMES
 from adv_jax.runner.config.parts import parts
-from adv_jax.runner.config.schema import evaluated, literal, number, typed
+from adv_jax.runner.config.schema import evaluated, literal, number, read, typed
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
@@ -236,7 +236,7 @@ def _explain_field(
         name = f"{field}.name"
         near = f"; did you mean {name!r}?" if name in values else ""
         group, _, last = field.rpartition(".")
-        if group and isinstance(found := _read(overridden[field]), dict) and "name" in found:
+        if group and isinstance(found := read(overridden[field]), dict) and "name" in found:
             whole = {**_node(document, group), **_group_of(group, overridden), last: found}
             near = f'; did you mean --config.{group}="{whole}"?'
         return f"--config.{field} must be {kind}, got {overridden[field]!r}{near}"
@@ -301,7 +301,7 @@ def _is_group(field: str, legal: Iterable[str], overridden: Iterable[str]) -> bo
 
 def _group_of(group: str, overridden: Mapping[str, str]) -> dict[str, Any]:
     """Returns the dict of a group that its overrides and those of its fields write."""
-    whole = _read(overridden.get(group, "{}"))
+    whole = read(overridden.get(group, "{}"))
     found = whole if isinstance(whole, dict) else {}
     for field, text in overridden.items():
         if field.startswith(f"{group}."):
@@ -313,16 +313,8 @@ def _group_of(group: str, overridden: Mapping[str, str]) -> dict[str, Any]:
                 if not isinstance(node.get(parent), dict):
                     node[parent] = {}
                 node = node[parent]
-            node[last] = _read(text)
+            node[last] = read(text)
     return found
-
-
-def _read(text: str) -> Any:
-    """Returns the value of a literal; any other text as it is."""
-    try:
-        return literal(text)
-    except ValueError:
-        return text
 
 
 def _with_flagfiles(argv: list[str]) -> list[str]:

@@ -107,8 +107,11 @@ def typed(value: Any, parameter: inspect.Parameter) -> Any:
 
 def evaluated(text: str) -> Any:
     """Returns the value of a literal with a fraction; any other text as it is."""
-    if "/" not in text:
-        return text
+    return read(text) if "/" in text else text
+
+
+def read(text: str) -> Any:
+    """Returns the value of a literal; any other text as it is."""
     try:
         return literal(text)
     except ValueError:

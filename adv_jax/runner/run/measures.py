@@ -35,7 +35,7 @@ class Measures:
     ) -> None:
         """Takes the config, and the parts of an `Experiment` that are built from it."""
         self._config, self._apply, self._predicts = config, apply, predicts
-        self.attacks, self._batches = attacks, batches
+        self._attacks, self._batches = attacks, batches
         self.name = "loss" if predicts == "loss" else "error"
 
     def logits_fn(self, variables: Variables) -> LogitsFn:
@@ -69,7 +69,7 @@ class Measures:
     ) -> Metrics:
         """Returns {"NAME_error": f32[]} under `monitor_attacks`, of the first test images."""
         x, y = (arrays[name][: watched["rows"]] for name in ("test_x", "test_y"))
-        attacks = {name: self.attacks[name] for name in watched["names"]}
+        attacks = {name: self._attacks[name] for name in watched["names"]}
         found = evaluate.curves(
             self.logits_fn(variables),
             x,
@@ -90,7 +90,7 @@ class Measures:
             self.logits_fn(variables),
             arrays["test_x"],
             self._classes(arrays["test_y"]),
-            self.attacks,
+            self._attacks,
             eps=self._config["evaluation"]["eps"],
             batch_size=EVALUATION_BATCH,
             key=key,

@@ -23,6 +23,7 @@ from adv_jax.runner.store.formats import (
     write_json,
 )
 from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, writing
+from adv_jax.types import UserError
 
 _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
@@ -199,6 +200,12 @@ def read_config(path: Path) -> dict[str, Any]:
 def is_finished(path: Path) -> bool:
     """Returns whether the run in a directory has finished."""
     return os.path.exists(path / _RESULT)
+
+
+def check_finished(path: Path) -> None:
+    """Raises UserError unless the run in a directory has finished."""
+    if not is_finished(path):
+        raise UserError(f"workdir must be a finished run, got {path}: no {_RESULT}")
 
 
 def read_result(path: Path) -> dict[str, Any]:
