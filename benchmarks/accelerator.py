@@ -27,6 +27,7 @@ from benchmarks.timing import (
     Worker,
     WorkerError,
     alternate,
+    arguments,
     machine,
     ratios,
     spread,
@@ -355,10 +356,9 @@ def _largest_change(both: Mapping[str, list[float]]) -> float:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accelerator", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/accelerator.json"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="of PyTorch's side; all by default")
+    parser = arguments(
+        "accelerator", __doc__, rounds=5, threads=None, of="of PyTorch's side; all by default"
+    )
     parser.add_argument("--stages", type=stage_names, default=list(STAGES), help="NAME,NAME")
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="begin nothing that may outlast these"

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.attacks_works import TOLERANCE, WORKS, Work
@@ -22,6 +21,7 @@ from benchmarks.timing import (
     Block,
     Worker,
     alternate,
+    arguments,
     beside_torch,
     cpu_devices,
     machine,
@@ -76,10 +76,7 @@ def compare(
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/attacks.json"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser = arguments("attacks", __doc__, rounds=5, of="of each side")
     parser.add_argument("--digits", type=int, help="at most so many for each attack, to try it")
     parser.add_argument("--untuned", action="store_true", help="PyTorch's nets as it makes them")
     in_rounds = [name for name, work in WORKS.items() if work.rounds]

@@ -12,12 +12,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.compile_worker import ATTACKS, PEERS
 from benchmarks.tables import Table, console, show
-from benchmarks.timing import Worker, machine, seconds_of, use_cpus, versions, write
+from benchmarks.timing import Worker, arguments, machine, seconds_of, use_cpus, versions, write
 
 TURNS = ("first", "second")
 CONFIGS = (
@@ -42,9 +41,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.compile", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/compile.json"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser = arguments("compile", __doc__)
     parser.add_argument("--attacks", nargs="*", choices=ATTACKS, default=list(ATTACKS))
     parser.add_argument("--configs", nargs="*", choices=CONFIGS, default=CONFIGS)
     return parser.parse_args()

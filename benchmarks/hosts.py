@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Table, console, show, shown, three_digits
@@ -20,6 +19,7 @@ from benchmarks.timing import (
     Worker,
     WorkerError,
     alternate,
+    arguments,
     cpu_devices,
     machine,
     ratios,
@@ -62,10 +62,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hosts", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/hosts.json"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = arguments("hosts", __doc__, rounds=3)
     parser.add_argument("--replicas", nargs=2, type=int, default=REPLICAS)
     parser.add_argument("--processes", nargs="+", type=int, default=PROCESSES)
     parser.add_argument("--devices", nargs="+", type=int, default=DEVICES)

@@ -6,11 +6,10 @@ copies of the embedded digits, in batches of 100.
 
 import argparse
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks.tables import Table, console, show
-from benchmarks.timing import Worker, machine, use_cpus, versions, write
+from benchmarks.timing import Worker, arguments, machine, use_cpus, versions, write
 
 ROWS = (1000, 2500, 5000, 10_000)
 
@@ -30,9 +29,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/memory.json"))
-    parser.add_argument("--threads", type=int, default=2)
+    parser = arguments("memory", __doc__)
     parser.add_argument("--rows", nargs="*", type=int, default=ROWS)
     return parser.parse_args()
 

@@ -7,7 +7,6 @@ import argparse
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.tables import Table, show, shown, three_digits
@@ -15,6 +14,7 @@ from benchmarks.tasks import TASKS
 from benchmarks.timing import (
     Worker,
     alternate,
+    arguments,
     cpu_devices,
     machine,
     ratios,
@@ -84,11 +84,8 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.replicas", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/replicas.json"))
-    parser.add_argument("--rounds", type=int, default=9)
+    parser = arguments("replicas", __doc__, rounds=9, of="CPUs of each way")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(NAMES))
-    parser.add_argument("--threads", type=int, default=2, help="CPUs of each way")
     return parser.parse_args()
 
 

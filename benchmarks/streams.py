@@ -7,7 +7,6 @@ iterator gathers the rows of each batch with NumPy; it is also timed alone, with
 import argparse
 import collections
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from benchmarks.tables import Goal, Table, goals, show, three_digits
 from benchmarks.timing import (
     Block,
     alternate,
+    arguments,
     machine,
     ratios,
     seconds_of,
@@ -59,10 +59,7 @@ def main() -> None:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.streams", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/streams.json"))
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = arguments("streams", __doc__, rounds=10)
     parser.add_argument("--copies", type=int, default=COPIES, help="of the 4,000 digits")
     return parser.parse_args()
 

@@ -4,6 +4,7 @@ Each side of a comparison has its own process, so that thread pools do not compe
 works at a time; the others sleep until a line arrives on their standard input.
 """
 
+import argparse
 import contextlib
 import datetime
 import json
@@ -35,6 +36,25 @@ _UNLOCK = "int mkl_serv_intel_cpu_true(void) { return 1; }\n"
 OURS, PLAIN = "adv_jax", "torch"  # sides of a comparison, beside UNLOCKED
 
 Block = Callable[[], float]  # runs some steps and returns seconds
+
+
+def arguments(
+    name: str, doc: str | None, *, rounds: int | None = None, threads: int | None = 2, of: str = ""
+) -> argparse.ArgumentParser:
+    """Returns a parser of the arguments that most benchmarks have: --out, --rounds, --threads.
+
+    Args:
+      name: of the benchmark, its module and its result file.
+      doc: what --help says.
+      rounds: the default; None: it has no rounds.
+      threads, of: the default, and what they are of.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
+    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/results/{name}.json"))
+    if rounds is not None:
+        parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=threads, help=of)
+    return parser
 
 
 class WorkerError(RuntimeError):

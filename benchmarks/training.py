@@ -32,6 +32,7 @@ from benchmarks.timing import (
     Block,
     Worker,
     alternate,
+    arguments,
     beside_torch,
     machine,
     ratios,
@@ -92,10 +93,7 @@ def compare(tasks: list[str], *, rounds: int, threads: int, parts: bool = False)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training.json"))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
+    parser = arguments("training", __doc__, rounds=15, of="of each side")
     default = [name for name in TASKS if name not in ON_DEMAND]
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=default)
     parser.add_argument("--parts", action="store_true", help="time the parts of the ladder step")
