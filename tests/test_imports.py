@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "adv_jax.linear_bounds": {f"adv_jax.{name}" for name in ("checks", "norms", "programs")}
     | {"adv_jax.perturbations"},
     "adv_jax.losses": {"adv_jax.norms"},
-    "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses"},
+    "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.programs"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.optimizers": {"adv_jax.checks"},
@@ -78,7 +78,7 @@ MAY_IMPORT = {
     "adv_jax.generative": {
         f"adv_jax.{name}" for name in ("checks", "convolution", "losses", "norms")
     }
-    | {"adv_jax.models", "adv_jax.objectives"},
+    | {"adv_jax.models", "adv_jax.objectives", "adv_jax.programs"},
     "adv_jax.evaluate": {"adv_jax.attacks", "adv_jax.linear_bounds", "adv_jax.meshes"}
     | {"adv_jax.norms", "adv_jax.programs", "adv_jax.step", "adv_jax.style"}
     | SHARED_BY_ATTACKS,

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.checks import checked_number
+from adv_jax.programs import run_compiled
 from adv_jax.types import Array, Key, UserError, check_choice, described, working_dtype
 
 Visible = Literal["binary", "gaussian"]
@@ -158,7 +159,8 @@ def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
         return sample(machine, odd, key_even, ODD), None
 
     even = _checked_side(machine, even, EVEN)
-    return jax.lax.scan(step, even, jax.random.split(key, steps))[0]
+    walk = lambda even, keys: jax.lax.scan(step, even, keys)[0]
+    return run_compiled(walk, even, jax.random.split(key, steps))
 
 
 def mean_field(machine: Machine, v: Array, steps: int) -> Side:
@@ -192,7 +194,7 @@ def mean_field(machine: Machine, v: Array, steps: int) -> Side:
         odd = means(machine, even, EVEN)
         return (v, *means(machine, odd, ODD)[1:]), None
 
-    return jax.lax.scan(step, start, length=steps)[0]
+    return run_compiled(lambda start: jax.lax.scan(step, start, length=steps)[0], start)
 
 
 def bound(machine: Machine, even: Side) -> Array:

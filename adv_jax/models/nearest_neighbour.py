@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from adv_jax.losses import as_classes
+from adv_jax.programs import run_compiled
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import Array, UserError
 
@@ -149,7 +150,8 @@ def _over_blocks(
         return combine(found, reduce(closeness, is_of)), None
 
     start = jnp.full((len(x), num_classes), _LOG_OF_0, jnp.float32)
-    return jax.lax.scan(step, start, (blocks, classes))[0]
+    over_blocks = lambda start, *examples: jax.lax.scan(step, start, examples)[0]
+    return run_compiled(over_blocks, start, blocks, classes)
 
 
 def _largest(closeness: Array, is_of: Array) -> Array:

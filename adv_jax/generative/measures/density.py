@@ -9,6 +9,7 @@ from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
 from adv_jax.models.nearest_neighbour import squared_distances
 from adv_jax.norms import is_real
+from adv_jax.programs import run_compiled
 from adv_jax.types import Array, UserError, described
 
 
@@ -58,7 +59,7 @@ def parzen(
         logs = jnp.where(apart, -scaled / 2, 0)
         return jax.nn.logsumexp(logs) - jnp.log(len(flat)) - size * norm / 2
 
-    return jax.lax.map(of_row, rows, batch_size=batch_size)
+    return run_compiled(lambda rows: jax.lax.map(of_row, rows, batch_size=batch_size), rows)
 
 
 def parzen_bandwidth(samples: ArrayLike, held_out: ArrayLike, bandwidths: ArrayLike) -> Array:

@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
 from adv_jax.models.nearest_neighbour import squared_distances
+from adv_jax.programs import run_compiled
 from adv_jax.types import Array, UserError, described
 
 FEWEST = 10  # A class is covered from a share of 1 / (FEWEST K) of the samples on.
@@ -192,7 +193,8 @@ def _nearest(rows: Array, others: Array, skipped: Array, batch_size: int) -> tup
         index = jnp.argmin(away)
         return index.astype(jnp.int32), jnp.sqrt(away[index])
 
-    return jax.lax.map(of_row, (rows, skipped), batch_size=batch_size)
+    over_rows = lambda *arrays: jax.lax.map(of_row, arrays, batch_size=batch_size)
+    return run_compiled(over_rows, rows, skipped)
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:

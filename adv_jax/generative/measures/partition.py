@@ -10,6 +10,7 @@ import numpy as np
 from adv_jax.checks import checked_count, is_known
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side
+from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
 from adv_jax.types import Array, Key, UserError, described
 
@@ -61,7 +62,8 @@ def log_partition(machine: Machine) -> Array:
         states = tuple(jnp.split(bits.astype(machine.dtype), splits, axis=1))
         return jax.nn.logsumexp(-boltzmann.free_energy(machine, states, side))
 
-    return jax.nn.logsumexp(jax.lax.map(of_block, jnp.arange(2 ** (count - block))))
+    blocks = jnp.arange(2 ** (count - block))
+    return run_compiled(lambda blocks: jax.nn.logsumexp(jax.lax.map(of_block, blocks)), blocks)
 
 
 def annealed_log_partition(
@@ -123,7 +125,8 @@ def annealed_log_partition(
     even = boltzmann.sample(base, odd, key_start, ODD)
     keys = jax.random.split(key_chains, len(betas) - 1)
     start = even, jnp.zeros_like(even[0], shape=(num_chains,))
-    (_, log_weights), _ = jax.lax.scan(step, start, (betas[:-1], betas[1:], keys))
+    walk = lambda start, *steps: jax.lax.scan(step, start, steps)[0]
+    _, log_weights = run_compiled(walk, start, betas[:-1], betas[1:], keys)
     weights = jnp.exp(log_weights - jnp.max(log_weights))
     error = jnp.std(weights, ddof=1) / (jnp.mean(weights) * math.sqrt(num_chains))
     log_mean = jax.nn.logsumexp(log_weights) - math.log(num_chains)
