@@ -210,13 +210,14 @@ def _program(
         model = _called.get()
         fn = with_aux(_replayed(model, own), aux)
         outputs = fn(x) if logits else None
-        flags = _flags(fn, x, outputs) if logits else {}
         # XLA computes equal passes once, unless they call Python.
         known = outputs if programs.calls_back(model.traced.jaxpr.jaxpr) else None
         given = {"bounds": bounds, "outputs": known, **settings}
+        if logits:
+            return run_on_mesh(body, fn, x, *arrays, **given), _flags(fn, x, outputs)
         with noted_flags() as noted:
             found = run_on_mesh(body, fn, x, *arrays, **given)
-        return found, flags if logits else rows_flagged(noted, len(x))
+        return found, rows_flagged(noted, len(x))
 
     return jax.jit(run)
 
