@@ -17,6 +17,7 @@ from papers.running.drawing import Drawing
 from papers.running.family import family, rank
 from papers.running.figures import drawing_of
 from papers.running.records import read_lines
+from papers.running.stored import check_target
 from papers.running.target import Target
 from papers.running.trainings import Training, check_alike, plan, result_of, share_trained
 from papers.running.works import TARGETS, full_name
@@ -161,10 +162,13 @@ def _updated_file(target: Target, path: Path) -> dict[str, Any]:
     documents.check_schema(path, document, documents.Stored)
     if document["target"] != target.name:
         raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
-    if not has_its_trainings(target, document):
+    if has_its_trainings(target, document):
+        found = updated(target, document)
+    else:
         documents.check_schema(path, document, documents.TargetDocument)
-        return with_planned(target, document)
-    return updated(target, document)
+        found = with_planned(target, document)
+    check_target(path, found)
+    return found
 
 
 def print_list(

@@ -57,7 +57,7 @@ def read(folder: str | Path) -> Results:
                 by_path[path] = document
                 break
     for path, document in found.targets.items():
-        _check_target(path, document)
+        check_target(path, document)
     of_runs = {}
     for paper in numbers.load().values():
         own = {path: one for path, one in found.targets.items() if one["paper"] == paper.name}
@@ -93,7 +93,7 @@ def deciding(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**others, "data": data}
 
 
-def _check_target(path: Path, document: Mapping[str, Any]) -> None:
+def check_target(path: Path, document: Mapping[str, Any]) -> None:
     """Checks the names in a result, and that the paper's numbers are those of this package.
 
     Raises:
