@@ -226,6 +226,9 @@ def _scores(
 ) -> np.ndarray:
     """Returns the predictions for x f[B, *D] as f32[B, K]."""
     returned = predict(x)
+    if getattr(returned, "requires_grad", False):
+        instead = "call .detach(), or use from_torch, which gives attacks the gradient"
+        raise UserError(f"predict must return numbers, got a tensor with a gradient: {instead}")
     found = host_array(returned)
     if (
         found is None
@@ -290,15 +293,10 @@ class _Passes:
         Raises:
           UserError: as the function of `from_torch`.
         """
-        name, batch, x = self._name, f"x {self._of_x}{[*self._shape]}", self._zeros()
-        try:
-            with self._torch.no_grad():
-                found = self._module(x)
-        except Exception as error:  # Any: each layer raises its own.
-            said = (str(error).splitlines() or [""])[0]
-            raise UserError(
-                f"{name} must take {batch}, got {type(error).__name__}: {said}"
-            ) from error
+        name, x = self._name, self._zeros()
+        batch = f"x {self._of_x}{[*self._shape]}"
+        with self._torch.no_grad():
+            found = self._passed(x)
         if not isinstance(found, self._torch.Tensor):
             hint = ": wrap it in a module that returns .logits" if hasattr(found, "logits") else ""
             raise UserError(f"{name} must return logits, got {type(found).__name__}{hint}")
@@ -335,13 +333,23 @@ class _Passes:
     def logits(self, x: Array) -> np.ndarray:
         """Returns the logits f[..., B, K] of x f[..., B, *D]."""
         with self._torch.no_grad():
-            return self._returned(x, self._module(self._rows(x)))
+            return self._returned(x, self._passed(self._rows(x)))
 
     def kept_logits(self, x: Array) -> np.ndarray:
         """Returns `logits` and keeps torch's graph, so that `gradient` need not repeat the pass."""
         graph = self._graph(self._rows(x))
         self._kept.append(graph)
         return self._returned(x, graph[1].detach())
+
+    def _passed(self, x: Tensor) -> Any:
+        """Returns what the module does of x; UserError names the error that it raises."""
+        try:
+            return self._module(x)
+        except Exception as error:  # Any: each layer raises its own.
+            batch, said = [*self._shape], (str(error).splitlines() or [""])[0]
+            raise UserError(
+                f"{self._name} must take x {self._of_x}{batch}, got {type(error).__name__}: {said}"
+            ) from error
 
     def _returned(self, x: Array, logits: Tensor) -> np.ndarray:
         """Returns logits f[N, K] as an array f[..., B, K], as x f[..., B, *D] has leading axes."""
@@ -381,7 +389,7 @@ class _Passes:
         """Returns (a copy of the rows, as JAX reuses their memory, logits, versions of weights)."""
         with self._torch.inference_mode(False), self._torch.enable_grad():
             leaf = rows.clone().requires_grad_()
-            return leaf, self._module(leaf), self._versions()
+            return leaf, self._passed(leaf), self._versions()
 
     def _kept_graph(self, rows: Tensor) -> tuple[Any, ...]:
         """Returns (leaf, logits) of the last forward pass if it is that of these rows, or anew."""

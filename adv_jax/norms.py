@@ -9,7 +9,7 @@ float32 (float64 for float64), so that a bfloat16 model gets an exact perturbati
 
 A `scale` f32[1 or B, ...], of the rank of the batch and broadcast to it, is the unit of each entry:
 lengths are those of r / scale, so that the ball is ||r / scale|| <= eps, and an entry of scale 0
-is 0. It is in [0, 1] and None for 1 everywhere.
+is 0. It is in [0, 1] and None for 1 everywhere; any other raises `UserError`.
 
     norm      the length of each row
     dual      argmax of <g, r> over the unit ball
@@ -312,15 +312,21 @@ def _rows(r: jax.Array) -> jax.Array:
 def _are_rows(like: Any) -> bool:
     """Returns whether a value has the shape and dtype of a batch whose rows are not empty."""
     shape = getattr(like, "shape", ())
-    return hasattr(like, "dtype") and len(shape) > 0 and 0 not in shape[1:]
+    is_batch = hasattr(like, "dtype") and len(shape) > 0 and 0 not in shape[1:]
+    return is_batch and not jnp.issubdtype(like.dtype, jnp.complexfloating)
 
 
 def _units(scale: Scale, like: Any) -> Scale:
     """Returns the scale of a batch like f[B, *D] as f32[1 or B, d], or None."""
     if scale is None:
         return None
-    rows, shape = scale.shape[0], like.shape[1:]
-    return jnp.broadcast_to(scale, (rows, *shape)).reshape(rows, math.prod(shape))
+    shape, sides = np.shape(like), np.shape(scale) if is_real(scale) else ()
+    if len(sides) != len(shape) or not all(a in (1, b) for a, b in zip(sides, shape, strict=True)):
+        allowed = f"f32[1 or B, ...] that broadcasts to {list(shape)}"
+        raise UserError(f"scale must be {allowed}, got {described(scale)}")
+    check_known("scale", scale, lambda unit: (unit >= 0) & (unit <= 1), "numbers from 0 to 1")
+    scale = jnp.asarray(scale)
+    return jnp.broadcast_to(scale, (sides[0], *shape[1:])).reshape(sides[0], math.prod(shape[1:]))
 
 
 def _in_units(rows: jax.Array, units: Scale) -> jax.Array:

@@ -307,7 +307,7 @@ PLATEAUS = _named(
     reduce_on_plateau=_rule(
         optax.contrib.reduce_on_plateau,
         factor="(0, 1)",
-        patience="{0, 1, ...}",
+        patience=COUNT,  # With 0 optax reduces after each improvement, and never on a plateau.
         rtol="[0, 1]",
         atol="[0, inf)",
         cooldown="{0, 1, ...}",

@@ -5,6 +5,8 @@ over_replays   repeats a step on one batch
 over_steps     maps a step over a leading axis of batches, by lax.scan
 over_replicas  maps a function over a leading axis of replicas (seeds, hyper-parameters)
 over_devices   maps a function over a leading axis of devices, by pmap
+
+All but the last are to be called under `jit`: a bare call would compile its loop each time.
 """
 
 import inspect

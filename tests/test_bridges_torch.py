@@ -90,6 +90,29 @@ def test_a_module_made_in_inference_mode_has_no_gradient():
         attacks.fgsm(bridges.from_torch(module), X, None, eps=0.1)
 
 
+class FailingOnLight(torch.nn.Module):
+    def forward(self, x):
+        if x.abs().sum() > 0:
+            raise RuntimeError("boom")
+        return x.flatten(1)[:, :3]
+
+
+def test_an_error_of_a_module_on_real_inputs_is_told_in_one_line():
+    fn = bridges.from_torch(FailingOnLight().eval())
+    for call in (lambda: fn(X), lambda: attacks.fgsm(fn, X, None, eps=0.1)):
+        with pytest.raises(UserError) as error:
+            call()
+        assert str(error.value).startswith("FailingOnLight must take x float32[8, 1, 28, 28], got ")
+        assert str(error.value).endswith("RuntimeError: boom")
+
+
+def test_a_black_box_that_returns_a_graph_is_refused():
+    linear = torch.nn.Linear(784, 10)
+    predict = lambda x: linear(torch.tensor(x).flatten(1))
+    with pytest.raises(UserError, match="^predict must return numbers, got a tensor with a grad"):
+        bridges.black_box(predict)(X)
+
+
 def test_a_head_of_other_classes_is_refused_in_one_line():
     module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
     fn = bridges.from_torch(module)

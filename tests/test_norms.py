@@ -1,5 +1,7 @@
 """norms: against NumPy in float64, optimality certificates, SciPy and known distributions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -319,8 +321,34 @@ def test_bad_scales_and_keys_are_refused_in_words():
         norms.sample(jax.random.split(jax.random.key(0), 2), r, 0.1, "l2")
 
 
+@pytest.mark.parametrize(
+    ("scale", "words"),
+    [
+        (0.5, r"f32\[1 or B, ...\] that broadcasts to \[3, 2\], got 0.5"),
+        (jnp.ones(2), r"f32.* that broadcasts to \[3, 2\], got float32\[2\]"),
+        (jnp.ones((2, 2)), r"f32.* that broadcasts to \[3, 2\], got float32\[2, 2\]"),
+        ("a", "f32.*, got 'a'"),
+        (jnp.array([[1, jnp.nan]]), "numbers from 0 to 1, got nan"),
+        ([[1.0, 1.5]], "numbers from 0 to 1, got 1.5"),
+    ],
+)
+def test_a_scale_that_does_not_fit_is_refused(scale, words):
+    r, key = jnp.ones((3, 2)), jax.random.key(0)
+    for call in (
+        partial(norms.norm, r, "l2"),
+        partial(norms.dual, r, "linf"),
+        partial(norms.rescaled, r, "l2"),
+        partial(norms.project, r, 0.1, "linf"),
+        partial(norms.sample, key, r, 0.1, "linf"),
+    ):
+        with pytest.raises(UserError, match=f"^scale must be {words}$"):
+            call(scale)
+
+
 @pytest.mark.parametrize("kind", NORMS)
-@pytest.mark.parametrize("r", [np.zeros((2, 0)), 3.0, None, "abc", [[1], [1, 2]]])
+@pytest.mark.parametrize(
+    "r", [np.zeros((2, 0)), 3.0, None, "abc", [[1], [1, 2]], np.ones((2, 3), np.complex64)]
+)
 def test_what_is_no_batch_of_rows_is_refused_in_one_line(kind, r):
     for length in (norms.norm, norms.dual, norms.rescaled):
         with pytest.raises(UserError, match=r"^rows must be f\[B, \*D\] with .* 1, got .+$"):

@@ -13,7 +13,7 @@ from adv_jax import norms
 from adv_jax.checks import check_finite, check_flags, is_known, logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.checks import check_attacks, check_eps_sequence, check_sizes, checked_inside
-from adv_jax.evaluate.crafting import at_size
+from adv_jax.evaluate.crafting import at_size, naming
 from adv_jax.evaluate.predicting import predicted, predictions
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.traits import scale_of, sizes_of
@@ -107,7 +107,10 @@ def curves(
                 found,
             )
 
-        attacked = {name: at_all_sizes(attack) for name, attack in attacks.items()}
+        attacked = {}
+        for name, attack in attacks.items():
+            with naming(name, attack):
+                attacked[name] = at_all_sizes(attack)
         return {"clean": clean, "attacks": attacked}
 
     measured = over_rows(rows, (x, y, keys), batch_size=batch_size)

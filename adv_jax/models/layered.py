@@ -8,6 +8,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from flax.linen.initializers import Initializer
 
@@ -117,7 +118,8 @@ class Layered(nn.Module, ABC):
 
     def _known(self, layer: int) -> int:
         is_known = not isinstance(layer, jax.core.Tracer)
-        if is_known and (not isinstance(layer, int) or not 1 <= layer <= len(self.hidden)):
+        is_whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
+        if is_known and (not is_whole or not 1 <= layer <= len(self.hidden)):
             raise UserError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
         return operator.index(layer)  # It raises JAX's error for a traced one.
 

@@ -109,6 +109,10 @@ SIZES = [
     ({"eps": [0.1, -0.2]}, "eps must be a finite number of at least 0, got -0.2"),
     ({"eps": 0.1}, "eps must be a sequence of numbers such as [0, 0.1], got 0.1"),
     ({"eps": []}, "eps must be one or more numbers of at least 0, got ()"),
+    (
+        {"attacks": {"mine": partial(attacks.pgd, num_steps=0)}},
+        "mine: num_steps must be a whole number of at least 1, got 0",
+    ),
     ({"attacks": [attacks.fgsm]}, "attacks must be a dict that gives each a name, got a list"),
 ]
 

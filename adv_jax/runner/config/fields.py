@@ -172,7 +172,7 @@ def validate(config: Mapping[str, Any]) -> None:
     for path, value in itertools.chain(leaves(config), grid_of(config).items()):
         if path not in ranges or value is None:
             continue
-        for number in entries_of(value):
+        for number in _numbers(path, value):
             if not ranges[path].allows(number):
                 raise ConfigError(f"{path} must be {ranges[path]}, got {number!r}")
     if stop := config.get("stop"):
@@ -185,6 +185,14 @@ def validate(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"model.weights must be unset with pretrained, got {file!r}")
     if config["patience"] and not config["data"]["num_valid"]:
         raise ConfigError(f"patience must be 0 without data.num_valid, got {config['patience']}")
+
+
+def _numbers(path: str, value: Any) -> Iterable[Any]:
+    """Returns the numbers of a field, which are not nested in one of sizes."""
+    if path == "monitor_attacks.eps":
+        return [value]
+    is_flat = path == "evaluation.eps" and isinstance(value, tuple | list)
+    return value if is_flat else entries_of(value)
 
 
 def _check_stop(stop: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
@@ -201,13 +209,15 @@ def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> 
         allowed = "unset without evaluation.attacks"
         raise ConfigError(f"monitor_attacks must be {allowed}, got {watched!r}")
     _check_given("monitor_attacks", watched, ("names", "eps", "rows"))
+    if not watched["names"]:
+        raise ConfigError("monitor_attacks.names must be one or more attacks, got ()")
     for name in watched["names"]:
-        if name not in attacks:
+        if not isinstance(name, str) or name not in attacks:
             raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
 
 
 def _check_given(field: str, group: Mapping[str, Any], names: Iterable[str]) -> None:
     """Raises ConfigError if a group of fields lacks one."""
     for name in names:
-        if name not in group:
+        if group.get(name) is None:
             raise ConfigError(f"{field}.{name} must be given, got none")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from adv_jax.types import UserError
 from papers.judging.words import FINDINGS
 from papers.running.budget import BUDGETS
 from papers.running.comparison import compare, ours
@@ -65,6 +66,28 @@ def test_a_claim_in_a_document_names_its_form_and_its_rows(claim, form, rows):
         found["trainings"][runs["a"].key]["paper_epochs"]
         == trainings[runs["a"].key].config["epochs"]
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda found: found.update(budget="papr"), "budget must be one of paper, quick, short"),
+        (
+            lambda found: found["trainings"].pop(found["rows"][0]["training"]),
+            "rows.0.training must be ",
+        ),
+    ],
+)
+def test_a_damaged_result_is_not_judged_again(tmp_path, change, message):
+    target = TARGETS["huang2015.fig1_mlp"]
+    found = json.loads(target.file(RESULTS).read_text())
+    change(found)
+    path = target.file(tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError) as error:
+        list(judged_again([target], results=tmp_path))
+    assert str(error.value).startswith(f"{path}: {message}")
 
 
 @pytest.mark.slow

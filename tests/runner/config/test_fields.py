@@ -466,6 +466,16 @@ def test_fields_of_data_belong_to_a_users_function():
             "an entry of monitor_attacks.names must be one of fgsm, pgd, got 'fgms'",
         ),
         ({"names": "fgsm"}, "monitor_attacks.names must be a tuple, got 'fgsm'"),
+        ({"names": ()}, "monitor_attacks.names must be one or more attacks, got ()"),
+        (
+            {"names": (["fgsm"],)},
+            "an entry of monitor_attacks.names must be one of fgsm, pgd, got ['fgsm']",
+        ),
+        ({"eps": None}, "monitor_attacks.eps must be given, got none"),
+        (
+            {"eps": (0.1, 0.2)},
+            "monitor_attacks.eps must be a finite number of at least 0, got (0.1, 0.2)",
+        ),
         ({"rows": 0}, "monitor_attacks.rows must be a whole number of at least 1, got 0"),
         ({"eps": -0.1}, "monitor_attacks.eps must be a finite number of at least 0, got -0.1"),
         ({"row": 5}, "a field of monitor_attacks must be one of eps, names, rows, got 'row'"),
