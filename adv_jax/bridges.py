@@ -342,7 +342,7 @@ class _Passes:
         return self._returned(x, graph[1].detach())
 
     def _passed(self, x: Tensor) -> Any:
-        """Returns what the module does of x; UserError names the error that it raises."""
+        """Returns module(x); a UserError names the error that it raises."""
         try:
             return self._module(x)
         except Exception as error:  # Any: each layer raises its own.

@@ -9,7 +9,8 @@ float32 (float64 for float64), so that a bfloat16 model gets an exact perturbati
 
 A `scale` f32[1 or B, ...], of the rank of the batch and broadcast to it, is the unit of each entry:
 lengths are those of r / scale, so that the ball is ||r / scale|| <= eps, and an entry of scale 0
-is 0. It is in [0, 1] and None for 1 everywhere; any other raises `UserError`.
+is 0. It is in [0, 1] and None for 1 everywhere; `UserError` names another shape, or known values
+outside.
 
     norm      the length of each row
     dual      argmax of <g, r> over the unit ball
@@ -317,7 +318,11 @@ def _are_rows(like: Any) -> bool:
 
 
 def _units(scale: Scale, like: Any) -> Scale:
-    """Returns the scale of a batch like f[B, *D] as f32[1 or B, d], or None."""
+    """Returns the scale of a batch like f[B, *D] as f32[1 or B, d], or None.
+
+    Raises:
+      UserError: it does not broadcast to the batch, or has known values outside [0, 1].
+    """
     if scale is None:
         return None
     shape, sides = np.shape(like), np.shape(scale) if is_real(scale) else ()

@@ -1,7 +1,7 @@
 """The papers' optimizers, schedules and averages of weights, built on optax."""
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax.traverse_util import flatten_dict
 from jax.typing import ArrayLike
 
 from adv_jax.annotations import parameters_of
@@ -204,7 +203,7 @@ def players(
       every: {part: k}, the parts that move in every k-th step only, from the first on; one part or
         more moves in each step.
       optimizers: {part: optimizer}, for each key of the parameters. {part: {inner: optimizer}} has
-        one for each part of a part, whose steps are every={part: {inner: k}}.
+        one for each part of a part, whose steps are every={part: {inner: k}}, or {"part.inner": k}.
 
     Raises:
       UserError: a player is not an optimizer, or two have the same path; `every` names another
@@ -214,12 +213,8 @@ def players(
     every = {} if every is None else every
     if not isinstance(every, Mapping):
         raise UserError(f"every must be a dict of players and their steps, got {every!r}")
-    owners, steps_of = _owners(optimizers), flatten_dict(dict(every), sep=".")
-    for part in steps_of:
-        if part not in owners:
-            names = ", ".join(owners) or "none"
-            raise UserError(f"every must name a player, {names}, got {part!r}")
-    steps_of = {part: checked_count(f"every.{part}", steps) for part, steps in steps_of.items()}
+    owners = _owners(optimizers)
+    steps_of = _steps_of(every, owners)
     if owners and all(steps_of.get(part, 1) > 1 for part in owners):
         raise UserError(f"every must let one player move in each step, got {described(steps_of)}")
 
@@ -234,6 +229,26 @@ def players(
     return optax.with_extra_args_support(
         optax.partition(moved, lambda params: _labels(params, optimizers))
     )
+
+
+def _steps_of(
+    every: Mapping[Any, Any], owners: Collection[str], prefix: str = ""
+) -> dict[str, int]:
+    """Returns {path: steps} of the parts that `every` names."""
+    found = {}
+    for name, steps in every.items():
+        part = f"{prefix}{name}"
+        if isinstance(steps, Mapping) and any(path.startswith(f"{part}.") for path in owners):
+            inner = _steps_of(steps, owners, f"{part}.")
+        elif isinstance(name, str) and part in owners:
+            inner = {part: checked_count(f"every.{part}", steps)}
+        else:
+            names = ", ".join(owners) or "none"
+            raise UserError(f"every must name a player, {names}, got {name!r}")
+        if twice := [path for path in inner if path in found]:  # As {"a.b": 2, "a": {"b": 3}}.
+            raise UserError(f"every must name {twice[0]} once, got it twice")
+        found |= inner
+    return found
 
 
 def _owners(optimizers: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

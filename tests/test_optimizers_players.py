@@ -119,6 +119,10 @@ def test_a_key_with_a_dot_that_names_a_part_of_another_key_is_refused(is_reverse
             "optimizer.every must name a player, a, got 'c'",
         ),
         (
+            {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"c": {}}},
+            "optimizer.every must name a player, a, got 'c'",
+        ),
+        (
             {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"a": 2}},
             "optimizer.every must let one player move in each step, got {a: 2}",
         ),
@@ -137,6 +141,20 @@ def test_a_game_without_rules_is_refused(spec, message):
 def test_steps_that_are_no_whole_number_of_at_least_1_are_refused(steps):
     with pytest.raises(UserError, match=f"^every.b must be a whole number .* got {steps!r}$"):
         players(every={"b": steps}, a=sgd(0.1), b=sgd(0.1))
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        ({1: 2}, "every must name a player, a.v, a.w, b, got 1"),
+        ({"a": {1: 2}}, "every must name a player, a.v, a.w, b, got 1"),
+        ({"a": 2}, "every must name a player, a.v, a.w, b, got 'a'"),
+        ({"a": {"w": 2}, "a.w": 3}, "every must name a.w once, got it twice"),
+    ],
+)
+def test_steps_of_no_player_or_of_one_twice_are_refused(every, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        players(every=every, a={"v": sgd(0.1), "w": sgd(0.1)}, b=sgd(0.1))
 
 
 def test_steps_without_a_player_are_refused():

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from adv_jax.checks import arity, check_takes, checked_count, own_keywords
 from adv_jax.convolution import fast_in_loops
@@ -80,9 +81,10 @@ def averaged(
             def of_row(key: Key, *row: Any) -> Array:
                 one = jax.tree.map(lambda a: a[None], row)
                 logits = stochastic_fn(*one, jax.random.fold_in(key, sample))
-                if not isinstance(logits, jax.Array) or logits.ndim < 2 or len(logits) != 1:
+                is_array = isinstance(logits, jax.Array | np.ndarray)
+                if not is_array or logits.ndim < 2 or len(logits) != 1:
                     raise UserError(f"{name} must return logits f[1, K], got {described(logits)}")
-                return logits[0]
+                return jnp.asarray(logits)[0]
 
             return jax.vmap(of_row)(keys, x, *aux)
 

@@ -145,8 +145,8 @@ def place_patch(
     """Places the disc of a patch in each image, at a random place, size and angle.
 
     The largest disc, or ellipse, in the patch is scaled to a share of the sides, rotated, shifted
-    to a place inside the image, and replaces the pixels there, by bilinear interpolation. One of a
-    pixel or less may lie between the centers of pixels and replace none.
+    to a place inside the image, and replaces the pixels there, by bilinear interpolation. A disc of
+    one pixel or less may lie between the centers of pixels and replace none.
 
     Args:
       x: images f[B, h, w] or f[B, h, w, c].

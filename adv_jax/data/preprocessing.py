@@ -337,11 +337,12 @@ def _by_blocks(
     out = np.empty((len(x), *shape), np.float32)
     done = 0
     for rows in _blocks(x):
+        block = out[done : done + len(rows)]
         with np.errstate(over="ignore", invalid="ignore"):
-            out[done : done + len(rows)] = fn(rows).reshape(-1, *shape)
+            block[:] = fn(rows).reshape(-1, *shape)
+        if (bad := block[~np.isfinite(block)]).size:
+            raise DataError(f"{step} must give numbers that float32 holds, got {bad[0]}")
         done += len(rows)
-    if (bad := out[~np.isfinite(out)]).size:
-        raise DataError(f"{step} must give numbers that float32 holds, got {bad[0]}")
     return out
 
 

@@ -42,7 +42,7 @@ def consistency(
       batch. One pass over both augmentations makes the model state.
 
     Raises:
-      UserError: the batch has no second augmentation.
+      UserError: the batch has no second augmentation, or one of another shape.
 
     Source: [tack2022], and the settings of their program.
     """

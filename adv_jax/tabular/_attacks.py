@@ -80,7 +80,8 @@ def climb(
     get `costs` in the constraints, or an eps of their own, f[1, D].
 
     Args:
-      x: f[B, D], valid rows; `Constraints.check` says where they are checked.
+      x: f[B, D], valid rows. Traced ones are checked by `evaluate.evaluate` alone: elsewhere call
+        `constraints.check(x)` before.
       eps: radius of the ball of ||costs * (x_adv - x)||, a number, f32[B] or f32[1 or B, D].
       constraints: the rules; its bounds stand for the keyword `bounds` of other attacks.
       norm: "linf", "l2", "l1", "rms" or an alias.

@@ -58,7 +58,7 @@ _OPTIONAL: dict[str, Any] = {
     "model.weights": str,
     "modules": Mapping,
     "monitor_attacks": Mapping | None,
-    "monitor_attacks.eps": object,
+    "monitor_attacks.eps": _SIZE,
     "monitor_attacks.names": tuple | list,
     "monitor_attacks.rows": COUNT,
     "monitor_train": bool,
@@ -77,7 +77,7 @@ _OPTIONAL: dict[str, Any] = {
 }
 _STATED = _FIELDS | _OPTIONAL
 _RANGES = {field: kind for field, kind in _STATED.items() if isinstance(kind, str)}
-_RANGES |= dict.fromkeys(("evaluation.eps", "monitor_attacks.eps"), _SIZE)  # of each entry
+_RANGES["evaluation.eps"] = _SIZE  # of each entry
 _TYPES = {
     field: (int if kind.startswith("{") else int | float) if isinstance(kind, str) else kind
     for field, kind in _STATED.items()
@@ -188,9 +188,10 @@ def validate(config: Mapping[str, Any]) -> None:
 
 
 def _numbers(path: str, value: Any) -> Iterable[Any]:
-    """Returns the numbers of a field, which are not nested in one of sizes."""
-    if path == "monitor_attacks.eps":
-        return [value]
+    """Returns the numbers that a field holds: one, or those of a tuple, which may be nested.
+
+    The sizes of an evaluation are a flat tuple, and an entry that is none is no number.
+    """
     is_flat = path == "evaluation.eps" and isinstance(value, tuple | list)
     return value if is_flat else entries_of(value)
 
@@ -219,5 +220,5 @@ def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> 
 def _check_given(field: str, group: Mapping[str, Any], names: Iterable[str]) -> None:
     """Raises ConfigError if a group of fields lacks one."""
     for name in names:
-        if group.get(name) is None:
+        if name not in group:
             raise ConfigError(f"{field}.{name} must be given, got none")

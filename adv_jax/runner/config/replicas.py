@@ -37,8 +37,9 @@ def replicas(config: Mapping[str, Any]) -> list[Replica]:
 
 
 def _traced(value: float) -> Any:
-    """Returns the number that a program gets."""
-    return np.float32(value) if isinstance(value, float) else value
+    """Returns the number that a program of float32 gets."""
+    with np.errstate(over="ignore"):
+        return np.float32(value)
 
 
 def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 def started(call: Callable[[], _T]) -> Future[_T]:
     """Starts call() in a daemon thread: one that hangs does not hold the process.
 
-    Its error is that of the result.
+    `result()` of the future raises the error of the call.
     """
     ended: Future[_T] = Future()
 

@@ -49,9 +49,9 @@ class Batches:
         return {name: self._cut(self._shuffled(rows[name], seed, epoch)) for name in halves}
 
     def made(self, arrays: Batch, part: Mapping[str, Array], key: Key) -> Batch:
-        """Returns a batch {"x", "y", "unlabeled"} with random distortions.
+        """Returns a batch {"x", "y", "unlabeled"} with random distortions and crops, if any.
 
-        Where there are any, "second" has the images of x with others.
+        With some it also has "second", the images of x with distortions and crops of their own.
         """
         if self._streamed:
             x = unlabeled = in_natural_units(part["x"])
@@ -66,7 +66,9 @@ class Batches:
         }
         if self._shards > 1:
             key = jax.random.fold_in(key, shard_index(self._shards))
-        images = {"x": x, "unlabeled": unlabeled, **({"second": x} if settings else {})}
+        images = {"x": x, "unlabeled": unlabeled}
+        if settings or self._crops:
+            images["second"] = x
         return {"y": y} | {
             name: augmentation.augmented(
                 jax.random.fold_in(key, _AUGMENTED + i), image, self.shape, **settings

@@ -89,7 +89,8 @@ def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
 
 
 @pytest.mark.parametrize(
-    "values", [0.1, (), [], "0.1", None, {0.1: 1}, (0.1, 0.1), (0.1, 0.10000000001)]
+    "values",
+    [0.1, (), [], "0.1", None, {0.1: 1}, (0.1, 0.1), (0.1, 0.10000000001), (2**24, 2**24 + 1)],
 )
 def test_a_grid_without_a_tuple_of_values_is_refused(values):
     message = refusal(replicas, document(replicas__grid={"objective.alpha": values}))
@@ -471,11 +472,8 @@ def test_fields_of_data_belong_to_a_users_function():
             {"names": (["fgsm"],)},
             "an entry of monitor_attacks.names must be one of fgsm, pgd, got ['fgsm']",
         ),
-        ({"eps": None}, "monitor_attacks.eps must be given, got none"),
-        (
-            {"eps": (0.1, 0.2)},
-            "monitor_attacks.eps must be a finite number of at least 0, got (0.1, 0.2)",
-        ),
+        ({"eps": None}, "monitor_attacks.eps must be a number, got None"),
+        ({"eps": (0.1, 0.2)}, "monitor_attacks.eps must be a number, got (0.1, 0.2)"),
         ({"rows": 0}, "monitor_attacks.rows must be a whole number of at least 1, got 0"),
         ({"eps": -0.1}, "monitor_attacks.eps must be a finite number of at least 0, got -0.1"),
         ({"row": 5}, "a field of monitor_attacks must be one of eps, names, rows, got 'row'"),

@@ -173,24 +173,27 @@ def keeper(monkeypatch):
     def keeper(apply, variables, batch, *, key):
         del apply, key
         loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
-        return loss, ({}, {name: batch[name] for name in ("x", "second", "unlabeled")})
+        return loss, ({}, {k: value for k, value in batch.items() if k != "y"})
 
     monkeypatch.setattr(objectives, "keeper", keeper, raising=False)
     monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "keeper"])
 
 
-def seen(pad, mirror=False):
+def seen(pad, mirror=False, crop=0):
     """The images of an epoch, f[48, 3, 3, 1] each, and those of the data set in that order."""
     x = 1 + np.arange(TRAIN * 9, dtype=np.float32).reshape(TRAIN, 3, 3, 1)
     y = (np.arange(TRAIN) % CLASSES).astype(np.int32)
     images = Dataset("images", "made up", {}, Arrays(x, y), Arrays(x[:4], y[:4]), CLASSES, None)
+    if crop:
+        images = images._replace(test=Arrays(x[:4, :crop, :crop], y[:4]))
     config = document(objective__name="keeper", data__pad=pad, data__mirror=mirror)
     rows = alone(rows_of(config, images, [Replica(1, {})]))
     experiment = Experiment(config, images)
     run = experiment.init(jnp.int32(1), {})
     _, metrics = jax.jit(experiment.epoch)(run, arrays_of(images), rows)
     found = {
-        name: np.asarray(metrics[name]).reshape(-1, 3, 3, 1) for name in metrics.keys() - {"loss"}
+        name: np.asarray(metrics[name]).reshape(-1, *images.test.x.shape[1:])
+        for name in metrics.keys() - {"loss"}
     }
     order = jax.random.permutation(jax.random.fold_in(jax.random.key(1), 0), TRAIN)
     return found, x[rows["train"][order]]
@@ -213,7 +216,7 @@ def test_padded_images_are_shifted_with_zeros_outside(keeper):
 def test_the_second_augmentation_is_another_one_of_the_same_images(keeper):
     found, images = seen(pad=0)
     np.testing.assert_array_equal(found["x"], images)
-    np.testing.assert_array_equal(found["second"], images)
+    assert "second" not in found
     found, images = seen(pad=0, mirror=True)
     turned = {name: (found[name] != images).any((1, 2, 3)) for name in found}
     for name in found:
@@ -223,6 +226,14 @@ def test_the_second_augmentation_is_another_one_of_the_same_images(keeper):
     # Each pair of draws occurs: 48 times 1/4, with a standard deviation of 3.
     pairs = turned["x"].astype(int) + 2 * turned["second"]
     assert np.bincount(pairs, minlength=4).min() >= 3
+
+
+@pytest.mark.slow
+def test_the_second_augmentation_has_crops_of_its_own(keeper):
+    found, _ = seen(pad=0, crop=2)
+    same = (found["x"] == found["second"]).all((1, 2, 3))
+    assert found["x"].shape == found["second"].shape == (TRAIN, 2, 2, 1)
+    assert same.any() and not same.all()
 
 
 # Replays
