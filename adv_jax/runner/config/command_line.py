@@ -17,7 +17,7 @@ from ml_collections.config_flags.tuple_parser import TupleParser
 
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
-from adv_jax.runner.config.fields import FIELDS, TEXTS, TYPE_NAMES
+from adv_jax.runner.config.fields import FIELDS, NEEDED, TEXTS, TYPE_NAMES
 from adv_jax.runner.config.parts import parts
 from adv_jax.runner.config.schema import evaluated, literal, number, read, typed
 from adv_jax.suggestions import suggestion
@@ -250,9 +250,11 @@ def _explain_field(
         group = _absent_group(field, document)
         # ml_collections reads no group with a "-", nor an entry of a tuple as a field.
         if re.fullmatch(r"[\w.]+", field) and _is_group(group, legal, overridden):
+            needed = NEEDED.get(group, ("name",))  # A part needs its name.
+            whole = {**dict.fromkeys(needed, "?"), **_group_of(group, overridden)}
             return (
                 f"--config.{field} must be in a dict, as the config file has no {group}, got "
-                f'{text!r}; did you mean --config.{group}="{_group_of(group, overridden)}"?'
+                f'{text!r}; did you mean --config.{group}="{whole}"?'
             )
         if not (_is_legal(field, legal) or _is_group(field, legal, overridden)):
             return _unknown_field(field, values)

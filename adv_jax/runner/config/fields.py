@@ -75,6 +75,13 @@ _OPTIONAL: dict[str, Any] = {
         for name, off in OFF.items()
     },
 }
+# Optional group -> the fields that it needs.
+NEEDED = {
+    "monitor_attacks": ("names", "eps", "rows"),
+    "pretrained": ("workdir", "part"),
+    "replicas.grid": (),
+    "stop": ("train_error",),
+}
 _STATED = _FIELDS | _OPTIONAL
 _RANGES = {field: kind for field, kind in _STATED.items() if isinstance(kind, str)}
 _RANGES["evaluation.eps"] = _SIZE  # of each entry
@@ -180,7 +187,7 @@ def validate(config: Mapping[str, Any]) -> None:
     if watched := config.get("monitor_attacks"):
         _check_monitored(watched, config["evaluation"]["attacks"])
     if start := config.get("pretrained"):
-        _check_given("pretrained", start, ("workdir", "part"))
+        _check_given("pretrained", start)
     if config.get("pretrained") and (file := config["model"].get("weights")):
         raise ConfigError(f"model.weights must be unset with pretrained, got {file!r}")
     if config["patience"] and not config["data"]["num_valid"]:
@@ -198,7 +205,7 @@ def _numbers(path: str, value: Any) -> Iterable[Any]:
 
 def _check_stop(stop: Mapping[str, Any], optimizer: Mapping[str, Any]) -> None:
     """Checks that `stop` has a train_error, and a rate_scale only for a plateau."""
-    _check_given("stop", stop, ("train_error",))
+    _check_given("stop", stop)
     if "rate_scale" in stop and optimizer.get("plateau") is None:
         found = stop["rate_scale"]
         raise ConfigError(f"stop.rate_scale must be unset without optimizer.plateau, got {found!r}")
@@ -209,7 +216,7 @@ def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> 
     if not attacks:
         allowed = "unset without evaluation.attacks"
         raise ConfigError(f"monitor_attacks must be {allowed}, got {watched!r}")
-    _check_given("monitor_attacks", watched, ("names", "eps", "rows"))
+    _check_given("monitor_attacks", watched)
     if not watched["names"]:
         raise ConfigError("monitor_attacks.names must be one or more attacks, got ()")
     for name in watched["names"]:
@@ -217,8 +224,8 @@ def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> 
             raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
 
 
-def _check_given(field: str, group: Mapping[str, Any], names: Iterable[str]) -> None:
-    """Raises ConfigError if a group of fields lacks one."""
-    for name in names:
+def _check_given(field: str, group: Mapping[str, Any]) -> None:
+    """Raises ConfigError if an optional group lacks one of the fields that it needs."""
+    for name in NEEDED[field]:
         if name not in group:
             raise ConfigError(f"{field}.{name} must be given, got none")

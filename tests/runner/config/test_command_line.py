@@ -219,9 +219,15 @@ def test_a_schedule_of_a_field_that_is_a_number_is_told_the_dict_around_it(monke
         (
             "monitor_attacks",
             [".names=('fgsm',)", ".rows=9"],
-            *(".names=('fgsm',)", {"names": ("fgsm",), "rows": 9}),
+            *(".names=('fgsm',)", {"names": ("fgsm",), "eps": "?", "rows": 9}),
         ),
-        ("pretrained", [".workdir=runs/x"], ".workdir=runs/x", {"workdir": "runs/x"}),
+        ("averaging", [".decay=.9"], ".decay=.9", {"name": "?", "decay": 0.9}),
+        ("stop", [".rate_scale=.3"], ".rate_scale=.3", {"train_error": "?", "rate_scale": 0.3}),
+        (
+            "pretrained",
+            [".workdir=runs/x"],
+            *(".workdir=runs/x", {"workdir": "runs/x", "part": "?"}),
+        ),
         (
             "evaluation.attacks.sq",
             ["={'name': 'square'}", ".num_queries=9"],
