@@ -283,6 +283,11 @@ class _Passes:
         """The module's device; None if it has no tensors."""
         return next((tensor.device for tensor in self._tensors()), None)
 
+    @property
+    def _batch(self) -> str:
+        """The inputs in words, for messages."""
+        return f"x {self._of_x}{[*self._shape]}"
+
     def _tensors(self) -> Iterator[Tensor]:
         return itertools.chain(self._module.parameters(), self._module.buffers())
 
@@ -294,7 +299,6 @@ class _Passes:
           UserError: as the function of `from_torch`.
         """
         name, x = self._name, self._zeros()
-        batch = f"x {self._of_x}{[*self._shape]}"
         with self._torch.no_grad():
             found = self._passed(x)
         if not isinstance(found, self._torch.Tensor):
@@ -303,7 +307,7 @@ class _Passes:
         if found.ndim != 2 or len(found) != len(x) or found.is_complex():
             kind = f"{found.dtype}".removeprefix("torch.")
             got = f"{kind}{[*found.shape]}"
-            raise UserError(f"{name} must return logits f[B, K] of {batch}, got {got}")
+            raise UserError(f"{name} must return logits f[B, K] of {self._batch}, got {got}")
         if x._version:  # It would write into arrays of JAX.
             raise UserError(f"{name} must leave x as it is, got an operation in place on it")
         return found.shape[1]
@@ -346,9 +350,9 @@ class _Passes:
         try:
             return self._module(x)
         except Exception as error:  # Any: each layer raises its own.
-            batch, said = [*self._shape], (str(error).splitlines() or [""])[0]
+            said = (str(error).splitlines() or [""])[0]
             raise UserError(
-                f"{self._name} must take x {self._of_x}{batch}, got {type(error).__name__}: {said}"
+                f"{self._name} must take {self._batch}, got {type(error).__name__}: {said}"
             ) from error
 
     def _returned(self, x: Array, logits: Tensor) -> np.ndarray:

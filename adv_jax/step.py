@@ -6,7 +6,7 @@ over_steps     maps a step over a leading axis of batches, by lax.scan
 over_replicas  maps a function over a leading axis of replicas (seeds, hyper-parameters)
 over_devices   maps a function over a leading axis of devices, by pmap
 
-All but the last are to be called under `jit`: a bare call would compile its loop each time.
+Call what they return under `jit`: bare, those with a loop compile it in each call.
 """
 
 import inspect

@@ -69,7 +69,7 @@ def expectation(stochastic_fn: StochasticFn, num_samples: int, *, seed: int = 0)
 def averaged(
     stochastic_fn: StochasticFn, num_samples: int, *, seed: int, name: str = "stochastic_fn"
 ) -> LogitsFn:
-    """Returns `expectation` of a function of the named argument."""
+    """Returns `expectation` of a function; name: of the argument that it is, for messages."""
     check_seed(seed)
 
     def mean(x: Array, *aux: Any) -> Array:

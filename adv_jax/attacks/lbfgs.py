@@ -14,7 +14,7 @@ from adv_jax.attacks._lengths import search_length, typical_length
 from adv_jax.attacks._penalty import among, first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import as_batch, ball, checked_logits
+from adv_jax.checks import as_batch, ball, checked_logits, finite_rows
 from adv_jax.loss_gradients import (
     Rated,
     labels_at,
@@ -188,7 +188,7 @@ def feature_adversary(
     eps, scale = ball(eps, x, "linf", bounds, mask)
     dtype = working_dtype(x.dtype)
     goal = _checked_features(features_fn(guide), batch=x.shape[0]).astype(dtype)
-    note_flags(lambda: {"features": _finite_rows(features_fn(x)) & _finite_rows(goal)})
+    note_flags(lambda: {"features": finite_rows(features_fn(x)) & finite_rows(goal)})
     unmoved = jnp.zeros_like(x, dtype)
     length = typical_length(x, bounds, scale, eps)
     unit = length if scale is None else scale * length
@@ -220,10 +220,6 @@ def _checked_features(features: Any, *, batch: int) -> Array:
             f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
         )
     return features
-
-
-def _finite_rows(features: Array) -> Array:
-    return jnp.isfinite(features).reshape(len(features), -1).all(axis=1)
 
 
 def _escape(logits: Array, y: Array) -> Array:

@@ -12,6 +12,7 @@ from adv_jax.checks import (
     check_function,
     checked_logits,
     checked_number,
+    finite_rows,
     is_known,
 )
 from adv_jax.losses import as_classes
@@ -44,7 +45,7 @@ def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
         given = logits_fn(x)
     logits = checked_logits(given, batch=x.shape[0])
     if is_known(given):
-        check_finite(np.asarray(jnp.isfinite(given).all(axis=1)), "x")
+        check_finite(np.asarray(finite_rows(given)), "x")
     return jnp.argmin(logits, axis=1)
 
 

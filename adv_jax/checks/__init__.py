@@ -23,6 +23,7 @@ from adv_jax.checks._logits import (
     check_logits,
     checked_labels,
     checked_logits,
+    finite_rows,
     logit_flags,
 )
 from adv_jax.checks._model import (
@@ -79,6 +80,7 @@ __all__ = [
     "checked_number",
     "convex",
     "explained",
+    "finite_rows",
     "has_derivative",
     "is_known",
     "is_per_feature",

@@ -56,6 +56,11 @@ def logit_flags(logits: Any) -> dict[str, Any]:
     }
 
 
+def finite_rows(values: Array) -> Array:
+    """Returns whether all numbers of each row of f[B, ...] are finite: bool[B]."""
+    return jnp.isfinite(values).reshape(len(values), -1).all(axis=1)
+
+
 def check_flags(flags: Mapping[str, np.ndarray], where: str) -> None:
     """Checks the flags that `logit_flags` gives for all rows.
 

@@ -14,6 +14,7 @@ from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
     check_eps_sequence,
     check_sizes,
+    check_some,
     checked_data,
     checked_predictions,
     warnings_of_rows,
@@ -26,7 +27,6 @@ from adv_jax.types import (
     Bounds,
     LogitsFn,
     Norm,
-    UserError,
     check_choice,
     working_dtype,
 )
@@ -147,8 +147,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
     """
     kind = convex(norm)
     check_eps_sequence(eps)
-    if not len(eps):
-        raise UserError("eps must be one or more numbers of at least 0, got ()")
+    check_some("eps", eps)
     check_sizes("eps", eps, x)
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)

@@ -158,8 +158,7 @@ def check_attacks(
         cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
-        if not len(sizes[key]):
-            raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
+        check_some(name, sizes[key])
         check_sizes(name, sizes[key], x)
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
@@ -179,6 +178,12 @@ def check_eps_sequence(eps: Any) -> None:
     if not norms.is_real(eps) or np.ndim(eps) != 1:
         found = described(eps)
         raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
+
+
+def check_some(name: str, sizes: Sequence[float]) -> None:
+    """Raises UserError if there is no size."""
+    if not len(sizes):
+        raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
 
 
 def check_sizes(name: str, sizes: Sequence[float], x: Array) -> None:

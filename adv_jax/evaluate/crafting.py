@@ -16,6 +16,7 @@ from adv_jax.checks import (
     check_finite,
     check_like_x,
     explained,
+    finite_rows,
     traceable,
     with_aux,
 )
@@ -108,8 +109,7 @@ def crafted(
     """
     with noted_flags() as noted:
         x_adv = at_size(attack, logits_fn, x, y, size, keys, aux)
-    finite = jnp.isfinite(x_adv).reshape(len(x), -1).all(axis=1)
-    return x_adv, {**rows_flagged(noted, len(x)), "finite_x_adv": finite}
+    return x_adv, {**rows_flagged(noted, len(x)), "finite_x_adv": finite_rows(x_adv)}
 
 
 def check_crafted(name: str, flags: Mapping[str, np.ndarray]) -> None:

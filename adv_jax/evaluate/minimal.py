@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks import function_name
-from adv_jax.checks import checked_count, checked_number, own_keywords, with_aux
+from adv_jax.checks import checked_count, checked_number, finite_rows, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
@@ -80,7 +80,7 @@ def minimal_eps(
     def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Any:
         x_adv, flags = crafted(chosen["attack"], logits_fn, x, y, eps, keys, aux)
         logits = with_aux(logits_fn, aux)(x_adv)
-        flags["finite"] = jnp.isfinite(logits).all(axis=1)
+        flags["finite"] = finite_rows(logits)
         return jnp.argmax(logits, axis=1).astype(y.dtype) != y, flags
 
     program = Program(fooled, logits_fn)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.attacks.defenses import declared, fixed_draws
+from adv_jax.checks import finite_rows
 from adv_jax.loss_gradients import without_nan
 from adv_jax.losses import log_odds
 from adv_jax.perturbations import dot, inside, moved, spread
@@ -147,7 +148,7 @@ def _one_step(logits_fn: LogitsFn, x: Array, gradient: Array, steps: Sequence[St
 
     def label(unit: Array, box: Array, size: Array) -> Array:
         logits = logits_fn(moved(x, jnp.clip(size * unit, *box)))
-        return jnp.where(jnp.isfinite(logits).all(axis=1), jnp.argmax(logits, axis=1), -1)
+        return jnp.where(finite_rows(logits), jnp.argmax(logits, axis=1), -1)
 
     def at_sizes(step: tuple[Array, Array, Array]) -> Array:
         unit, box, eps = step

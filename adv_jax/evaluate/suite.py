@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import check_flags, with_aux
+from adv_jax.checks import check_flags, finite_rows, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import first_batch, over_batches
 from adv_jax.evaluate.crafting import check_crafted, crafted, naming
@@ -194,7 +194,7 @@ def _attacked(
         x_adv = rounded(attack, x, x_adv, size, bits=bits, bounds=bounds, fools=fools)
     logits = fn(x_adv)
     return {
-        "flags": {**flags, "finite": jnp.isfinite(logits).all(axis=1)},
+        "flags": {**flags, "finite": finite_rows(logits)},
         **measures(logits, x, x_adv),
         **violations(attack, x, x_adv, size, bounds=bounds),
         **lengths(attack, x, x_adv),

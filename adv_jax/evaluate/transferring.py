@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks import function_name
-from adv_jax.checks import checked_count, own_keywords, with_aux
+from adv_jax.checks import checked_count, finite_rows, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
@@ -128,7 +128,7 @@ def transferred_rows(
             x_adv, flags = crafted(attack, models[name], x, y, eps, keys, aux)
             logits = [with_aux(logits_fn, aux)(x_adv) for logits_fn in models.values()]
             labels = [jnp.argmax(of_model, axis=1) for of_model in logits]
-            finite = [jnp.isfinite(of_model).all(axis=1) for of_model in logits]
+            finite = [finite_rows(of_model) for of_model in logits]
             flags["finite"] = jnp.stack(finite).all(axis=0)
             return jnp.stack(labels).astype(y.dtype) == y[None], flags
 
