@@ -86,7 +86,7 @@ def test_accuracy_among_valid_rows_is_that_of_the_best_attack_on_a_linear_net(sc
     y = (x @ w).argmax(1).astype(np.int32)
     parts = data.Arrays(seen, np.zeros(400, np.int32)), data.Arrays(x, y)
     dataset = data.Dataset("covtype", "drawn", {}, *parts, 7, None)
-    found = valid_rows._of_model(SimpleNamespace(logits_fn=lambda x: x @ w, dataset=dataset), 0)
+    found = valid_rows._of_model(SimpleNamespace(logits_fn=lambda x: x @ w, dataset=dataset))
     low, high = (limit(np.concatenate([x, seen]), axis=0) for limit in (np.min, np.max))
     expected = [(least_margins(x, y, w, low, high, eps) > 0).mean() for eps in sizes]
     np.testing.assert_allclose(found["valid"], expected, atol=1e-6)

@@ -135,7 +135,8 @@ def test_a_grid_varies_gamma_in_one_program(tmp_path):
             (
                 "labeled",
                 {"model__num_classes": 5},
-                "model must have 10 classes, as data.name has, got 5",
+                "model must have 10 classes, as data.name has, got 5; did you mean "
+                "model.num_classes=10?",
             ),
             (
                 "vae_gan",
