@@ -2,8 +2,8 @@
 
 Needs `pip install -e '.[cuda]'`, no data, no driver and half an hour of two cores. It compiles the
 cases that launch/compiling/gpu.json lacks, stores each at once, and writes launch/GPU.md from that
-file, as `python -m launch.compiling.gpu_page` does. --again compiles all cases, as is due when
-programs have changed. Names as arguments, such as `dcgan_mnist`, select configs.
+file, as `python -m launch.compiling.gpu_page` does. After a change of programs, delete the file, or
+its cases. Names as arguments, such as `dcgan_mnist`, select configs.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
 
-from absl import app, flags
+from absl import app
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
@@ -25,8 +25,6 @@ from launch.compiling.gpu_page import PAGE, RESULT, page
 from launch.compiling.programs import compile_config
 from launch.compiling.target import TooLarge
 from launch.compiling.topologies import target
-
-_AGAIN = flags.DEFINE_bool("again", False, "also compile the cases that are stored")
 
 
 def compile_case(case: Case) -> dict[str, Any]:
@@ -45,7 +43,7 @@ def compile_case(case: Case) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
     """Compiles the cases of the configs named, or of all, and writes the page."""
     for case in cases_of(cases(), argv[1:]):
-        document_of(case, compile_case, RESULT, again=_AGAIN.value)
+        document_of(case, compile_case, RESULT)
     replace(PAGE, page().encode())
 
 

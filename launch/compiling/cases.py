@@ -36,23 +36,20 @@ def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
     return [case for case in cases if not configs or case.config in configs]
 
 
-def document_of(
-    case: C, compile_case: Callable[[C], dict[str, Any]], file: Path, *, again: bool = False
-) -> dict[str, Any]:
+def document_of(case: C, compile_case: Callable[[C], dict[str, Any]], file: Path) -> dict[str, Any]:
     """Returns the stored document of a case, or compiles the case and stores its document.
 
     Args:
       case: the case.
       compile_case: case -> document.
       file: {name of a case: document}, as JSON; made if it is missing.
-      again: compile the case even if it is stored.
 
     Raises:
       UserError: as `compile_case`.
       WorkdirError: the file is damaged, or cannot be written.
     """
     stored = _stored(file)
-    if case.name in stored and not again:
+    if case.name in stored:
         return stored[case.name]
     print(case.name, flush=True)
     found = compile_case(case)

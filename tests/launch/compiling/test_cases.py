@@ -17,12 +17,14 @@ class Case(NamedTuple):
 CASE = Case("mlp_mnist", "mlp_mnist, 4 chips")
 
 
-def test_a_case_is_compiled_once_and_once_more_if_asked(tmp_path):
+def test_a_case_is_compiled_once_until_its_file_is_deleted(tmp_path):
     file, numbers = tmp_path / "stored.json", iter((1, 2))
     compile_case = lambda case: {"config": case.config, "number": next(numbers)}
-    for again, number in ((False, 1), (False, 1), (True, 2)):
+    for number in (1, 1, 2):
+        if number == 2:
+            file.unlink()
         found = {"config": "mlp_mnist", "number": number}
-        assert document_of(CASE, compile_case, file, again=again) == found
+        assert document_of(CASE, compile_case, file) == found
         assert read_json(file) == {CASE.name: found}
 
 
