@@ -98,3 +98,10 @@ def mounted(tmp_path):
     yield mount
     if path.is_mount():
         subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.fixture
+def x64():
+    """Enables float64."""
+    with jax.enable_x64(True):
+        yield

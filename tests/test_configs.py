@@ -18,6 +18,7 @@ from config_files import CONFIGS, FOLDER, config_of
 from config_modes import MODES
 from marks import slow_after
 from ml_collections import config_flags
+from short_run import serve
 
 from adv_jax import data, train
 from adv_jax.runner.config.building import attack_of
@@ -319,7 +320,7 @@ def test_a_run_reads_every_field_and_trains(name, mode, datasets, tmp_path, caps
 
 @pytest.mark.slow
 def test_the_recorder_finds_an_unread_field(digits, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
     checked = "adv_jax.runner.config.fields.check_fields"
     monkeypatch.setattr(checked, lambda config: None)  # It refuses them.
     config = shrunk(config_of("shallow_mnist", "quick,model=A,width=5")) | {"unread": 1}

@@ -14,12 +14,6 @@ B, H, W, C, MAPS = 3, 7, 6, 3, 5
 every_padding = pytest.mark.parametrize("padding", ["VALID", "SAME", "FULL"])
 
 
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield
-
-
 def draw(*shapes, dtype=np.float32, seed=0):
     rng = np.random.default_rng(seed)
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from refusals import refusal
 
 from adv_jax import data
 from adv_jax.data import arrays
@@ -26,11 +27,8 @@ def stored(**changes) -> dict[str, np.ndarray]:
     return {name: value for name, value in (found | changes).items() if value is not None}
 
 
-def refusal(function, *args, **kwargs) -> str:
-    with pytest.raises(data.DataError) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def refused(function, *args, **kwargs):
+    return refusal(function, *args, error=data.DataError, **kwargs)
 
 
 def test_bytes_of_an_npz_file_are_scaled_as_those_of_idx_files(tmp_path):
@@ -90,7 +88,7 @@ def test_floats_keep_their_units_and_labels_may_be_a_column(tmp_path):
 def test_invalid_arrays_of_an_npz_file_are_refused(tmp_path, changes, says):
     path = tmp_path / "mine.npz"
     np.savez(path, **stored(**changes))
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message.startswith(str(path)) and says in message
 
 
@@ -99,7 +97,7 @@ def test_a_value_that_is_not_finite_in_float32_is_refused(tmp_path, value, shown
     x = np.zeros((7, 5))
     x[3, 2] = value
     np.savez(tmp_path / "mine.npz", **stored(x_train=x, x_test=x[:4]))
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert f"x_train must be finite in float32, got {shown} in row 3" in message
 
 
@@ -118,7 +116,7 @@ def test_python_objects_in_an_npz_file_are_never_unpickled(tmp_path):
     with zipfile.ZipFile(path, "w") as new:
         for name, value in content.items():
             new.writestr(name, trap + pickle.dumps(Trap()) if name == "x_train.npy" else value)
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message.endswith("got an array of Python objects")
 
 
@@ -131,7 +129,7 @@ def npy() -> bytes:
 def test_a_file_that_is_no_npz_is_refused(tmp_path, content):
     path = tmp_path / "mine.npz"
     path.write_bytes(content)
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message == f"{path} must be an npz file of numbers, got File is not a zip file"
 
 
@@ -139,17 +137,17 @@ def test_a_zip_archive_of_texts_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "mine.npz", "w") as archive:
         for name in arrays.NAMES:
             archive.writestr(name, "1 2")
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert ": x_train must be bytes uint8[N, ...] or floats [N, ...], got " in message
 
 
 def test_a_missing_npz_file_is_refused_and_the_name_of_ours_is_not_taken(tmp_path):
-    message = refusal(data.load, "mine", source="npz", dir=str(tmp_path))
+    message = refused(data.load, "mine", source="npz", dir=str(tmp_path))
     assert message.startswith("data.dir must be a folder with mine.npz, or an npz file")
     for name, dir in (("q" * 300, str(tmp_path)), ("mine", "q" * 300)):
-        message = refusal(data.load, name, source="npz", dir=dir)
+        message = refused(data.load, name, source="npz", dir=dir)
         assert message.startswith(f"data.dir must be a folder with {name}.npz")
-    of_ours = refusal(data.load, "mnist", source="npz", dir=str(tmp_path))
+    of_ours = refused(data.load, "mnist", source="npz", dir=str(tmp_path))
     assert "for mnist, or a name of your own for source npz, got 'npz'" in of_ours
 
 
@@ -220,7 +218,7 @@ BOUNDS = "a: bounds must be finite (lo, hi) with lo < hi in float32 or None, got
 def test_invalid_arguments_of_from_arrays_are_refused(changes, says):
     x = np.zeros((3, 2))
     settings = {"name": "a", "train": (x, np.arange(3)), "test": (x, np.arange(3))} | changes
-    assert says in refusal(data.from_arrays, **settings)
+    assert says in refused(data.from_arrays, **settings)
 
 
 def test_numbers_may_be_scalars_of_numpy_and_floats_may_be_bfloat16():
@@ -242,7 +240,7 @@ def test_bytes_have_their_own_bounds(bounds):
 
 @pytest.mark.parametrize("bounds", [(0, 255), (1, 0), "no", (0, True)])
 def test_other_bounds_of_bytes_are_refused(bounds):
-    message = refusal(data.from_arrays, "a", train=bytes_of(4), test=bytes_of(4), bounds=bounds)
+    message = refused(data.from_arrays, "a", train=bytes_of(4), test=bytes_of(4), bounds=bounds)
     allowed = "a: bounds must be (0, 1) or None for bytes, which become byte / 255, got "
     assert message.startswith(allowed)
 
@@ -250,7 +248,7 @@ def test_other_bounds_of_bytes_are_refused(bounds):
 def test_traced_arrays_are_refused():
     y = np.arange(3)
     make = lambda x: data.from_arrays("a", train=(x, y), test=(x, y)).train.x
-    message = refusal(jax.jit(make), np.zeros((3, 2), np.float32))
+    message = refused(jax.jit(make), np.zeros((3, 2), np.float32))
     assert "x_train must be an array of numbers on the host, neither traced nor" in message
 
 
@@ -260,7 +258,7 @@ def test_the_result_of_a_users_function_is_checked_as_arrays_are():
     found = arrays.checked(own, origin="mine:load")
     assert found.train.x.dtype == np.float32 and found.sha256.keys() == {"arrays"}
     assert arrays.checked(own._replace(sha256={"f": "0"}), origin="").sha256 == {"f": "0"}
-    message = refusal(arrays.checked, {"x": x}, origin="mine:load")
+    message = refused(arrays.checked, {"x": x}, origin="mine:load")
     assert message == "mine:load must return an adv_jax.data.Dataset, got a dict"
-    message = refusal(arrays.checked, own._replace(num_classes=1), origin="mine:load")
+    message = refused(arrays.checked, own._replace(num_classes=1), origin="mine:load")
     assert message == "a: the label of row 1 of y_train must be 0 to 0, got 1"

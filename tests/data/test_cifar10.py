@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import refusal
 
 from adv_jax import data
 
@@ -19,11 +20,8 @@ def _load(folder):
     return data.load("cifar10", source="files", dir=str(folder))
 
 
-def _refusal(folder) -> str:
-    with pytest.raises(data.DataError) as error:
-        _load(folder)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def _refusal(folder):
+    return refusal(_load, folder, error=data.DataError)
 
 
 def _write(folder, contents):

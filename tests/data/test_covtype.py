@@ -14,6 +14,7 @@ import pytest
 import sklearn.datasets
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refusal
 
 from adv_jax import data
 from adv_jax.data import covtype
@@ -56,11 +57,8 @@ def load(folder, source="files"):
     return data.load("covtype", source=source, dir=str(folder))
 
 
-def refusal(folder, source="files"):
-    with pytest.raises(data.DataError) as error:
-        load(folder, source)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def refused(folder, source="files"):
+    return refusal(load, folder, source, error=data.DataError)
 
 
 def assert_holds(loaded, features, labels):
@@ -113,13 +111,13 @@ def test_a_file_must_have_the_581012_rows_of_uci(tmp_path):
     loaded = load(tmp_path)
     assert (len(loaded.train.y), len(loaded.test.y)) == (464_810, 116_202)
     (tmp_path / "covtype.data").write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
-    assert "number of lines must be 581012, got 581011" in refusal(tmp_path)
+    assert "number of lines must be 581012, got 581011" in refused(tmp_path)
 
 
 def test_a_missing_file_of_covtype_is_named(tmp_path):
-    assert "must be the folder of covtype.data" in refusal("")
-    assert refusal("").endswith("got ''; the other source is 'sklearn'")
-    message = refusal(tmp_path)
+    assert "must be the folder of covtype.data" in refused("")
+    assert refused("").endswith("got ''; the other source is 'sklearn'")
+    message = refused(tmp_path)
     assert message == (
         "data.dir must be a folder with covtype.data, plain or .gz, for source 'files', got "
         f"{tmp_path}; the other source is 'sklearn'"
@@ -166,7 +164,7 @@ def in_line_3(old, new):
 )
 def test_a_damaged_file_of_covtype_is_refused_by_name(file, harm, says):
     file.write_bytes(harm(file.read_bytes()))
-    message = refusal(file.parent)
+    message = refused(file.parent)
     assert message.startswith(f"{file}: ") and says in message
 
 
@@ -199,10 +197,10 @@ def test_a_damaged_cache_of_scikit_learn_is_refused(cache, few):
         (np.where(np.arange(400) == 7, 8, few[1]), "the class of row 7 must be 1 to 7, got 8"),
     ):
         joblib.dump(labels, cache / "targets_py3")
-        assert refusal(cache.parent, "sklearn") == f"{cache}: {says}"
+        assert refused(cache.parent, "sklearn") == f"{cache}: {says}"
     for content in (b"", b"no pickle", (cache / "samples_py3").read_bytes()[:500]):
         (cache / "targets_py3").write_bytes(content)
-        message = refusal(cache.parent, "sklearn")
+        message = refused(cache.parent, "sklearn")
         assert f"covtype in {cache.parent} cannot be fetched or read" in message
 
 
@@ -211,9 +209,9 @@ def test_a_missing_scikit_learn_and_a_missing_network_are_reported(tmp_path, mon
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(sklearn.datasets, "fetch_covtype", no_network)
-    assert "no route to host" in refusal(tmp_path, "sklearn")
+    assert "no route to host" in refused(tmp_path, "sklearn")
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    message = refusal(tmp_path, "sklearn")
+    message = refused(tmp_path, "sklearn")
     assert "pip install -e '.[covtype]'" in message and "must be 'files'" in message
 
 

@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
+from refusals import refusal
 
 from adv_jax import data
 
@@ -32,11 +33,8 @@ def write_emnist(tmp_path, encode_idx):
     return write
 
 
-def refusal(name, folder) -> str:
-    with pytest.raises(data.DataError) as error:
-        data.load(name, source="files", dir=str(folder))
-    assert "\n" not in str(error.value)
-    return str(error.value)
+def refused(name, folder):
+    return refusal(data.load, name, source="files", dir=str(folder), error=data.DataError)
 
 
 @pytest.mark.parametrize("part", CLASSES)
@@ -51,25 +49,25 @@ def test_images_of_emnist_are_upright_and_labels_count_from_0(write_emnist, tmp_
 
 
 def test_emnist_is_the_only_part_in_the_folder(write_emnist, tmp_path):
-    assert refusal("emnist", tmp_path).endswith(f"got {tmp_path}, with none")
+    assert refused("emnist", tmp_path).endswith(f"got {tmp_path}, with none")
     write_emnist("balanced")
     assert data.load("emnist", source="files", dir=str(tmp_path)).name == "emnist_balanced"
     write_emnist("letters", first=1)
-    assert refusal("emnist", tmp_path).endswith("with emnist_balanced, emnist_letters")
+    assert refused("emnist", tmp_path).endswith("with emnist_balanced, emnist_letters")
 
 
 def test_a_letter_labeled_0_is_refused(write_emnist, tmp_path):
     write_emnist("letters", first=0)
-    message = refusal("emnist_letters", tmp_path)
+    message = refused("emnist_letters", tmp_path)
     assert message.endswith("the label of row 0 must be 1 to 26, got 0")
 
 
 def test_a_missing_file_or_folder_of_emnist_is_named(write_emnist, tmp_path):
     write_emnist("digits")
     (tmp_path / "emnist-digits-test-labels-idx1-ubyte.gz").unlink()
-    assert "with emnist-digits-test-labels-idx1-ubyte, " in refusal("emnist_digits", tmp_path)
-    assert "data.dir must be the folder of the four idx files" in refusal("emnist", "")
-    message = refusal("emnist_leters", tmp_path)
+    assert "with emnist-digits-test-labels-idx1-ubyte, " in refused("emnist_digits", tmp_path)
+    assert "data.dir must be the folder of the four idx files" in refused("emnist", "")
+    message = refused("emnist_leters", tmp_path)
     assert message.endswith("got 'emnist_leters'; did you mean 'emnist_letters'?")
 
 
@@ -79,12 +77,12 @@ def test_fashion_mnist_reads_files_named_as_those_of_mnist(folder, digits):
     images = digits["train-images-idx3-ubyte"]
     np.testing.assert_array_equal(found.train.x[..., 0], images / np.float32(255))
     (folder / "train-images-idx3-ubyte.gz").unlink()
-    message = refusal("fashion_mnist", folder)
+    message = refused("fashion_mnist", folder)
     assert message.endswith(f"for source 'files', got {folder}")
 
 
 def test_the_digits_of_mnist_are_not_called_fashion_mnist(full_mnist):
-    message = refusal("fashion_mnist", full_mnist)
+    message = refused("fashion_mnist", full_mnist)
     assert message.startswith("data.name must be 'mnist' for the files in ")
 
 

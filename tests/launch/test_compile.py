@@ -13,8 +13,8 @@ import jax
 import pytest
 import short_run
 from ml_collections import ConfigDict
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
@@ -114,7 +114,7 @@ def test_what_saves_memory_is_what_the_model_may_have(model, variables, advice):
 @pytest.fixture
 def digits(monkeypatch):
     found = short_run.few_digits(400, 200)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: found)
+    serve(monkeypatch, found)
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,13 @@ import numpy as np
 import pytest
 import scipy.signal
 from marks import slow_after
+from random_params import random_params
 
 from adv_jax import models
 from adv_jax.runner.config.binding import bind
 from adv_jax.runner.config.document import ConfigError
 
 SRIVASTAVA = {"stages": ((96,), (128,), (256,)), "kernel_size": 5, "units": (2048, 2048)}
-
-
-def random_params(model, shape, seed=0):
-    """Parameters of the model's shapes, biases included, from NumPy."""
-    shapes = jax.eval_shape(
-        lambda: models.init(model, jax.random.key(0), jnp.zeros(shape))["params"]
-    )
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
 
 
 def convolved(h, kernel, bias, padding="SAME"):

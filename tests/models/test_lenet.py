@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.signal
+from random_params import random_params
 
 from adv_jax import models
 from adv_jax.models import initializers
@@ -14,15 +15,6 @@ from adv_jax.runner.config.document import ConfigError
 
 SMALL = {"features": (3, 4, 5), "num_classes": 3}
 ACTIVATIONS = {"relu": lambda a: np.maximum(a, 0), "tanh": np.tanh}
-
-
-def random_params(model, shape=(2, 16, 18, 2), seed=0):
-    """Parameters of the model's shapes, biases included, from NumPy."""
-    shapes = jax.eval_shape(
-        lambda: models.init(model, jax.random.key(0), jnp.zeros(shape))["params"]
-    )
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
 
 
 def images(*shape, seed=1):
@@ -52,7 +44,7 @@ def numpy_lenet(params, image, activation):
 def test_lenet_equals_the_numpy_version_layer_by_layer(activation):
     # The activation comes before the pooling there, and after it in the model.
     model = models.lenet(**SMALL, activation=activation)
-    params, x = random_params(model), images(2, 16, 18, 2)
+    params, x = random_params(model, (2, 16, 18, 2)), images(2, 16, 18, 2)
     logits, extras, state = jax.jit(models.apply_fn(model))({"params": params}, x)
     assert list(extras) == ["hidden1", "hidden2", "hidden3"] and not state
     for row, image in enumerate(x):
@@ -117,7 +109,7 @@ def test_an_unknown_activation_is_refused_with_the_legal_ones():
     with pytest.raises(
         ValueError, match="activation must be one of leaky_relu, relu, sigmoid, tanh"
     ):
-        random_params(models.lenet(activation="rleu"))
+        random_params(models.lenet(activation="rleu"), (2, 16, 18, 2))
 
 
 @pytest.mark.slow

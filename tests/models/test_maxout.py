@@ -7,17 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
+from random_params import random_params
 
 from adv_jax import models
-
-
-def random_params(model, shape, seed=0):
-    """Parameters of the model's shapes, biases included, from NumPy."""
-    shapes = jax.eval_shape(
-        lambda: models.init(model, jax.random.key(0), jnp.zeros(shape))["params"]
-    )
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.normal(0, 0.3, size=leaf.shape).astype("f"), shapes)
 
 
 def test_maxout_units_are_the_maximum_of_their_pieces():

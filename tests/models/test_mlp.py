@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from random_params import random_params
 
 from adv_jax import models
 from adv_jax.models import initializers, layered
@@ -16,19 +17,10 @@ ACTIVATIONS = {
 }
 
 
-def random_params(model, inputs, seed=0):
-    """Parameters of the model's shapes, biases included, from NumPy."""
-    shapes = jax.eval_shape(
-        lambda: models.init(model, jax.random.key(0), jnp.zeros((2, inputs)))["params"]
-    )
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), shapes)
-
-
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_mlp_equals_the_numpy_version_layer_by_layer(activation):
     model = models.mlp(features=(5, 4), num_classes=3, activation=activation)
-    params = random_params(model, 6)
+    params = random_params(model, (2, 6), std=1)
     x = np.random.default_rng(1).normal(size=(7, 6)).astype(np.float32)
     logits, extras, state = models.apply_fn(model)({"params": params}, x)
     h = np.float64(x)
@@ -44,7 +36,7 @@ def test_mlp_equals_the_numpy_version_layer_by_layer(activation):
 
 def test_an_mlp_without_hidden_layers_is_softmax_regression():
     model = models.mlp(features=(), num_classes=3)
-    params = random_params(model, 4)
+    params = random_params(model, (2, 4), std=1)
     assert params.keys() == {"logits"}
     x = np.random.default_rng(1).normal(size=(2, 4)).astype(np.float32)
     logits, extras, _ = models.apply_fn(model)({"params": params}, x)
@@ -55,7 +47,7 @@ def test_an_mlp_without_hidden_layers_is_softmax_regression():
 
 def test_images_are_flattened_and_training_is_the_same_pass():
     model = models.mlp(features=(5,), num_classes=3)
-    variables = {"params": random_params(model, 12)}
+    variables = {"params": random_params(model, (2, 12), std=1)}
     x = np.random.default_rng(1).normal(size=(2, 3, 4, 1)).astype(np.float32)
     apply = models.apply_fn(model)
     expected = apply(variables, x.reshape(2, 12)).logits
@@ -65,7 +57,7 @@ def test_images_are_flattened_and_training_is_the_same_pass():
 
 def test_the_default_mlp_has_800_units_and_biases_as_the_shallow_net_thesis():
     # (784 + 1) 800 + (800 + 1) 10 = 636,010 parameters.
-    params = random_params(models.mlp(), 784)
+    params = random_params(models.mlp(), (2, 784), std=1)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 636_010
 
 

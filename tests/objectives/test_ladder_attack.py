@@ -13,6 +13,8 @@ from marks import slow_after
 from adv_jax import attacks, objectives
 from adv_jax.types import Output
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 KEY = jax.random.key(0)
 WEIGHTS = (0.5, 2.0)
 RNG = np.random.default_rng(0)
@@ -25,12 +27,6 @@ LABELED, UNLABELED = 0, 1
 
 both_passes = pytest.mark.parametrize("which", ["corrupted", "clean"])
 both_statistics = pytest.mark.parametrize("statistics", ["batch", "frozen"])
-
-
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 class Call(NamedTuple):

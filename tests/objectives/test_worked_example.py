@@ -20,6 +20,8 @@ import pytest
 from adv_jax import attacks, objectives
 from adv_jax.types import Output
 
+pytestmark = pytest.mark.usefixtures("x64")
+
 X = np.array([[0, 0, 1], [0, 0.1, 0.9], [0, 1, 1], [0.1, 0.9, 0.9], [1, 0, 1], [0.9, 0.1, 0.9]])
 Y = np.array([0, 0, 1, 1, 2, 2])
 # Rows are inputs, columns are neurons: z = x W + b.
@@ -30,12 +32,6 @@ PARAMS = {
     "b2": np.zeros(3),
 }
 EPS_SGD, EPS_ADV = 0.5, 0.07  # pp. 24 and 27
-
-
-@pytest.fixture(autouse=True)
-def x64():
-    with jax.enable_x64(True):
-        yield
 
 
 def z1(params, x):

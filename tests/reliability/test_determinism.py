@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 from command_line import terminal
-from short_run import TINY, assert_same_run, document, few_digits
+from short_run import TINY, assert_same_run, document, few_digits, serve
 
-from adv_jax import data, train
+from adv_jax import train
 from adv_jax.data import epoch_order
 from adv_jax.runner.run import trained
 
@@ -20,7 +20,7 @@ def digits():
 
 @pytest.fixture
 def load_digits(monkeypatch, digits):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
 
 
 # Seconds; tests/test_main.py has fresh processes without a bar.

@@ -8,9 +8,8 @@ import threading
 import jax
 import numpy as np
 import pytest
-from short_run import document, few_digits
+from short_run import document, few_digits, serve
 
-from adv_jax import data
 from adv_jax.runner.run import epochs, training
 
 pytestmark = pytest.mark.slow
@@ -58,7 +57,7 @@ def test_memory_files_threads_and_compilations_do_not_grow_with_epochs(
     epochs, every, tmp_path, capsys, monkeypatch, watched
 ):
     few = few_digits(80, 80)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    serve(monkeypatch, few)
     length = {"epochs": epochs, "checkpoint_every": every, "trackers": ("tensorboard",)}
     training.run(document() | length, tmp_path / "run")
     compiled, resident, files, threads = np.array(watched).T

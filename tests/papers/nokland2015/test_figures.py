@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 from oracles import sigmoid
-from short_run import few_digits
+from short_run import few_digits, serve
 
-from adv_jax import data, train
+from adv_jax import train
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
 from adv_jax.types import UserError
@@ -30,7 +30,7 @@ def workdirs(tmp_path_factory):
     digits = few_digits(TRAIN, TEST)
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        serve(patch, digits)
         for method, seeds in SEEDS.items():
             changes = {"epochs": EPOCHS, "replicas.seeds": seeds, "checkpoint_every": EPOCHS}
             changes |= {"optimizer.learning_rate": 0.3, "evaluation.eps": (0.0,)}

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from short_run import serve
 
 from adv_jax import data, train
 from adv_jax.runner.config.document import with_values
@@ -31,7 +32,7 @@ def cells(count, seed):
 @pytest.mark.parametrize("inputs", ["raw", "standardized"])
 def test_most_relus_die_on_inputs_without_scaling(monkeypatch, tmp_path, inputs):
     made_up = data.Dataset("covtype", "drawn", {}, cells(2500, 0), cells(500, 1), 7, None)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: made_up)
+    serve(monkeypatch, made_up)
     get_config = runpy.run_path(str(ROOT / "configs/shallow_covtype.py"))["get_config"]
     config = get_config(f"quick,model=A,inputs={inputs}").to_dict()
     changes = {"epochs": 2, "data.num_valid": 500, "evaluation.eps": (0.0,)}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from short_run import serve
 
 from adv_jax import attacks, data, models, train
 from adv_jax.data import Arrays
@@ -428,7 +429,7 @@ def test_runs_that_were_trained_are_drawn_by_the_command(tmp_path, monkeypatch, 
         train=Arrays(*(part[:300] for part in whole.train)),
         test=Arrays(*(part[:100] for part in whole.test)),
     )
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    serve(monkeypatch, few)
     small = {"data.num_valid": 100, "epochs": 2, "patience": 0, "batch_size": 50}
     errors, workdirs = {}, [str(tmp_path / letter) for letter in "AB"]
     for workdir in workdirs:

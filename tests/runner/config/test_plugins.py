@@ -8,12 +8,12 @@ import sys
 import jax
 import numpy as np
 import pytest
+from refusals import refusal
 from short_run import document
 
 from adv_jax import train
 from adv_jax.runner.config.plugins import find, recorded
 from adv_jax.runner.run import evaluation, trained
-from adv_jax.types import UserError
 
 MINE = """
 import flax.linen as nn
@@ -129,13 +129,6 @@ def config(**changes):
     }
     changed = {name: spec | changes.get(name, {}) for name, spec in parts.items()}
     return document() | {"batch_size": 30} | changed
-
-
-def refusal(function, *args, **kwargs) -> str:
-    with pytest.raises(UserError) as error:
-        function(*args, **kwargs)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_an_attack_that_returns_nan_has_no_error(folder):

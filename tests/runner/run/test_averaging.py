@@ -9,10 +9,10 @@ import numpy as np
 import optax
 import pytest
 from points import alone, arrays_of, document, jnp_tree, same
-from short_run import assert_same_run, few_digits
+from short_run import assert_same_run, few_digits, serve
 from short_run import document as run_document
 
-from adv_jax import data, evaluate, train
+from adv_jax import evaluate, train
 from adv_jax.optimizers import averaged, ema, swa
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run import trained
@@ -107,7 +107,7 @@ def test_a_run_of_awp_with_averaging_resumes_bit_for_bit_and_its_replicas_are_in
     tmp_path, monkeypatch, capsys
 ):
     digits = few_digits(400, 200)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
     config = run_document(seeds=2) | {"averaging": EMA, "objective": AWP}
     whole, begun = tmp_path / "whole", tmp_path / "begun"
     train.run(config, whole)

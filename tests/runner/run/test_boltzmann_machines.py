@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import short_run
 from config_files import config_of
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.run import training
 from adv_jax.runner.run.trained import load, load_all
@@ -23,7 +23,7 @@ CONTRASTED = {
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     few = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    serve(monkeypatch, few)
 
 
 def machine(**changes):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import short_run
 from marks import exhaustive_after, slow_after
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.run import training
 from adv_jax.runner.run.trained import load_all
@@ -36,7 +36,7 @@ CLASSIFIERS = {
 @pytest.fixture(autouse=True)
 def digits(monkeypatch):
     few = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    serve(monkeypatch, few)
 
 
 def game(**changes):

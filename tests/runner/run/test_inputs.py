@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from short_run import few_digits
+from short_run import few_digits, serve
 
 from adv_jax import attacks, data, evaluate, train
 from adv_jax.data import DataError, augmentation, preprocessing
@@ -27,7 +27,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def load_digits(monkeypatch, digits):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
 
 
 def document(preprocess=None, *, attack=None, epochs=2):
@@ -63,7 +63,7 @@ def whitened(digits, tmp_path_factory):
     """A finished run on whitened digits: (workdir, result, inputs as they were fitted)."""
     workdir = tmp_path_factory.mktemp("runs") / "zca"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        serve(patch, digits)
         fitted = load(document(ZCA), workdir)
         return workdir, train.run(document(ZCA), workdir), fitted
 
@@ -73,7 +73,7 @@ def plain(digits, tmp_path_factory):
     """The workdir of a finished run without preprocessing."""
     workdir = tmp_path_factory.mktemp("runs") / "plain"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        serve(patch, digits)
         train.run(document((), epochs=1), workdir)
     return workdir
 
@@ -193,7 +193,7 @@ def test_a_preprocessing_step_without_arrays_is_restored(digits, tmp_path, monke
     colored = digits._replace(
         train=digits.train._replace(x=train_x), test=digits.test._replace(x=test_x)
     )
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: colored)
+    serve(monkeypatch, colored)
     bounded = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
     config = document(({"name": "grey"},), attack=bounded)
     fitted = load(config, tmp_path)
@@ -214,7 +214,7 @@ def test_another_preprocessing_is_refused_as_another_config(whitened, no_fit, fi
 
 def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, digits, monkeypatch):
     other = digits._replace(sha256={"mnist": "another"})
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    serve(monkeypatch, other)
     with pytest.raises(WorkdirError, match="a run on other data: sha256 of "):
         train.run(document(ZCA), whitened[0])
 
@@ -311,7 +311,7 @@ def test_training_on_random_crops_differs_from_center_crops(digits, tmp_path, mo
     errors = train.run(cropped(epochs=4), tmp_path / "random")["replicas"]
     middle = digits._replace(train=data.Arrays(digits.train.x[:, 4:24, 4:24], digits.train.y))
     middle = middle._replace(test=data.Arrays(digits.test.x[:, 4:24, 4:24], digits.test.y))
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: middle)
+    serve(monkeypatch, middle)
     fixed = train.run(document(epochs=4), tmp_path / "fixed")["replicas"]
     assert errors[0]["confidence"] != fixed[0]["confidence"]
 
@@ -404,7 +404,7 @@ def test_augmenting_inputs_that_are_not_images_is_refused(
 ):
     flat = [data.Arrays(part.x.reshape(-1, 784), part.y) for part in (digits.train, digits.test)]
     flat = digits._replace(train=flat[0], test=flat[1])
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: flat)
+    serve(monkeypatch, flat)
     config = document()
     config["data"][field] = value
     with pytest.raises(

@@ -3,6 +3,7 @@
 import jax
 import pytest
 import short_run
+from short_run import serve
 
 from adv_jax import data
 from adv_jax.runner.config.document import with_values
@@ -17,7 +18,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def load_digits(monkeypatch, digits):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
 
 
 def document(**changes):
@@ -131,7 +132,7 @@ def test_a_run_without_jit_is_refused_before_anything_is_written(tmp_path):
 
 def test_images_outside_the_bounds_of_the_data_set_are_refused(tmp_path, digits, monkeypatch):
     bright = digits._replace(test=data.Arrays(digits.test.x * 255, digits.test.y))
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: bright)
+    serve(monkeypatch, bright)
     with pytest.raises(data.DataError, match=r"\(0.0, 1.0\), got values from 0 to 255"):
         training.run(document(), tmp_path / "run")
     assert not (tmp_path / "run").exists()

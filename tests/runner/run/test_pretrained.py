@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 import short_run
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.building import replaced
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.fields import check
@@ -50,7 +50,7 @@ def sources(digits, tmp_path_factory):
     (folder / "coded.py").write_text(CODED)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        serve(patch, digits)
         training.run(document(model={"name": "coded:Net"}, replicas__seeds=2), "source")
         training.run(document(model={"name": "coded:Net"}, seed=7), "single")
     return folder
@@ -58,7 +58,7 @@ def sources(digits, tmp_path_factory):
 
 @pytest.fixture
 def source(monkeypatch, digits, sources):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
     monkeypatch.chdir(sources)
     return sources
 

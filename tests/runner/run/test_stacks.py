@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import short_run
 from config_files import config_of
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained, training
 from adv_jax.runner.run.experiment import Experiment
@@ -19,7 +19,7 @@ FEATURES = (6, 5, 4)
 @pytest.mark.slow
 def test_a_stack_trains_one_layer_at_a_time_and_starts_other_nets(monkeypatch, tmp_path):
     digits = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
     small = {"model.features": FEATURES, "batch_size": 40, "epochs": 1, "data.num_valid": 0}
     first = with_values(config_of("autoencoder_mnist", "quick,training=stacked"), small)
     training.run(first, tmp_path / "stack")

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 import short_run
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import trackers, training
@@ -358,7 +358,7 @@ def test_an_epoch_is_tracked_before_it_is_saved(tmp_path, monkeypatch):
         return save(self, epoch, *args)
 
     digits = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda *_, **__: digits)
+    serve(monkeypatch, digits)
     monkeypatch.setattr(Checkpoints, "save", saving)
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Noting, "numpy"))
     training.run(short_run.document() | {"trackers": ("mlflow",)}, tmp_path)
@@ -368,7 +368,7 @@ def test_an_epoch_is_tracked_before_it_is_saved(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_run_whose_tracker_fails_equals_one_without(tmp_path, monkeypatch, capsys):
     digits = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda *_, **__: digits)
+    serve(monkeypatch, digits)
     monkeypatch.setitem(trackers.TRACKERS, "mlflow", (Failing, "numpy"))
     plain = short_run.document()
     training.run(plain | {"trackers": ("mlflow",)}, tmp_path / "tracked")

@@ -10,9 +10,9 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from short_run import few_digits
+from short_run import few_digits, serve
 
-from adv_jax import data, evaluate, train
+from adv_jax import evaluate, train
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import trained
 from adv_jax.runner.run.task import common_task
@@ -34,7 +34,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def load_digits(monkeypatch, digits):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def replicas(digits, tmp_path_factory):
     """A finished run of two seeds, whose best epochs are not the last: (workdir, result)."""
     workdir = tmp_path_factory.mktemp("runs") / "two"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data, "load", lambda name, *, source, dir: digits)
+        serve(patch, digits)
         small = {"model__features": (8,), "epochs": 4, "replicas__seeds": 2}
         config = config_of("quickstart", optimizer__learning_rate=0.05, **small)
         return workdir, train.run(config, workdir)
@@ -153,7 +153,7 @@ def test_a_folder_without_a_run_is_refused(replicas, tmp_path, monkeypatch, digi
         with pytest.raises(UserError, match=f"replica must be 0 to 1, .*, got {replica!r}"):
             trained.load(workdir, replica=replica)
     other = digits._replace(sha256={"mnist": "another"})
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    serve(monkeypatch, other)
     with pytest.raises(UserError, match="holds a run on other data"):
         trained.load(workdir)
     (tmp_path / "config.json").write_text("{")

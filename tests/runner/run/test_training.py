@@ -12,9 +12,8 @@ from functools import partial
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
-from short_run import few_digits
+from short_run import few_digits, serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.host.compiler_options import compiled
 from adv_jax.runner.host.signals import Interrupted
@@ -35,7 +34,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def load_digits(monkeypatch, digits):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
 
 
 def document(**changes):
@@ -283,7 +282,7 @@ def test_a_run_resumes_only_on_the_same_data(tmp_path, digits, monkeypatch):
     run()
     (tmp_path / "run" / "result.json").unlink()
     other = digits._replace(sha256={"mnist": "another"})
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: other)
+    serve(monkeypatch, other)
     with pytest.raises(WorkdirError, match="a run on other data: sha256 of "):
         run()
 

@@ -11,8 +11,9 @@ import pytest
 import short_run
 from flax.traverse_util import flatten_dict
 from safetensors.flax import save_file
+from short_run import serve
 
-from adv_jax import data, models
+from adv_jax import models
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
@@ -34,7 +35,7 @@ def digits():
 
 @pytest.fixture(autouse=True)
 def load_digits(monkeypatch, digits, tmp_path):
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: digits)
+    serve(monkeypatch, digits)
     monkeypatch.chdir(tmp_path)
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import short_run
+from short_run import serve
 
-from adv_jax import data
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import evaluation, learning_curves, training
 from adv_jax.runner.run.experiment import Experiment
@@ -19,7 +19,7 @@ from adv_jax.types import UserError
 @pytest.fixture
 def digits(monkeypatch):
     few = short_run.few_digits(80, 20)
-    monkeypatch.setattr(data, "load", lambda name, *, source, dir: few)
+    serve(monkeypatch, few)
 
 
 def config(**changes):
