@@ -3,6 +3,7 @@
 A call of a part is checked by the same rule as a config that names it.
 """
 
+import functools
 import inspect
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,19 @@ _MEMBER_NAMES: dict[Any, str] = {
 _ARRAYS = (jax.Array, np.ndarray, np.bool_, np.number)
 _UNANNOTATED = (Any, inspect.Parameter.empty)
 _SEQUENCES = (tuple, list, Sequence)
+
+
+def unwrapped(function: Any) -> Any:
+    """Returns the function inside `functools.partial`."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def function_name(function: Any) -> str:
+    """Returns the name of the function inside `functools.partial`, or of an object's class."""
+    function = unwrapped(function)
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def parameters_of(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -22,8 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import callback_errors, check_function, checked_number, is_known
-from adv_jax.types import Array, LogitsFn, UserError, described, host_array, install_hint
+from adv_jax.checks import callback_errors, check_function, checked_number
+from adv_jax.types import Array, LogitsFn, UserError, described, host_array, install_hint, is_known
 
 __all__ = ["black_box", "from_torch", "weights_from_torch"]
 
@@ -111,8 +111,12 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
     Array([[ 1., -1.],
            [-1.,  1.]], dtype=float32)
     """
-    needed = {"allowed": "a function of NumPy arrays", "instead": "pass the method model.predict"}
-    check_function(predict, name="predict", **needed)
+    check_function(
+        predict,
+        name="predict",
+        allowed="a function of NumPy arrays",
+        instead="pass the method model.predict",
+    )
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}", optional=True)
 
     @functools.cache  # The same callback for the same shape: compiled programs are reused.

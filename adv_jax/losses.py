@@ -13,8 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
-from adv_jax.types import Array, UserError, check_choice, described, dtype_of, working_dtype
+from adv_jax.types import (
+    Array,
+    UserError,
+    check_choice,
+    check_known,
+    described,
+    dtype_of,
+    is_known,
+    is_real,
+    widened,
+)
 
 RowLoss = Callable[[Array, Array], Array]
 
@@ -105,7 +114,7 @@ def as_logits(logits: Array) -> Array:
     A softmax of bfloat16 has two digits, and its gradient at sure rows is 0.
     """
     logits = jnp.asarray(logits)
-    return logits.astype(working_dtype(logits.dtype))
+    return widened(logits)
 
 
 def classes(labels: Array) -> Array:
@@ -124,7 +133,7 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
     if np.ndim(logits) != 2 or not jnp.issubdtype(dtype_of(logits), jnp.floating):
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")
     batch, count = np.shape(logits)
-    if norms.is_real(labels):
+    if is_real(labels):
         shape, dtype = np.shape(labels), dtype_of(labels)
         if shape == (batch,) and jnp.issubdtype(dtype, jnp.integer):
             return as_classes(labels, count, name=name)
@@ -143,11 +152,11 @@ def as_classes(labels: ArrayLike, num_classes: int, *, name: str = "labels") -> 
       UserError: another shape or dtype, or a known class is not in 0 to K - 1; the message calls
         the classes `name`.
     """
-    is_array = norms.is_real(labels) and np.ndim(labels) == 1
+    is_array = is_real(labels) and np.ndim(labels) == 1
     if not is_array or not jnp.issubdtype(dtype_of(labels), jnp.integer):
         raise UserError(f"{name} must be classes i32[B], got {described(labels)}")
     in_range = lambda label: (label >= 0) & (label < num_classes)
-    norms.check_known(name, labels, in_range, f"classes from 0 to {num_classes - 1}")
+    check_known(name, labels, in_range, f"classes from 0 to {num_classes - 1}")
     # `one_hot` counts to K in the dtype of the classes, where 261 bytes are 5.
     return jnp.asarray(with_dtype(labels, jnp.int32))
 
@@ -161,7 +170,7 @@ def with_dtype(value: ArrayLike, dtype: Any) -> Any:
 
 def on_host(value: ArrayLike) -> Any:
     """Returns known values as a NumPy array, except an array on more devices than one."""
-    if isinstance(value, jax.core.Tracer):
+    if not is_known(value):
         return value
     spread = isinstance(value, jax.Array) and len(value.devices()) > 1
     return value if spread else np.asarray(value)

@@ -20,7 +20,6 @@ outside.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ import optax
 from adv_jax.random import row_keys
 from adv_jax.ranges import Range
 from adv_jax.suggestions import suggestion
-from adv_jax.types import UserError, described, dtype_of, working_dtype
+from adv_jax.types import UserError, check_known, described, is_real, working_dtype
 
 Scale = jax.Array | None
 
@@ -266,36 +265,10 @@ def per_row(name: str, value: jax.typing.ArrayLike, like: Any) -> jax.Array:
     return scale.reshape(-1, *(1,) * (len(like.shape) - 1))
 
 
-def is_real(value: Any) -> bool:
-    """Returns whether the dtype of a value, traced or not, is integer or floating.
-
-    >>> [is_real(value) for value in (1, [.1, .2], True, "1", None, 1j, [[1], [1, 2]])]
-    [True, True, False, False, False, False, False]
-    """
-    dtype = dtype_of(value)
-    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
-
-
 def check_sizes(name: str, value: Any, dtype: jnp.dtype) -> None:
     """Raises UserError for known numbers that are negative, NaN, or infinite in a dtype."""
     check_known(name, value, lambda number: number >= 0, str(Range.of("[0, inf)")))
     check_known(name, value, lambda number: number <= jnp.finfo(dtype).max, f"a finite {dtype}")
-
-
-def check_known(
-    name: str, value: Any, holds: Callable[[np.ndarray], np.ndarray], allowed: str
-) -> None:
-    """Checks the numbers of `value` with `holds`, unless they are traced.
-
-    Raises:
-      UserError: names `allowed` and the first number that fails.
-    """
-    if isinstance(value, jax.core.Tracer):
-        return
-    numbers = np.asarray(value)
-    bad = numbers[~holds(numbers)]
-    if bad.size:
-        raise UserError(f"{name} must be {allowed}, got {bad[0]}")
 
 
 def _rows(r: jax.Array) -> jax.Array:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax
@@ -54,11 +53,6 @@ def _rule(make: Any = None, *, entrywise: bool | tuple[str, ...] = False, **rang
     stating = ranged(**shared | ranges)(make)
     stating.entrywise = tuple(parameters) if entrywise is True else entrywise or ()
     return stating
-
-
-def _named(**functions: Any) -> SimpleNamespace:
-    """Returns what a config may name; `__all__` lists the names."""
-    return SimpleNamespace(__all__=sorted(functions), **functions)
 
 
 @_rule(
@@ -309,17 +303,17 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 
 
 # What a config may name.
-OPTIMIZERS = _named(
-    adadelta=adadelta,
-    adagrad=_rule(optax.adagrad, entrywise=True),
-    adam=_rule(optax.adam, entrywise=True),
-    players=players,
-    rmsprop=_rule(optax.rmsprop, entrywise=True),
-    sgd=sgd,
-)
-PLATEAUS = _named(
-    bold_driver=bold_driver,
-    reduce_on_plateau=_rule(
+OPTIMIZERS: Mapping[str, Any] = {
+    "adadelta": adadelta,
+    "adagrad": _rule(optax.adagrad, entrywise=True),
+    "adam": _rule(optax.adam, entrywise=True),
+    "players": players,
+    "rmsprop": _rule(optax.rmsprop, entrywise=True),
+    "sgd": sgd,
+}
+PLATEAUS: Mapping[str, Any] = {
+    "bold_driver": bold_driver,
+    "reduce_on_plateau": _rule(
         optax.contrib.reduce_on_plateau,
         factor="(0, 1)",
         patience=COUNT,  # With 0 optax reduces after each improvement, and never on a plateau.
@@ -329,16 +323,16 @@ PLATEAUS = _named(
         accumulation_size=COUNT,
         min_scale="[0, inf)",
     ),
-)
-SCHEDULES = _named(
-    cosine_decay_schedule=_rule(
+}
+SCHEDULES: Mapping[str, Any] = {
+    "cosine_decay_schedule": _rule(
         optax.cosine_decay_schedule, decay_steps="(0, inf)", alpha="[0, 1]", exponent="[0, inf)"
     ),
-    exponential_decay=_rule(optax.exponential_decay),
-    linear_schedule=_rule(optax.linear_schedule),
-    piecewise_constant=piecewise_constant,
-    polynomial_schedule=_rule(optax.polynomial_schedule, power="[0, inf)"),
-)
+    "exponential_decay": _rule(optax.exponential_decay),
+    "linear_schedule": _rule(optax.linear_schedule),
+    "piecewise_constant": piecewise_constant,
+    "polynomial_schedule": _rule(optax.polynomial_schedule, power="[0, inf)"),
+}
 
 
 @ranged(steps_per_epoch=COUNT)

@@ -82,14 +82,19 @@ def plain_errors() -> Iterator[None]:
         raise
 
 
+def new_jaxpr(fn: Callable[..., Any], *inputs: Any) -> tuple[ClosedJaxpr, Any]:
+    """Returns the operations of a function, and the shapes and dtypes of its outputs."""
+    # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
+    return jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
+
+
 def traced(fn: Callable[..., Any], *inputs: Any, derivatives: bool = True) -> Traced:
     """Traces a function of trees of arrays.
 
     derivatives: it will be differentiated, so rules of its own for that belong to the key. They
       alone are traced, not the derivative.
     """
-    # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-    jaxpr, outputs = jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
+    jaxpr, outputs = new_jaxpr(fn, *inputs)
     found = _operations(jaxpr, derivatives=derivatives)
     return Traced(jaxpr, list(found.arrays), found.key, outputs)
 

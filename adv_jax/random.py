@@ -5,6 +5,7 @@ transformation to normals fuse into one pass.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.types import Array, Key, UserError, described, dtype_of
+from adv_jax.types import Array, Key, UserError, check_known, described, dtype_of, is_known
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = np.uint32(0x1BD11BDA)
@@ -70,6 +71,13 @@ def split_rows(keys: Key, num: int = 2) -> Key:
     return jax.vmap(jax.random.split, (0, None), 1)(keys, num)
 
 
+def draw_rows(
+    distribution: Callable[..., Array], keys: Key, shape: tuple[int, ...], dtype: Any
+) -> Array:
+    """Draws distribution(key, shape, dtype) with the key of each row: key[B] -> [B, *shape]."""
+    return jax.vmap(lambda key: distribution(key, shape, dtype))(keys)
+
+
 def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: int = 0) -> Array:
     """Returns standard normal f32[shape], by default bit for bit those of jax.random.normal.
 
@@ -86,8 +94,8 @@ def normal(key: Key, shape: tuple[int, ...], *, block: Array | int = 0, start: i
       UserError: the key is not a threefry key; a known `block` or `start` is out of its range.
     """
     size = math.prod(shape)
-    _check_known("block", block, 2**32 - 1)
-    _check_known("start", start, 2**32 - size)
+    _check_to(2**32 - 1, "block", block)
+    _check_to(2**32 - size, "start", start)
     # Scale to the open interval (-1, 1).
     low = jnp.nextafter(jnp.float32(-1), jnp.float32(0))
     unit = _unit(_words(key), size, jnp.uint32(block), jnp.uint32(start))
@@ -105,7 +113,7 @@ def bernoulli(key: Key, p: float, shape: tuple[int, ...]) -> Array:
     Raises:
       UserError: the key is not a threefry key; a known p is not in [0, 1].
     """
-    _check_known("p", p, 1)
+    _check_to(1, "p", p)
     zero = jnp.uint32(0)
     return (_unit(_words(key), math.prod(shape), zero, zero) < jnp.float32(p)).reshape(shape)
 
@@ -139,19 +147,14 @@ def check_seed(seed: Any) -> None:
     JAX drops bits beyond 32, so that different seeds would be one.
     """
     is_integer = jnp.issubdtype(dtype_of(seed), jnp.integer) and np.ndim(seed) == 0
-    is_known = not isinstance(seed, jax.core.Tracer)
-    if not is_integer or (is_known and not -(2**31) <= int(seed) < 2**31):
+    if not is_integer or (is_known(seed) and not -(2**31) <= int(seed) < 2**31):
         allowed = f"a whole number from {-(2**31)} to {2**31 - 1}"
         raise UserError(f"seed must be {allowed}, got {described(seed)}")
 
 
-def _check_known(name: str, value: Any, high: int) -> None:
-    """Raises UserError for a number outside [0, high], unless it is traced."""
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = np.asarray(value)  # JAX overflows when it compares an int32 with 2^32.
-    if not 0 <= number <= high:
-        raise UserError(f"{name} must be a number from 0 to {high}, got {described(value)}")
+def _check_to(high: int, name: str, value: Any) -> None:
+    """Raises UserError for a known number outside [0, high]."""
+    check_known(name, value, lambda n: (n >= 0) & (n <= high), f"a number from 0 to {high}")
 
 
 def _words(key: Any) -> Array:

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
-import jax
 import numpy as np
 
 from adv_jax.annotations import (
     allowed_values,
     catch_all,
+    function_name,
     is_one_number,
     is_optional,
     parameters_of,
     refuses,
 )
-from adv_jax.types import UserError, check_choice, described
+from adv_jax.types import UserError, check_choice, described, is_known
 
 COUNT = "{1, 2, ...}"
 ANY = "(-inf, inf)"
@@ -146,7 +146,7 @@ def check_ranges(part: Any, ranges: Mapping[str, str]) -> None:
     Traceback (most recent call last):
     adv_jax.types.UserError: ranges of <lambda> must be one of std, got 'sd'; did you mean 'std'?
     """
-    is_class, of = isinstance(part, type), f"ranges of {_name_of(part)}"
+    is_class, of = isinstance(part, type), f"ranges of {function_name(part)}"
     parameters: Mapping[str, inspect.Parameter] = {} if is_class else parameters_of(part)
     for name, text in ranges.items():
         if catch_all(parameters) is None:
@@ -179,10 +179,6 @@ def positional_of(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
 def _annotated(cls: type) -> list[str]:
     """Returns the fields of a dataclass, also before its decorator has read them."""
     return [name for base in reversed(cls.__mro__) for name in inspect.get_annotations(base)]
-
-
-def _name_of(part: Any) -> str:
-    return getattr(part, "__name__", type(part).__name__)
 
 
 def _checking_call(function: Callable) -> Any:
@@ -246,7 +242,7 @@ def _check_settings(
 
 def _check_range(name: str, value: Any, allowed: Range) -> None:
     for each in entries_of(value):
-        if callable(each) or isinstance(each, jax.core.Tracer):
+        if callable(each) or not is_known(each):
             continue
         for number in np.ravel(each).tolist() if hasattr(each, "dtype") else [each]:
             if not allowed.allows(number):

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from adv_jax.annotations import catch_all
+from adv_jax.annotations import catch_all, function_name, unwrapped
 from adv_jax.random import check_seed
 from adv_jax.ranges import COUNT, ranged
 from adv_jax.types import (
@@ -37,7 +37,7 @@ from adv_jax.types import (
     check_variables,
     described,
     dtype_of,
-    working_dtype,
+    widened,
 )
 
 DEVICES = "devices"  # name of the pmapped axis
@@ -154,7 +154,7 @@ def make_step(
         if microbatches > 1:
             gradient = partial(_mean_over_parts, gradient, microbatches)
         (value, (model_state, metrics)), grads = gradient(batch, key)
-        metrics = {"loss": value, **metrics} | {"loss": value}  # Whatever the objective calls so.
+        metrics = {**metrics, "loss": value}  # An objective may call a metric so too.
         if shards > 1:
             grads, model_state, metrics = mean_over_shards((grads, model_state, metrics), shards)
         with _optax_promotion():
@@ -205,11 +205,9 @@ def _check_bound(objective: Objective) -> None:
 
 def _check_divided(objective: Any, parts: Mapping[str, int]) -> None:
     """Raises UserError if batches are divided for an objective that keeps a state of their rows."""
-    while isinstance(objective, partial):
-        objective = objective.func
     for name, count in parts.items():
-        if count > 1 and callable(getattr(objective, "state", None)):
-            own = getattr(objective, "__name__", type(objective).__name__)
+        if count > 1 and callable(getattr(unwrapped(objective), "state", None)):
+            own = function_name(objective)
             raise UserError(
                 f"{name} must be 1 for {own}, which keeps a state of whole batches, got {count}"
             )
@@ -223,7 +221,7 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     found = jax.eval_shape(fn, jax.tree.map(lambda leaf: leaf[0], parts), key)
 
     # A sum of many parts in bfloat16 would not grow any more.
-    wide = lambda leaf: leaf.astype(working_dtype(leaf.dtype)) if _is_float(leaf) else leaf
+    wide = lambda leaf: widened(leaf) if _is_float(leaf) else leaf
 
     def add(total: Any, part: tuple[Batch, Key]) -> tuple[Any, None]:
         added = lambda a, b: a + wide(b) if _is_float(a) else b
@@ -245,11 +243,8 @@ def _checked_results(objective: Any, found: Any) -> tuple[Array, tuple[Any, Any]
             is_real = jnp.issubdtype(dtype_of(loss), jnp.floating)
             if np.shape(loss) == () and is_real and "params" not in model_state:
                 return found
-    while isinstance(objective, partial):
-        objective = objective.func
-    name = getattr(objective, "__name__", type(objective).__name__)
     allowed = "return (loss f32[], (model_state without params, {name: metric}))"
-    raise UserError(f"objective must {allowed}, got {name}: {described(found)}")
+    raise UserError(f"objective must {allowed}, got {function_name(objective)}: {described(found)}")
 
 
 def _as_float(metric: Any) -> Array:
@@ -388,8 +383,9 @@ def _by_shard_map(
 
         specs = tuple(shared if axis is None else mapped for axis in axes)
         # False: groups of shards differ, which the types of arrays cannot tell.
-        mapping = {"in_specs": specs, "out_specs": mapped, "check_vma": False}
-        return jax.shard_map(on_device, mesh=mesh, **mapping)(*args)
+        return jax.shard_map(
+            on_device, mesh=mesh, in_specs=specs, out_specs=mapped, check_vma=False
+        )(*args)
 
     return jax.jit(on_mesh, donate_argnums=donate)
 

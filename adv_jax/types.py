@@ -37,6 +37,11 @@ def working_dtype(dtype: Any) -> Any:
         return jnp.promote_types(dtype, jnp.float32)
 
 
+def widened(x: Array) -> Array:
+    """Returns an array in its working dtype."""
+    return x.astype(working_dtype(x.dtype))
+
+
 class Output(NamedTuple):
     """The output of `apply(variables, x, *, train, key)`.
 
@@ -89,6 +94,21 @@ def dtype_of(value: Any) -> Any:
         return np.dtype(object)
 
 
+def is_real(value: Any) -> bool:
+    """Returns whether the dtype of a value, traced or not, is integer or floating.
+
+    >>> [is_real(value) for value in (1, [.1, .2], True, "1", None, 1j, [[1], [1, 2]])]
+    [True, True, False, False, False, False, False]
+    """
+    dtype = dtype_of(value)
+    return jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.floating)
+
+
+def is_known(value: Any) -> bool:
+    """Returns whether the values are known. Inside jit, vmap or grad they are not."""
+    return not isinstance(value, jax.core.Tracer)
+
+
 def host_array(value: Any) -> np.ndarray | None:
     """Returns an array, tensor or nested list as a NumPy array.
 
@@ -116,6 +136,22 @@ def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
         names = [*map(str, allowed)]
         near = suggestion(value, names) if isinstance(value, str) else ""
         raise UserError(f"{name} must be one of {', '.join(names)}, got {described(value)}{near}")
+
+
+def check_known(
+    name: str, value: Any, holds: Callable[[np.ndarray], np.ndarray], allowed: str
+) -> None:
+    """Checks the numbers of `value` with `holds`, unless they are traced.
+
+    Raises:
+      UserError: names `allowed` and the first number that fails.
+    """
+    if not is_known(value):
+        return
+    numbers = np.asarray(value)  # JAX overflows when it compares an int32 with 2^32.
+    bad = numbers[~holds(numbers)]
+    if bad.size:
+        raise UserError(f"{name} must be {allowed}, got {bad[0]}")
 
 
 def check_variables(variables: Any) -> None:
@@ -172,6 +208,11 @@ def described(value: Any) -> str:
     kind = type(value).__name__
     start = f", {text[:20]}..." if isinstance(value, str | int) else ""
     return f"{'an' if kind[0] in 'aeiouAEIOU' else 'a'} {kind}{start}"
+
+
+def described_array(value: Any) -> str:
+    """Returns `described` of an array, and of all else the name of its class."""
+    return described(value) if hasattr(value, "dtype") else f"a {type(value).__name__}"
 
 
 def _on_one_line(value: Any) -> str:

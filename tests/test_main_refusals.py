@@ -142,7 +142,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ([QUICK, "--config.data.num_valid=9000"], ["num_valid", "9000", "3999"]),
             (
                 [QUICK, "--config.data.num_labels=101"],
-                ["num_labels must be a multiple of num_classes=10", "101"],
+                ["data.num_labels must be a multiple of num_classes=10", "101"],
             ),
             ([QUICK, "--config.data.num_labels=5000"], ["num_labels", "5000", "3500"]),
             (

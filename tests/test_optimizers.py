@@ -318,9 +318,9 @@ SCHEDULES = optimizers.SCHEDULES
 @pytest.mark.parametrize(
     "make",
     [
-        partial(SCHEDULES.linear_schedule, 0.1, 0.01),
-        partial(SCHEDULES.polynomial_schedule, 0.1, 0.01, 1),
-        partial(SCHEDULES.exponential_decay, 0.1, decay_rate=0.5),
+        partial(SCHEDULES["linear_schedule"], 0.1, 0.01),
+        partial(SCHEDULES["polynomial_schedule"], 0.1, 0.01, 1),
+        partial(SCHEDULES["exponential_decay"], 0.1, decay_rate=0.5),
     ],
 )
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_a_transition_of_no_length_or_before_the_first_epoch_is_refused(make, se
 def test_an_exponential_decay_to_zero_at_once_is_refused():
     # optax would keep the initial value.
     with pytest.raises(UserError, match="^decay_rate must be a finite number above 0, got 0$"):
-        SCHEDULES.exponential_decay(0.1, 3, 0)
+        SCHEDULES["exponential_decay"](0.1, 3, 0)
 
 
 @pytest.mark.parametrize("steps", [0, -2, 2.5])
@@ -354,11 +354,11 @@ def test_epochs_without_a_whole_number_of_steps_are_refused(steps):
 
 @pytest.mark.parametrize("array", [tuple, np.array, jnp.array])
 def test_the_boundaries_of_a_piecewise_schedule_may_be_an_array(array):
-    schedule = SCHEDULES.piecewise_constant((0.3, 0.2, 0.1), array([1, 3]))
+    schedule = SCHEDULES["piecewise_constant"]((0.3, 0.2, 0.1), array([1, 3]))
     np.testing.assert_allclose([schedule(t) for t in range(4)], [0.3, 0.2, 0.2, 0.1], rtol=1e-6)
     for boundaries in ([3, 1], [3, 3]):
         with pytest.raises(UserError, match="^boundaries must increase, got "):
-            SCHEDULES.piecewise_constant((0.3, 0.2, 0.1), array(boundaries))
+            SCHEDULES["piecewise_constant"]((0.3, 0.2, 0.1), array(boundaries))
 
 
 @pytest.mark.parametrize(
@@ -370,4 +370,4 @@ def test_the_boundaries_of_a_piecewise_schedule_may_be_an_array(array):
 )
 def test_values_and_boundaries_that_do_not_fit_are_refused(values, boundaries, says):
     with pytest.raises(UserError, match=f"^{says}$"):
-        SCHEDULES.piecewise_constant(values, boundaries)
+        SCHEDULES["piecewise_constant"](values, boundaries)

@@ -131,7 +131,7 @@ def test_a_bold_driver_out_of_range_is_refused(settings, says):
 
 def test_a_plateau_without_patience_is_refused_as_optax_would_reduce_after_gains():
     with pytest.raises(ValueError, match="patience must be a whole number of at least 1, got 0"):
-        optimizers.PLATEAUS.reduce_on_plateau(factor=0.5, patience=0)
+        optimizers.PLATEAUS["reduce_on_plateau"](factor=0.5, patience=0)
 
 
 @given(

@@ -15,7 +15,7 @@ from adv_jax import attacks, evaluate, generative, models, objectives, optimizer
 from adv_jax.annotations import members_of, parameters_of
 from adv_jax.checks import checked_number
 from adv_jax.ranges import ANY, Range, ranged
-from adv_jax.runner.config.binding import MODELS, OBJECTIVES, Names
+from adv_jax.runner.config.binding import ATTACKS, INITIALIZERS, MODELS, OBJECTIVES, registry
 from adv_jax.types import UserError
 
 
@@ -168,10 +168,10 @@ def test_a_range_may_be_of_a_keyword_that_a_function_takes_with_others():
 
 # Kind of part -> (what a config may name, the decorator that it needs).
 PARTS = {
-    "attack": (attacks, "@attack"),
+    "attack": (ATTACKS, "@attack"),
     "objective": (OBJECTIVES, "@objective"),
     "model": (MODELS, "@ranged"),
-    "initializer": (models.initializers, "@ranged"),
+    "initializer": (INITIALIZERS, "@ranged"),
     "optimizer": (optimizers.OPTIMIZERS, "_rule"),
     "plateau": (optimizers.PLATEAUS, "_rule"),
     "schedule": (optimizers.SCHEDULES, "_rule"),
@@ -207,9 +207,9 @@ def unstated(part, decorator):
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_every_part_that_a_config_may_name_states_the_ranges_of_its_real_settings(kind):
-    registry, decorator = PARTS[kind]
-    for name in registry.__all__:
-        missing = unstated(getattr(registry, name), decorator)
+    parts, decorator = PARTS[kind]
+    for name, part in parts.items():
+        missing = unstated(part, decorator)
         assert not missing, f"the {kind} {name} {missing}"
 
 
@@ -225,10 +225,10 @@ def test_a_part_without_its_decorator_or_a_range_is_found():
 
 def test_shared_settings_of_optimizers_have_their_ranges_everywhere():
     for rule, wrong in [
-        (optimizers.OPTIMIZERS.adagrad, {"learning_rate": -1.0}),
-        (optimizers.OPTIMIZERS.rmsprop, {"learning_rate": 0.1, "initial_scale": -1.0}),
-        (optimizers.SCHEDULES.linear_schedule, {"init_value": -0.1}),
-        (optimizers.PLATEAUS.reduce_on_plateau, {"min_scale": -0.1}),
+        (optimizers.OPTIMIZERS["adagrad"], {"learning_rate": -1.0}),
+        (optimizers.OPTIMIZERS["rmsprop"], {"learning_rate": 0.1, "initial_scale": -1.0}),
+        (optimizers.SCHEDULES["linear_schedule"], {"init_value": -0.1}),
+        (optimizers.PLATEAUS["reduce_on_plateau"], {"min_scale": -0.1}),
     ]:
         name = [*wrong][-1]
         with pytest.raises(UserError, match=f"^{name} must be a finite number of at least 0, got"):
@@ -238,7 +238,10 @@ def test_shared_settings_of_optimizers_have_their_ranges_everywhere():
 def test_a_function_and_a_module_refuse_numbers_outside_their_ranges():
     for call, message in [
         (lambda: optimizers.sgd(-0.1), "learning_rate must be a finite number of at least 0"),
-        (lambda: optimizers.OPTIMIZERS.adam(0.1, b1=1.0), "b1 must be a number from 0 to below 1"),
+        (
+            lambda: optimizers.OPTIMIZERS["adam"](0.1, b1=1.0),
+            "b1 must be a number from 0 to below 1",
+        ),
         (lambda: optimizers.swa(0, 1), "first must be a whole number of at least 1, got 0"),
         (lambda: optimizers.ema("a"), "decay must be a number above 0 and below 1, got 'a'"),
         (lambda: models.mlp(features=(8, 0)), "features must be a whole number of at least 1, got"),
@@ -325,5 +328,5 @@ def test_of_several_wrong_settings_the_first_is_named():
 
 def test_two_registries_of_a_config_share_no_name():
     with pytest.raises(ValueError, match="must differ, got adversarial_backprop, "):
-        Names(objectives, objectives)
+        registry(objectives, objectives)
     assert not {*models.__all__} & {*generative.models.__all__}

@@ -7,6 +7,7 @@ them.
 # They share `adv_jax.checks` of their arguments, `adv_jax.loss_gradients` and
 # `adv_jax.perturbations`; tests/support/attack_table.py tests their common properties.
 
+from adv_jax.annotations import function_name as function_name
 from adv_jax.attacks import targets as targets
 from adv_jax.attacks._attack import attack as attack
 from adv_jax.attacks._attack import forward_only as forward_only
@@ -17,7 +18,6 @@ from adv_jax.attacks._traits import ONE_STEP as ONE_STEP
 from adv_jax.attacks._traits import SIZES as SIZES
 from adv_jax.attacks._traits import Rank as Rank
 from adv_jax.attacks._traits import Traits as Traits
-from adv_jax.attacks._traits import function_name as function_name
 from adv_jax.attacks._traits import ranges_of as ranges_of
 from adv_jax.attacks._traits import traits_of as traits_of
 from adv_jax.attacks.apgd import apgd

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
-from adv_jax.annotations import catch_all
+from adv_jax.annotations import catch_all, function_name
 from adv_jax.attacks._calls import Body, Settings, called
-from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits, function_name
+from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
 from adv_jax.ranges import check_ranges, positional_of, takes
@@ -127,8 +127,9 @@ def attack(
                 key_of_rows(None, batch=1)
             inputs = (x,) if aux is None else (x, aux)
             instead = forward_only() if logits else []
-            kinds = {"gradient": traits.gradient, "instead": instead, "model": model_name}
-            with explained(name, model, *inputs, **kinds):
+            with explained(
+                name, model, *inputs, gradient=traits.gradient, instead=instead, model=model_name
+            ):
                 if compiles:
                     return called(body, model, x, settings)
                 return fn(*args, **given)

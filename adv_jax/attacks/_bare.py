@@ -10,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from adv_jax import norms, programs
+from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
 from adv_jax.checks import (
     check_finite,
     check_flags,
-    is_known,
     logit_flags,
-    traced,
+    traced_model,
     with_aux,
 )
 from adv_jax.convolution import fast_in_loops
@@ -31,7 +30,7 @@ from adv_jax.loss_gradients import (
 )
 from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
-from adv_jax.types import Array, Bounds, RowTree, dtype_of, working_dtype
+from adv_jax.types import Array, Bounds, RowTree, check_known, dtype_of, is_known, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]
 
@@ -99,7 +98,7 @@ def compiled(
         )
     inputs = (x,) if aux is None else (x, aux)
     with programs.plain_errors():
-        found = traced(fn, *inputs, name=name, by=programs.traced)
+        found = traced_model(fn, *inputs, name=name, by=programs.traced)
         arrays = check(found.outputs, *arrays)
     model = Model(fn, _shapes(inputs), found, [])
     given = found.arrays, x, aux, arrays, bounds
@@ -141,14 +140,14 @@ def run_on_mesh(
     def of_arrays(fn: Fn, at: Array, bounds: Any, *arrays: Any) -> Any:
         fn = hoisted(fn, at)
         if outputs is not None and at is x:
-            fn = _knowing(fn, x, outputs)
+            fn = _reusing_outputs(fn, x, outputs)
         return body(fn, at, *arrays, bounds=bounds, **settings)
 
     return on_mesh(of_arrays, fn, x, bounds, *arrays)
 
 
-def _knowing(fn: Partial, x: Array, outputs: Any) -> Partial:
-    """Returns fn, which is not called for what it returns at x itself, as it may be a service."""
+def _reusing_outputs(fn: Partial, x: Array, outputs: Any) -> Partial:
+    """Returns fn, which gives these outputs for x itself, so that a service is not asked twice."""
     known = jax.tree.leaves((fn.args, x))
 
     def called(*inputs: Any) -> Any:
@@ -191,7 +190,7 @@ def check_fits(y: Any, dtype: Any, what: str) -> None:
     """Raises UserError for known integers that a narrower dtype would wrap; `what` it holds."""
     least, most = int(jnp.iinfo(dtype).min), int(jnp.iinfo(dtype).max)
     if jnp.iinfo(dtype_of(y)).max > most:
-        norms.check_known("y", y, lambda label: (label >= least) & (label <= most), what)
+        check_known("y", y, lambda label: (label >= least) & (label <= most), what)
 
 
 def _program(
@@ -239,7 +238,7 @@ def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
       UserError: as `compiled`.
     """
     if "finite" in flags:
-        check_finite(flags["finite"], "x") if decisions else check_flags(flags, "x")
+        check_finite(flags["finite"], "x") if decisions else check_flags(flags)
     check_noted(flags)
 
 

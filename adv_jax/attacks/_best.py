@@ -1,7 +1,9 @@
 """Each row's best or shortest perturbation so far, kept by the iterative attacks."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, TypeVar
 
+import jax
 import jax.numpy as jnp
 
 from adv_jax.perturbations import choose
@@ -39,6 +41,33 @@ class Best(NamedTuple):
             (other.fools == self.fools) & (other.loss > self.loss)
         )
         return choose(better, other, self)
+
+
+class _Counted(Protocol):
+    """A state of an ascent: its count of iterations, from 0, and the best so far."""
+
+    @property
+    def count(self) -> Array: ...
+    @property
+    def best(self) -> Best: ...
+
+
+_State = TypeVar("_State", bound=_Counted)
+
+
+def best_of_ascent(
+    iterate: Callable[[_State], _State], state: _State, *, num_steps: int, early_stop: bool
+) -> Best:
+    """Returns the best of num_steps steps and of their start: iterates num_steps + 1 times.
+
+    early_stop: ends once all rows are fooled.
+    """
+
+    def unfinished(state: _State) -> Array:
+        left = state.count <= num_steps
+        return left & ~state.best.fools.all() if early_stop else left
+
+    return jax.lax.while_loop(unfinished, iterate, state).best
 
 
 class Shortest(NamedTuple):

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import annotations, norms
-from adv_jax.annotations import catch_all, is_optional, members_of
+from adv_jax import annotations
+from adv_jax.annotations import catch_all, function_name, is_optional, members_of
 from adv_jax.attacks._bare import Fn, compiled
 from adv_jax.attacks._climbing import checked_start, folded
-from adv_jax.attacks._traits import NOISE, Traits, function_name
+from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
     array_of_lists,
     as_batch,
@@ -26,14 +26,13 @@ from adv_jax.checks import (
     checked_count,
     checked_labels,
     checked_number,
-    is_known,
     traceable,
     with_aux,
 )
 from adv_jax.loss_gradients import Rated, loss_flags, note_flags
 from adv_jax.random import key_of_rows
 from adv_jax.ranges import Range
-from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of
+from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of, is_known, is_real
 
 Settings = dict[str, Any]
 parameters_of = functools.cache(annotations.parameters_of)
@@ -51,8 +50,8 @@ class Body(NamedTuple):
     losses: by name, if it climbs one of them or a function of the user; else None.
     sparse: the attack knows the norm l0.
     logits: logits_fn returns logits, which are checked.
-    check: (arguments by name, but for the model) -> None, of what is to be checked before losses
-      become `Rated`, or where values are known.
+    check: (arguments by name, but for the model) -> None; more checks, made on the arguments as the
+      user passed them.
     """
 
     fn: Callable[..., Any]
@@ -98,31 +97,11 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
         fn, y, settings = _unchanged, None, settings | {"aux": None}
     y = array_of_lists(y)
     bounds, aux = settings.pop("bounds", None), settings.pop("aux", None)
-    settings = {n: _as_array(v, static=_is_static(body, n, settings)) for n, v in settings.items()}
-    _check_settings(body, settings)
+    settings = _checked_settings(body, batch, bounds, settings)
     constant = settings.get("constant", True)
     x = batch if constant else jnp.asarray(x)
     check_rows("aux", aux, batch=x.shape[0])
-    _check_size(body, batch, bounds, settings)
-    if settings.get("key") is not None:
-        settings["key"] = key_of_rows(settings["key"], len(batch))
-    if "start" in settings:
-        settings["start"] = checked_start(settings["start"], batch)
-    if body.losses is not None:
-        fn, y, aux, settings["loss"] = folded(
-            fn,
-            x,
-            y,
-            aux,
-            loss=settings["loss"],
-            fooled=settings.get("fooled"),
-            named=body.losses,
-            targeted=settings.get("targeted", False),
-            gradient=body.traits.gradient,
-        )
-        if settings["loss"] is None:
-            settings |= {"fooled": None} if "fooled" in settings else {}
-            note_flags(functools.partial(loss_flags, with_aux(fn, aux), x))
+    fn, y, aux, settings = _with_loss(body, fn, x, y, aux, settings)
     static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
     settings = {n: _as_number(body, n, value) for n, value in settings.items()}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
@@ -142,6 +121,42 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
             function=body.fn,
             static=tuple(sorted(static.items())),
         )
+
+
+def _checked_settings(body: Body, x: Array, bounds: Bounds | None, settings: Settings) -> Settings:
+    """Returns the settings as the body takes them: lists as arrays, a key for each row."""
+    settings = {n: _as_array(v, static=_is_static(body, n, settings)) for n, v in settings.items()}
+    _check_numbers(body, settings)
+    _check_size(body, x, bounds, settings)
+    if settings.get("key") is not None:
+        settings["key"] = key_of_rows(settings["key"], len(x))
+    if "start" in settings:
+        settings["start"] = checked_start(settings["start"], x)
+    return settings
+
+
+def _with_loss(
+    body: Body, fn: Fn, x: Array, y: RowTree | None, aux: RowTree | None, settings: Settings
+) -> tuple[Fn, RowTree | None, RowTree | None, Settings]:
+    """Returns the model, labels, side inputs and settings, if on a loss those of `folded`."""
+    if body.losses is None:
+        return fn, y, aux, settings
+    fn, y, aux, loss = folded(
+        fn,
+        x,
+        y,
+        aux,
+        loss=settings["loss"],
+        fooled=settings.get("fooled"),
+        named=body.losses,
+        targeted=settings.get("targeted", False),
+        gradient=body.traits.gradient,
+    )
+    settings = settings | {"loss": loss}
+    if loss is None:
+        settings |= {"fooled": None} if "fooled" in settings else {}
+        note_flags(functools.partial(loss_flags, with_aux(fn, aux), x))
+    return fn, y, aux, settings
 
 
 def _instead(body: Body, settings: Settings) -> str:
@@ -177,7 +192,7 @@ def _unchanged(x: Array) -> Array:
     return x
 
 
-def _check_settings(body: Body, settings: Settings) -> None:
+def _check_numbers(body: Body, settings: Settings) -> None:
     """Checks counts and flags, which become Python's, and real numbers with a range."""
     parameters = parameters_of(body.fn)
     needed = {name for name, parameter in parameters.items() if not is_optional(parameter)}
@@ -200,7 +215,7 @@ def _as_array(value: Any, *, static: bool) -> Any:
 
 def _as_number(body: Body, name: str, value: Any) -> Any:
     """Returns one known real number as Python's: of any other type it would need a new program."""
-    if not (norms.is_real(value) and is_known(value)) or np.ndim(value):
+    if not (is_real(value) and is_known(value)) or np.ndim(value):
         return value
     number = np.asarray(value).item()
     return number if isinstance(number, int) and not _is_real(body, name) else float(number)
@@ -235,8 +250,16 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
     norm = body.traits.norm or settings.get("length") or settings.get("norm", "linf")
     box = bounds if name == "eps" else None  # The others bound no perturbation.
     optional = is_optional(parameters_of(body.fn)[name])
-    kinds = {"name": name, "sparse": body.sparse, "optional": optional}
-    ball(settings[name], x, norm, box, settings.get("mask"), **kinds)
+    ball(
+        settings[name],
+        x,
+        norm,
+        box,
+        settings.get("mask"),
+        name=name,
+        sparse=body.sparse,
+        optional=optional,
+    )
 
 
 def _check_outputs(
@@ -257,7 +280,7 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
     kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
     unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
     if isinstance(value, np.ndarray | jax.Array):
-        is_number = norms.is_real(value) or jnp.issubdtype(dtype_of(value), jnp.bool_)
+        is_number = is_real(value) or jnp.issubdtype(dtype_of(value), jnp.bool_)
         if unknown or np.ndim(value) or not is_number or not is_known(value):
             return False
         # One number, as of a norm, may stand for a value that Python branches on.

@@ -26,7 +26,9 @@ from adv_jax.types import (
     RowTree,
     UserError,
     described,
+    described_array,
     dtype_of,
+    widened,
     working_dtype,
 )
 
@@ -65,9 +67,16 @@ def folded(
     check_rows("y", y, batch=x.shape[0])
     for leaf in jax.tree.leaves(y):
         _check_bits(leaf)
-    kinds = {"targeted": targeted, "gradient": gradient, "of_logits": name is not None}
     row_fn: Any = loss
-    return rating(logits_fn, row_fn, fooled, **kinds), None, (aux, y), None
+    rate = rating(
+        logits_fn,
+        row_fn,
+        fooled,
+        targeted=targeted,
+        gradient=gradient,
+        of_logits=name is not None,
+    )
+    return rate, None, (aux, y), None
 
 
 def _check_bits(labels: Any) -> None:
@@ -119,7 +128,7 @@ def rating(
         def climbed(outputs: Any) -> Array:
             with traceable("loss"), arity("loss", loss, ("outputs", "y")):
                 value = _checked_result("loss", loss(outputs, y), batch, jnp.floating)
-            value = value.astype(working_dtype(value.dtype))
+            value = widened(value)
             return -value if targeted else value
 
         fools = jnp.zeros(batch, bool)
@@ -136,7 +145,7 @@ def rating(
 def _working(output: Any) -> Any:
     """Returns floats of less than 32 bits, in which a loss would round to 0, as float32."""
     if hasattr(output, "dtype") and jnp.issubdtype(output.dtype, jnp.floating):
-        return output.astype(working_dtype(output.dtype))
+        return widened(output)
     return output
 
 
@@ -173,6 +182,6 @@ def _checked_result(name: str, rows: Any, batch: tuple[int, ...], kind: Any) -> 
     array = hasattr(rows, "dtype")
     if not array or rows.shape != batch or not jnp.issubdtype(rows.dtype, kind):
         allowed = "f[B]" if kind is jnp.floating else "bool[B]"
-        found = described(rows) if array else f"a {type(rows).__name__}"
+        found = described_array(rows)
         raise UserError(f"{name} must return {allowed} with B = {batch[0]}, got {found}")
     return jnp.asarray(rows)

@@ -14,7 +14,7 @@ from adv_jax.checks import checked_labels, checked_logits, checked_number
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
-from adv_jax.random import fold_in_rows, split_rows
+from adv_jax.random import draw_rows, fold_in_rows, split_rows
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
 FoolsFn = Callable[[Array], Array]  # r f32[B, *D] -> bool[B], whether x + r fools the model
@@ -51,8 +51,8 @@ class Space(NamedTuple):
 
     def normal(self, keys: Key) -> Array:
         """Draws u from a standard normal distribution, 0 where the scale is: f32[B, *D]."""
-        dtype, shape = working_dtype(self.x.dtype), self.x.shape[1:]
-        drawn = jax.vmap(lambda key: jax.random.normal(key, shape, dtype))(keys)
+        dtype = working_dtype(self.x.dtype)
+        drawn = draw_rows(jax.random.normal, keys, self.x.shape[1:], dtype)
         return drawn if self.scale is None else jnp.where(self.scale == 0, 0, drawn)
 
 
@@ -137,8 +137,8 @@ def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[
             return at.of_units(at.length * 0.01 * 1.1**step * at.normal(key_noise))
         lo, hi = (bound.astype(unmoved.dtype) for bound in limits(at.x, at.bounds))
         dtype, shape = unmoved.dtype, unmoved.shape[1:]
-        noise = jax.vmap(lambda key: jax.random.uniform(key, shape, dtype))(key_noise)
-        shade = jax.vmap(lambda key: jax.random.normal(key, (1,) * len(shape), dtype))(key_shade)
+        noise = draw_rows(jax.random.uniform, key_noise, shape, dtype)
+        shade = draw_rows(jax.random.normal, key_shade, (1,) * len(shape), dtype)
         point = lo + (hi - lo) * noise ** jnp.where(count == 0, 1, jnp.exp(shade))
         return at.of_units(at.in_units(point - at.x.astype(dtype)))
 

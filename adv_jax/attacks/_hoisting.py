@@ -10,7 +10,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 from jax.tree_util import Partial
 
-from adv_jax.programs import bound
+from adv_jax.programs import bound, new_jaxpr
 from adv_jax.types import Array
 
 
@@ -62,8 +62,7 @@ def hoisted(fn: Callable[..., Any], x: Array) -> Partial:
       x: f[B, *D]. At other shapes fn computes all of it.
     """
     fn, rows = (fn.func, fn.args) if isinstance(fn, Partial) else (fn, ())
-    # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-    traced, outputs = jax.make_jaxpr(lambda *args: fn(*args), return_shape=True)(*rows, x)
+    traced, outputs = new_jaxpr(fn, *rows, x)
     like, tree = _types((*rows, x)), jax.tree.structure(outputs)
     arguments = [_Value(aval, None) for aval in traced.in_avals]
     steps: list[_Step] = []

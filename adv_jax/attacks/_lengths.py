@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.perturbations import dot, in_units, limits, or_one, spread
-from adv_jax.types import Array, Bounds, LogitsFn, working_dtype
+from adv_jax.types import Array, Bounds, LogitsFn, widened
 
 
 def typical_length(
@@ -26,7 +26,7 @@ def typical_length(
       scale: the units of each feature (`norms`): it is a length of r / scale.
       otherwise: f32[1 or B, ...], the length without finite bounds; it counts where it is > 0.
     """
-    near = x.astype(working_dtype(x.dtype))
+    near = widened(x)
     moves = jnp.ones_like(near, bool) if scale is None else jnp.broadcast_to(scale != 0, x.shape)
     low, high = _range(in_units(near, scale), moves)
     length = high - low
@@ -45,7 +45,7 @@ def width_of(x: Array, bounds: Bounds, scale: Array | None) -> Array:
     It is the geometric mean of (hi - lo) / scale over the features that may move, without those of
     an infinite width; inf if there are none.
     """
-    lo, hi = limits(x.astype(working_dtype(x.dtype)), bounds)
+    lo, hi = limits(widened(x), bounds)
     moves = (hi > lo) & jnp.isfinite(hi - lo)
     moves = moves if scale is None else moves & (scale != 0)
     widths = jnp.where(moves, in_units(hi - lo, scale), 0)
@@ -91,7 +91,7 @@ def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) ->
 
 def row_limits(x: Array, bounds: Bounds | None) -> tuple[Array, Array]:
     """Returns lo and hi: the bounds or, where they are not finite, the range of the row."""
-    near = x.astype(working_dtype(x.dtype))
+    near = widened(x)
     low, high = _range(near, jnp.ones_like(near, bool))
     if bounds is None:
         return low, high

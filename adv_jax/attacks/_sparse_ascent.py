@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._best import Best, Iterate
+from adv_jax.attacks._best import Best, Iterate, best_of_ascent
 from adv_jax.attacks._region import Region
 from adv_jax.loss_gradients import RateFn, with_gradient
 from adv_jax.perturbations import choose, perturbed, spread
@@ -59,7 +58,7 @@ def ascend_sparsely(
     start: Array,
     *,
     num_steps: int,
-    until_fooled: bool = False,
+    early_stop: bool = False,
 ) -> Best:
     """Runs Auto-PGD under l1 from x + start; arguments and result as of `apgd.ascend`.
 
@@ -85,7 +84,7 @@ def ascend_sparsely(
     def iterate(state: SparseAscent) -> SparseAscent:
         at, gradient = with_gradient(rate, state.x_adv)
         now = Iterate(state.r, at.loss, gradient)
-        counts = (radius[state.count] == 1) & ~(state.best.fools & until_fooled)
+        counts = (radius[state.count] == 1) & ~(state.best.fools & early_stop)
         better = state.best.or_better(Best(state.r, at.loss, at.fools))
         best = choose(counts, better, state.best)
         peak = choose(now.loss > state.peak.loss, now, state.peak)
@@ -116,10 +115,6 @@ def ascend_sparsely(
             changed=jnp.where(begins, changed(r), before),
         )
 
-    def unfinished(state: SparseAscent) -> Array:
-        left = state.count <= num_steps
-        return left & ~state.best.fools.all() if until_fooled else left
-
     ones = jnp.ones_like(best.loss)
     begun = SparseAscent(
         jnp.int32(0),
@@ -131,7 +126,7 @@ def ascend_sparsely(
         share=FIRST_SHARE * ones,
         changed=width * ones,
     )
-    return jax.lax.while_loop(unfinished, iterate, begun).best
+    return best_of_ascent(iterate, begun, num_steps=num_steps, early_stop=early_stop)
 
 
 def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Array:

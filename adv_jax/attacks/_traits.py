@@ -1,7 +1,7 @@
 """The traits of an attack, which are stated with it and read by evaluations."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -64,10 +64,3 @@ def _stated(attack: Any, name: str, kind: type) -> Any:
         if isinstance(value, kind) or not isinstance(attack, functools.partial):
             return value if isinstance(value, kind) else None
         attack = attack.func
-
-
-def function_name(function: Callable[..., Any]) -> str:
-    """Returns the name of the function inside `functools.partial`, or of an object's class."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__)

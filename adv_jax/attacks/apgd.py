@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._best import Best, Iterate
+from adv_jax.attacks._best import Best, Iterate, best_of_ascent
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
@@ -179,8 +179,11 @@ def apgd(
     def run(best: Best, turn: tuple[Key | None, Array | None]) -> tuple[Best, None]:
         keys, target = turn
         begin = first if keys is None else region.drawn(keys)
-        setting = {"num_steps": num_steps, "rho": rho, "until_fooled": early_stop}
-        return ascend(rate_toward(target), region, best, begin, **setting), None
+        rate = rate_toward(target)
+        best = ascend(
+            rate, region, best, begin, num_steps=num_steps, rho=rho, early_stop=early_stop
+        )
+        return best, None
 
     runs = restarts if targets is None else len(targets)
     best, _ = jax.lax.scan(run, best, (keys, targets), length=runs)
@@ -195,16 +198,17 @@ def ascend(
     *,
     num_steps: int,
     rho: ArrayLike = 0.75,
-    until_fooled: bool = False,
+    early_stop: bool = False,
 ) -> Best:
     """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 
     Args:
-      until_fooled: a row keeps the first point that fools, and the run ends when all have one.
+      early_stop: a row keeps the first point that fools, and the run ends when all have one.
     """
     if region.norm == "l1":
-        options = {"num_steps": num_steps, "until_fooled": until_fooled}
-        return ascend_sparsely(rate, region, best, start, **options)
+        return ascend_sparsely(
+            rate, region, best, start, num_steps=num_steps, early_stop=early_stop
+        )
     x = region.x
     is_checkpoint, window = (jnp.asarray(column) for column in _schedule(num_steps))
 
@@ -214,7 +218,7 @@ def ascend(
         at, gradient = with_gradient(rate, state.x_adv)
         now = Iterate(state.r, at.loss, gradient)
         best = state.best.or_better(Best(state.r, at.loss, at.fools))
-        best = choose(state.best.fools & until_fooled, state.best, best)
+        best = choose(state.best.fools & early_stop, state.best, best)
         peak = choose(now.loss > state.peak.loss, now, state.peak)
         rises = state.rises + (now.loss > state.loss).astype(jnp.float32)
         stuck = (rises < rho * window[state.count]) | (
@@ -240,10 +244,6 @@ def ascend(
             peak_loss=jnp.where(checks, peak.loss, state.peak_loss),
         )
 
-    def unfinished(state: Ascent) -> Array:
-        left = state.count <= num_steps
-        return left & ~state.best.fools.all() if until_fooled else left
-
     rows, lowest = x.shape[:1], jnp.full_like(best.loss, -jnp.inf)
     # loss = inf: the evaluation of the start does not count as a rise.
     first = Ascent(
@@ -259,7 +259,7 @@ def ascend(
         halved=jnp.ones_like(best.fools),
         peak_loss=lowest,
     )
-    return jax.lax.while_loop(unfinished, iterate, first).best
+    return best_of_ascent(iterate, first, num_steps=num_steps, early_stop=early_stop)
 
 
 def _schedule(num_steps: int) -> tuple[np.ndarray, np.ndarray]:

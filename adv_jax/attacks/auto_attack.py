@@ -201,7 +201,7 @@ def _apgd(
         Best.none(start, done),
         start,
         num_steps=num_steps,
-        until_fooled=True,
+        early_stop=True,
     )
     return Fooling(best.r, best.fools)
 

@@ -21,7 +21,16 @@ from adv_jax.checks import (
 )
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
 from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, working_dtype
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Key,
+    LogitsFn,
+    Mask,
+    RowTree,
+    UserError,
+    widened,
+)
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
@@ -106,7 +115,7 @@ def carlini_wagner(
     confidence = norms.per_row("confidence", confidence, x).ravel()
     y = labels_at(logits_fn, x, y, targeted=targeted)
     sign = -1 if targeted else 1
-    origin = x.astype(working_dtype(x.dtype))
+    origin = widened(x)
     length = typical_length(x, bounds, unit)
     unit = length if unit is None else unit * length
     assert bounds is not None  # `_check` refuses None.

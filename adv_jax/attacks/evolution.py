@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._decisions import check_box
 from adv_jax.checks import (
     as_batch,
@@ -16,16 +15,15 @@ from adv_jax.checks import (
     check_function,
     checked_count,
     checked_number,
-    is_known,
     is_whole,
     own_keywords,
-    traced,
+    traced_model,
 )
 from adv_jax.convolution import fast_in_loops
 from adv_jax.perturbations import choose, limits
 from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
-from adv_jax.types import Array, Bounds, Key, UserError, described
+from adv_jax.types import Array, Bounds, Key, UserError, check_known, described, is_known
 
 HALVE_EVERY = 1000  # generations, after which fewer pixels mutate
 
@@ -102,7 +100,7 @@ def fooling_images(
     checked_number("rate", rate, "(0, 1]")
     checked_number("strength", strength, "(0, inf)")
     like = _images_like(shape, bounds, num_offspring)
-    probs = traced(probs_fn, like, name="probs_fn")
+    probs = traced_model(probs_fn, like, name="probs_fn")
     if probs.ndim != 2 or len(probs) != num_offspring:
         allowed = f"probabilities f[B, K] with B = {num_offspring}"
         raise UserError(f"probs_fn must return {allowed}, got {described(probs)}")
@@ -178,7 +176,7 @@ def _checked_targets(y: Array, num_classes: int) -> Array:
     targets = np.asarray(y) if is_known(y) else y
     if targets.ndim != 1 or not targets.size or targets.dtype.kind not in "iu":
         raise UserError(f"y must be targets i32[T], got {described(y)}")
-    norms.check_known(
+    check_known(
         "y",
         y,
         lambda label: (label >= 0) & (label < num_classes),

@@ -146,8 +146,17 @@ def fab(
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     at_x = sign * margin(logits, y)
     lead = (jnp.asarray(eta, r.dtype) - 1) * jnp.abs(at_x) if targeted else None
-    weights = {"alpha_max": alpha_max, "eta": eta, "beta": beta}
-    walk = partial(approach, logits_fn, region, y, num_steps=num_steps, lead=lead, **weights)
+    walk = partial(
+        approach,
+        logits_fn,
+        region,
+        y,
+        num_steps=num_steps,
+        lead=lead,
+        alpha_max=alpha_max,
+        eta=eta,
+        beta=beta,
+    )
 
     def run(found: Shortest, number: Array) -> tuple[Shortest, None]:
         start = jnp.zeros_like(found.r)

@@ -35,6 +35,7 @@ from adv_jax.types import (
     RowTree,
     UserError,
     described,
+    described_array,
     working_dtype,
 )
 
@@ -215,9 +216,9 @@ def _checked_features(features: Any, *, batch: int) -> Array:
     array = isinstance(features, jax.Array)
     floats = array and jnp.issubdtype(features.dtype, jnp.floating)
     if not floats or features.shape[:1] != (batch,):
-        found = described(features) if array else f"a {type(features).__name__}"
         raise UserError(
-            f"features_fn must return features f32[B, *F] with B = {batch}, got {found}"
+            f"features_fn must return features f32[B, *F] with B = {batch}, "
+            f"got {described_array(features)}"
         )
     return features
 

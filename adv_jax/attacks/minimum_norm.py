@@ -15,7 +15,7 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed, spread
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, widened, working_dtype
 
 # Without it the radius ends on the boundary of a linear model, where rounding decides.
 OVERSHOOT = 1 + 1e-3
@@ -219,7 +219,7 @@ def _fooling(region: Region, r: Array, fools: Array) -> Shortest:
 
 def _longest(region: Region) -> Array:
     """Returns the length f32[B] of the way to the farthest corner of the bounds, or a huge one."""
-    near = region.x.astype(working_dtype(region.x.dtype))
+    near = widened(region.x)
     huge = jnp.full_like(near, jnp.finfo(near.dtype).max, shape=near.shape[:1])
     if region.bounds is None:
         return huge

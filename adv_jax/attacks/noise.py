@@ -12,7 +12,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._traits import NOISE
 from adv_jax.checks import ball
 from adv_jax.perturbations import perturbed
-from adv_jax.random import row_keys
+from adv_jax.random import draw_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
 
@@ -119,4 +119,4 @@ def uniform_noise(
 def _draw(distribution, key: Key, x: Array) -> Array:
     """Draws f32[B, *D] from `distribution(key, shape, dtype)`, with one key per row."""
     dtype = working_dtype(x.dtype)
-    return jax.vmap(lambda key: distribution(key, x.shape[1:], dtype))(row_keys(key, x.shape[0]))
+    return draw_rows(distribution, row_keys(key, x.shape[0]), x.shape[1:], dtype)

@@ -10,7 +10,6 @@ import optax
 from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._decisions import check_box
@@ -34,7 +33,10 @@ from adv_jax.types import (
     RowFn,
     RowTree,
     UserError,
+    check_known,
     described,
+    is_known,
+    is_real,
     working_dtype,
 )
 
@@ -171,11 +173,11 @@ def place_patch(
     _check_places(sizes, max_angle)
     x = as_batch(x)
     check_images(x, "place_patch")
-    if not norms.is_real(patch) or np.shape(patch) != (1, *x.shape[1:]):
+    if not is_real(patch) or np.shape(patch) != (1, *x.shape[1:]):
         raise UserError(
             f"patch must have the shape of one image, {[1, *x.shape[1:]]}, got {described(patch)}"
         )
-    norms.check_known("patch", patch, np.isfinite, "finite numbers")
+    check_known("patch", patch, np.isfinite, "finite numbers")
     dtype, key = working_dtype(x.dtype), key_of_rows(key, x.shape[0])
     patch, *numbers = (jnp.asarray(value, dtype) for value in (patch, *sizes, max_angle))
 
@@ -218,7 +220,7 @@ def _check_places(sizes: Sizes, max_angle: ArrayLike) -> None:
         raise UserError(f"sizes must be (smallest, largest), got {described(sizes)}")
     for size in sizes:
         checked_number("sizes", size, "(0, 1]")
-    if not any(isinstance(size, jax.core.Tracer) for size in sizes):
+    if all(map(is_known, sizes)):
         smallest, largest = np.asarray(sizes, float)
         if smallest > largest:
             raise UserError(f"sizes must be (smallest, largest), got {sizes}")

@@ -210,9 +210,21 @@ def bim(
     Array([[0.4, 0.4]], dtype=float32)
     """
     del key
-    ball = {"eps": eps, "norm": norm, "bounds": bounds, "mask": mask}
-    ascent = {"step_size": step_size, "num_steps": num_steps, "loss": loss, "targeted": targeted}
-    return pgd(logits_fn, x, y, returns="last", aux=aux, **ball, **ascent)
+    return pgd(
+        logits_fn,
+        x,
+        y,
+        returns="last",
+        aux=aux,
+        eps=eps,
+        norm=norm,
+        bounds=bounds,
+        mask=mask,
+        step_size=step_size,
+        num_steps=num_steps,
+        loss=loss,
+        targeted=targeted,
+    )
 
 
 def _until_fooled(

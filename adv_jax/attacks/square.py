@@ -110,8 +110,15 @@ def square(
 
         def search(rows: Rows, best: Best) -> Best:
             rate = rate_fn(climbed, rows.logits_fn, rows.x, rows.y, targeted=targeted)
-            options = {"num_queries": num_queries, "p_init": p_init, "span": span}
-            return random_search(rate, rows.region(region.norm), best, rows.keys, **options)
+            return random_search(
+                rate,
+                rows.region(region.norm),
+                best,
+                rows.keys,
+                num_queries=num_queries,
+                p_init=p_init,
+                span=span,
+            )
 
         return on_survivors(search, rows, best, size)
 

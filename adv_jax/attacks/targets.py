@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
 from adv_jax.checks import (
     arity,
     as_batch,
@@ -13,11 +12,10 @@ from adv_jax.checks import (
     checked_logits,
     checked_number,
     finite_rows,
-    is_known,
 )
 from adv_jax.losses import as_classes
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Key, LogitsFn
+from adv_jax.types import Array, Key, LogitsFn, is_known, is_real
 
 
 def least_likely(logits_fn: LogitsFn, x: Array) -> Array:
@@ -92,6 +90,6 @@ def next_class(y: Array, num_classes: int) -> Array:
     Array([1, 0], dtype=int32)
     """
     num_classes = checked_number("num_classes", num_classes, "{2, 3, ...}")
-    if norms.is_real(y) and not np.ndim(y):  # One class, as inside vmap.
+    if is_real(y) and not np.ndim(y):  # One class, as inside vmap.
         return next_class(jnp.reshape(y, 1), num_classes)[0]
     return (as_classes(y, num_classes, name="y") + 1) % num_classes

@@ -32,7 +32,7 @@ from adv_jax.checks._model import (
     check_like_x,
     checked_apply,
     like_x,
-    traced,
+    traced_model,
     with_aux,
 )
 from adv_jax.checks._values import (
@@ -45,7 +45,6 @@ from adv_jax.checks._values import (
     checked_count,
     checked_number,
     convex,
-    is_known,
     is_whole,
     linf_or_l2,
     radius,
@@ -82,7 +81,6 @@ __all__ = [
     "explained",
     "finite_rows",
     "has_derivative",
-    "is_known",
     "is_per_feature",
     "is_whole",
     "like_x",
@@ -92,7 +90,7 @@ __all__ = [
     "radius",
     "targets",
     "traceable",
-    "traced",
+    "traced_model",
     "width",
     "with_aux",
 ]

@@ -6,8 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks._values import broadcasts, convex, is_known, radius
-from adv_jax.types import Array, Bounds, Mask, Norm, UserError, described, dtype_of, working_dtype
+from adv_jax.checks._values import broadcasts, convex, radius
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Mask,
+    Norm,
+    UserError,
+    check_known,
+    described,
+    dtype_of,
+    is_known,
+    is_real,
+    working_dtype,
+)
 
 
 class Ball(NamedTuple):
@@ -75,17 +87,17 @@ def checked_mask(mask: Any, x: Array) -> Array:
         0 nor 1.
     """
     is_bool = jnp.issubdtype(dtype_of(mask), jnp.bool_)
-    if not (is_bool or norms.is_real(mask)) or not broadcasts(mask, x.shape):
+    if not (is_bool or is_real(mask)) or not broadcasts(mask, x.shape):
         raise UserError(
             f"mask must be bool or 0 and 1, broadcast to x, {described(x)}, got {described(mask)}"
         )
     if is_known(mask) and not is_bool:
-        norms.check_known("mask", mask, lambda number: (number == 0) | (number == 1), "0 or 1")
+        check_known("mask", mask, lambda number: (number == 0) | (number == 1), "0 or 1")
     mask = jnp.asarray(mask).astype(bool)
     return mask.reshape(*(1,) * (x.ndim - mask.ndim), *mask.shape)
 
 
 def is_per_feature(eps: Any, x: Array) -> bool:
     """Returns whether eps has the rank of x and an axis of features; f32[B, 1, ..., 1] has none."""
-    shape = np.shape(eps) if norms.is_real(eps) else ()
+    shape = np.shape(eps) if is_real(eps) else ()
     return len(shape) == x.ndim and any(size != 1 for size in shape[1:])

@@ -11,6 +11,7 @@ import flax.errors
 import jax
 import jax.numpy as jnp
 
+from adv_jax.annotations import unwrapped
 from adv_jax.types import UserError, check_callable
 
 _ASKS_FOR_VALUES = (
@@ -99,9 +100,7 @@ def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except TypeError as error:
-        own = fn
-        while isinstance(own, functools.partial):
-            own = own.func
+        own = unwrapped(fn)
         own = inspect.unwrap(own if hasattr(own, "__qualname__") else type(own).__call__)
         if str(error).startswith(f"{getattr(own, '__qualname__', name)}() "):
             with arity(name, fn, takes):

@@ -7,9 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import losses, norms
-from adv_jax.checks._values import is_known
-from adv_jax.types import Array, UserError, described, dtype_of, host_array, working_dtype
+from adv_jax import losses
+from adv_jax.types import (
+    Array,
+    UserError,
+    described,
+    dtype_of,
+    host_array,
+    is_known,
+    is_real,
+    widened,
+    working_dtype,
+)
 
 
 def checked_logits(logits: Array, *, batch: int) -> Array:
@@ -19,11 +28,11 @@ def checked_logits(logits: Array, *, batch: int) -> Array:
       UserError: as `check_logits`.
     """
     check_logits(logits, batch=batch)
-    return losses.unfused(logits.astype(working_dtype(logits.dtype)))
+    return losses.unfused(widened(logits))
 
 
 def check_logits(logits: Any, *, batch: int, name: str = "logits_fn") -> None:
-    """Checks the shape and dtype of logits, or of the result of `traced`.
+    """Checks the shape and dtype of logits, or of the result of `traced_model`.
 
     name: of the function that returned them.
 
@@ -61,13 +70,13 @@ def finite_rows(values: Array) -> Array:
     return jnp.isfinite(values).reshape(len(values), -1).all(axis=1)
 
 
-def check_flags(flags: Mapping[str, np.ndarray], where: str) -> None:
-    """Checks the flags that `logit_flags` gives for all rows.
+def check_flags(flags: Mapping[str, np.ndarray]) -> None:
+    """Checks the flags that `logit_flags` gives for all rows of x.
 
     Raises:
       UserError: as `check_finite`, or all rows are probabilities.
     """
-    check_finite(flags["finite"], where)
+    check_finite(flags["finite"], "x")
     if flags["probabilities"].all():
         raise UserError(
             "logits_fn must return logits, the values before the softmax or the jnp.log of it, "
@@ -144,4 +153,4 @@ def array_of_lists(y: Any) -> Any:
     if not isinstance(y, list | tuple) or not leaves or any(map(np.ndim, leaves)):
         return y
     array = host_array(y)
-    return array if norms.is_real(array) else y
+    return array if is_real(array) else y

@@ -21,6 +21,7 @@ from adv_jax.types import (
     RowTree,
     UserError,
     described,
+    described_array,
 )
 
 _OF_VARIABLES = ("apply", "init", "init_with_output", "__call__")  # Methods of a Flax module.
@@ -45,8 +46,7 @@ def check_function(
         )
     if not callable(fn) or isinstance(fn, type) or _is_unbound(fn):
         owner = f"{type(fn.__self__).__name__}.{fn.__name__}" if inspect.ismethod(fn) else ""
-        other = described(fn) if hasattr(fn, "dtype") else f"a {type(fn).__name__}"
-        found = f"the class {fn.__name__}" if isinstance(fn, type) else other
+        found = f"the class {fn.__name__}" if isinstance(fn, type) else described_array(fn)
         raise UserError(f"{name} must be {allowed}, got {owner or found}: {instead}")
 
 
@@ -54,10 +54,9 @@ def check_like_x(name: str, x_adv: Any, x: Array) -> None:
     """Raises UserError unless what the attack of that name returns has the shape and dtype of x."""
     for kind in ("shape", "dtype"):
         if getattr(x_adv, kind, None) != getattr(x, kind):
-            array = hasattr(x_adv, "shape")
-            found = described(x_adv) if array else f"a {type(x_adv).__name__}"
             raise UserError(
-                f"{name} must return an array of the {kind} of x, {described(x)}, got {found}"
+                f"{name} must return an array of the {kind} of x, {described(x)}, "
+                f"got {described_array(x_adv)}"
             )
 
 
@@ -107,14 +106,14 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
     return Partial(bound, aux)
 
 
-def traced(
+def traced_model(
     fn: Callable[..., Any],
     *inputs: Any,
     name: str = "logits_fn",
     takes: Sequence[str] = ("x", "aux"),
     by: Callable[..., Any] = jax.eval_shape,
 ) -> Any:
-    """Returns the shapes and dtypes of a function's result, without computing it.
+    """Returns what `by` makes of a model, as the shapes and dtypes of its result; computes nothing.
 
     Args:
       inputs: x f[B, *D], or a ShapeDtypeStruct, and the function's other arguments.
@@ -149,7 +148,7 @@ def check_batched(fn: Callable[..., Any], x: Any, *others: Any) -> None:
 
 
 def checked_apply(apply: Any) -> Apply:
-    """Returns `apply`, which raises UserError if it is none, or takes or returns something else.
+    """Returns `apply`, which raises UserError unless it maps (variables, x, ...) to an Output.
 
     Three rows of logits would be taken for the three entries of an Output. It also raises for
     variables without "params", if Flax fails with them: a function of yours may take others.

@@ -11,7 +11,18 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.ranges import COUNT, Range
-from adv_jax.types import Array, Bounds, Norm, RowTree, UserError, described, dtype_of
+from adv_jax.types import (
+    Array,
+    Bounds,
+    Norm,
+    RowTree,
+    UserError,
+    check_known,
+    described,
+    dtype_of,
+    is_known,
+    is_real,
+)
 
 
 def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Array:
@@ -27,7 +38,7 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
             f"{name} must be one array, {allowed}, got {described(x)}: perturb one of its "
             "arrays, and close over the others"
         )
-    if not norms.is_real(x):
+    if not is_real(x):
         raise UserError(f"{name} must be {allowed}, got {described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
@@ -108,7 +119,7 @@ def check_bounds(
         return
     sized = isinstance(bounds, tuple | list) or getattr(bounds, "ndim", 0) > 0
     # Each bound is checked alone: NumPy converts True beside a number to a number.
-    pair = sized and len(bounds) == 2 and all(map(norms.is_real, bounds))
+    pair = sized and len(bounds) == 2 and all(map(is_real, bounds))
     numbers = pair and not any(map(np.ndim, bounds))
     known = pair and all(map(is_known, bounds))
     if not pair or (shape is None and not (numbers and known)):
@@ -207,9 +218,9 @@ def checked_number(
         if not is_whole(value) or not allowed.holds(operator.index(value)):
             raise UserError(f"{name} must be {allowed}, got {described(value)}")
         return operator.index(value)
-    if not norms.is_real(value) or (np.ndim(value) and not per_row):
+    if not is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
-    norms.check_known(name, value, allowed.holds, str(allowed))
+    check_known(name, value, allowed.holds, str(allowed))
     return float(value) if is_known(value) and not np.ndim(value) else value
 
 
@@ -227,11 +238,6 @@ def is_whole(value: Any) -> bool:
     except TypeError:
         return False
     return not isinstance(value, bool)
-
-
-def is_known(value: ArrayLike) -> bool:
-    """Returns whether the values are known. Inside jit, vmap or grad they are not."""
-    return not isinstance(value, jax.core.Tracer)
 
 
 def _check_values(name: str, x: np.ndarray, bounds: Bounds | None) -> None:

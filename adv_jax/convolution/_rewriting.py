@@ -18,7 +18,7 @@ from jax.lax import ConvDimensionNumbers
 from adv_jax.convolution._conv import conv_on_cpu
 from adv_jax.convolution._pooling import max_pool_2x2
 from adv_jax.meshes import automatic
-from adv_jax.programs import bound, evaluated
+from adv_jax.programs import bound, evaluated, new_jaxpr
 from adv_jax.types import Array
 
 Operation = Callable[..., list[Array]]
@@ -56,8 +56,7 @@ def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(fn)
     def fast(*args: Any, **options: Any) -> Any:
-        # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
-        traced, out = jax.make_jaxpr(lambda *args: fn(*args, **options), return_shape=True)(*args)
+        traced, out = new_jaxpr(functools.partial(fn, **options), *args)
         return jax.tree.unflatten(jax.tree.structure(out), _run(traced, jax.tree.leaves(args)))
 
     return fast

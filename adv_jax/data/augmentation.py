@@ -11,7 +11,7 @@ from adv_jax.data.arguments import plain
 from adv_jax.data.dataset import DataError
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT, Range, ranged
-from adv_jax.types import Array, Key, described, dtype_of
+from adv_jax.types import Array, Key, described, dtype_of, is_known
 
 _AFFINE = {"rotation": "[0, 180]", "zoom": "[0, 0.9]", "shear": "[0, inf)"}
 
@@ -49,7 +49,7 @@ def augmented(
     key_affine, key_morphology = (jax.random.fold_in(key, i) for i in (2, 3))
     if morphology:
         x = random_morphology(key_morphology, x, morphology)
-    if any(isinstance(most, jax.core.Tracer) or most for most in (rotation, zoom, shear)):
+    if any(not is_known(most) or most for most in (rotation, zoom, shear)):
         x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
         _check_images(x)

@@ -72,7 +72,7 @@ def _from_batches(folder: Path) -> Dataset:
     return _dataset("files", sha256, batches)
 
 
-def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
+def _members(stream: files.Reader, path: Path) -> dict[str, np.ndarray]:
     """Returns the records u8[N, 3073] of the six files in a tar archive, by their paths in it.
 
     Only regular files with exactly these paths are read, into memory: links are ignored.
@@ -93,7 +93,7 @@ def _members(stream: files.Stream, path: Path) -> dict[str, np.ndarray]:
     return batches
 
 
-def _records(stream: files.Stream, origin: str) -> np.ndarray:
+def _records(stream: files.Reader, origin: str) -> np.ndarray:
     """Reads records u8[N, 3073], N from 1 to 10,000."""
     allowed = _MAX_RECORDS * _RECORD
     content = stream.read(allowed + 1)  # One more byte: not a multiple of the record.

@@ -88,7 +88,7 @@ _FETCHING = (
 )
 
 
-def _table(stream: files.Stream, path: Path) -> np.ndarray:
+def _table(stream: files.Reader, path: Path) -> np.ndarray:
     """Parses features and classes i32[NUM_ROWS, 55]."""
     content = stream.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:

@@ -20,7 +20,7 @@ _MAX_BYTES = 1 << 30  # far above every supported file
 Parsed = TypeVar("Parsed")
 
 
-class Stream(Protocol):
+class Reader(Protocol):
     """The content of a file, read sequentially."""
 
     def read(self, size: int, /) -> bytes:
@@ -81,7 +81,7 @@ def npz(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
         yield arrays
 
 
-def read(path: Path, parse: Callable[[Stream], Parsed]) -> tuple[Parsed, str]:
+def read(path: Path, parse: Callable[[Reader], Parsed]) -> tuple[Parsed, str]:
     """Parses a file.
 
     Args:

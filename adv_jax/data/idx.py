@@ -39,7 +39,7 @@ def sha256(array: np.ndarray) -> str:
     return hashlib.sha256(header + array.tobytes()).hexdigest()
 
 
-def _parse(stream: files.Stream, path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def _parse(stream: files.Reader, path: Path, shape: tuple[int, ...]) -> np.ndarray:
     magic = stream.read(4)
     allowed = bytes((0, 0, _UBYTE, 1 + len(shape)))
     if magic != allowed:

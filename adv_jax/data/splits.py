@@ -8,7 +8,7 @@ import numpy as np
 
 from adv_jax.data.arguments import as_array, number
 from adv_jax.data.dataset import DataError
-from adv_jax.types import described
+from adv_jax.types import described, is_known
 
 # Separate random streams, so that `split` and `labeled_subset` with the same seed differ.
 _SPLIT, _LABELED = 0, 1
@@ -92,12 +92,12 @@ def epoch_order(key_or_seed: jax.Array | int, epoch: jax.Array | int, n: int) ->
       DataError: invalid `n`, or `key_or_seed` or `epoch` unless traced.
     """
     n = _whole("n", n, 0)
-    if not isinstance(epoch, jax.core.Tracer):
+    if is_known(epoch):
         epoch = _whole("epoch", epoch, 0, 2**32 - 1)
     is_key = isinstance(key_or_seed, jax.Array) and jnp.issubdtype(
         key_or_seed.dtype, jax.dtypes.prng_key
     )
-    if np.ndim(key_or_seed) if is_key else not isinstance(key_or_seed, jax.core.Tracer):
+    if np.ndim(key_or_seed) if is_key else is_known(key_or_seed):
         # JAX keeps 32 bits of a seed.
         allowed = "one typed key or a whole number from 0 to 2^32 - 1"
         _whole("key_or_seed", key_or_seed, 0, 2**32 - 1, allowed=allowed)

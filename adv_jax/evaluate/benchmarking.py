@@ -13,7 +13,7 @@ from adv_jax import __version__
 from adv_jax.attacks.auto_attack import MEMBERS, auto_attack
 from adv_jax.checks import checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
-from adv_jax.evaluate.preparing import named_norm, prepared
+from adv_jax.evaluate.preparing import named_norm, with_settings
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.streaming import streamed
 from adv_jax.types import Bounds, Key, LogitsFn, Norm, UserError, described
@@ -81,7 +81,7 @@ def benchmark(
         found = streamed(
             logits_fn,
             _batches(data),
-            prepared(members, bounds=bounds, norm=kind),
+            with_settings(members, bounds=bounds, norm=kind),
             eps=[eps],
             batch_size=batch_size,
             key=jax.random.key(0) if key is None else key,

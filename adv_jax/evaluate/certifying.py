@@ -13,23 +13,16 @@ from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
     check_eps_sequence,
-    check_sizes,
+    check_eps_values,
     check_some,
     checked_data,
     checked_predictions,
     warnings_of_rows,
 )
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.linear_bounds import METHODS, margin_bounds
-from adv_jax.types import (
-    Array,
-    Bounds,
-    LogitsFn,
-    Norm,
-    check_choice,
-    working_dtype,
-)
+from adv_jax.types import Array, Bounds, LogitsFn, Norm, check_choice, widened, working_dtype
 
 
 class Certificate(NamedTuple):
@@ -117,11 +110,11 @@ def certify(
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
     kind, radii = checked_ball(eps, norm, x, bounds)
     check_choice("method", method, METHODS)
-    x = x.astype(working_dtype(x.dtype))
+    x = widened(x)
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
-    program = Program(bound, logits_fn, in_axes=(0, 0, 0, None))
+    program = Batched(bound, logits_fn, in_axes=(0, 0, 0, None))
     with shown(progress) as steps:
         found = [
             over_batches(
@@ -148,7 +141,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
     kind = convex(norm)
     check_eps_sequence(eps)
     check_some("eps", eps)
-    check_sizes("eps", eps, x)
+    check_eps_values("eps", eps, x)
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)
     return kind, np.asarray(eps, working_dtype(x.dtype))
@@ -166,5 +159,6 @@ def _margins(
     bounds: Bounds | None,
 ) -> Array:
     """Returns f[K, B]."""
-    options = {"method": method, "norm": norm, "bounds": bounds, "aux": aux}
-    return jnp.moveaxis(margin_bounds(logits_fn, x, y, eps, **options), 0, -1)
+    return jnp.moveaxis(
+        margin_bounds(logits_fn, x, y, eps, method=method, norm=norm, bounds=bounds, aux=aux), 0, -1
+    )

@@ -21,8 +21,7 @@ from adv_jax.checks import (
     checked_count,
     checked_labels,
     checked_number,
-    is_known,
-    traced,
+    traced_model,
     with_aux,
 )
 from adv_jax.evaluate.batching import (
@@ -34,12 +33,23 @@ from adv_jax.evaluate.crafting import naming
 from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.sentences import of_values
 from adv_jax.evaluate.traits import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
-from adv_jax.types import Array, Attack, Bounds, LogitsFn, UserError, described, dtype_of
+from adv_jax.types import (
+    Array,
+    Attack,
+    Bounds,
+    LogitsFn,
+    UserError,
+    check_known,
+    described,
+    dtype_of,
+    is_known,
+    is_real,
+)
 
 
 def checked_data(
@@ -95,11 +105,11 @@ def known_batch(x: Any, bounds: Bounds | None = None) -> Array:
 def _checked_classes(y: Any, rows: int) -> Array:
     """Returns i32[N]; raises UserError unless y are N integers, `_classes` of them."""
     y = array_of_lists(y)
-    labels = on_host(_classes(y, rows)) if norms.is_real(y) else None
+    labels = on_host(_classes(y, rows)) if is_real(y) else None
     allowed = f"classes i32[N] with N = {rows}"
     if labels is None or labels.shape != (rows,) or labels.dtype.kind not in "iu":
         raise UserError(f"y must be {allowed}, got {described(y)}")
-    norms.check_known("y", labels, lambda label: (label >= -(2**31)) & (label < 2**31), allowed)
+    check_known("y", labels, lambda label: (label >= -(2**31)) & (label < 2**31), allowed)
     return jnp.asarray(with_dtype(labels, jnp.int32))
 
 
@@ -153,13 +163,13 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: as `check_sizes`; no size; a size outside the range that the attack states, or
+      UserError: as `check_eps_values`; no size; a size outside the range that the attack states, or
         larger than the bounds allow; an attack that is not a function, or targeted, or whose size
         cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
         check_some(name, sizes[key])
-        check_sizes(name, sizes[key], x)
+        check_eps_values(name, sizes[key], x)
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
@@ -175,7 +185,7 @@ def check_attacks(
 
 def check_eps_sequence(eps: Any) -> None:
     """Raises UserError unless eps is a sequence of numbers."""
-    if not norms.is_real(eps) or np.ndim(eps) != 1:
+    if not is_real(eps) or np.ndim(eps) != 1:
         found = described(eps)
         raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
 
@@ -186,7 +196,7 @@ def check_some(name: str, sizes: Sequence[float]) -> None:
         raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
 
 
-def check_sizes(name: str, sizes: Sequence[float], x: Array) -> None:
+def check_eps_values(name: str, sizes: Sequence[float], x: Array) -> None:
     """Raises UserError for a size below 0 or not finite in the precision of x."""
     for size in sizes:
         checked_number(name, size, "[0, inf)")
@@ -230,11 +240,11 @@ def checked_predictions(
     check_model(logits_fn, *like_batch(x, aux, batch_size), y=y)
 
     found = over_batches(
-        Program(predicted, logits_fn),
+        Batched(predicted, logits_fn),
         (x, aux),
         batch_size=batch_size,
     )
-    check_flags(found, "x")
+    check_flags(found)
     return found
 
 
@@ -244,7 +254,7 @@ def warnings_of_rows(logits_fn: LogitsFn, x: Array, aux: Any, *, batch_size: int
     def changes(logits_fn: LogitsFn, x: Array, aux: Any) -> dict[str, Array]:
         return probe_values(with_aux(logits_fn, aux), x)
 
-    found = over_batches(Program(changes, logits_fn), (x, aux), batch_size=batch_size)
+    found = over_batches(Batched(changes, logits_fn), (x, aux), batch_size=batch_size)
     return list(of_values(found["random"].mean(), found["batch"].mean()))
 
 
@@ -256,7 +266,7 @@ def check_model(logits_fn: LogitsFn, x: Any, aux: Any, *, y: Array) -> Any:
         floats; y has a class outside them.
     """
     check_function(logits_fn)
-    logits = traced(logits_fn, *((x,) if aux is None else (x, aux)))
+    logits = traced_model(logits_fn, *((x,) if aux is None else (x, aux)))
     check_logits(logits, batch=x.shape[0])
     checked_labels(y, jax.ShapeDtypeStruct((len(y), logits.shape[1]), logits.dtype))
     return logits

@@ -16,11 +16,11 @@ from adv_jax.evaluate.checks import (
     like_batch,
 )
 from adv_jax.evaluate.measures import summary
-from adv_jax.evaluate.preparing import noticed, prepared
+from adv_jax.evaluate.preparing import noticed, with_settings
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
-from adv_jax.evaluate.setup import Inputs, Setup
+from adv_jax.evaluate.setup import RowDigest, Setup
 from adv_jax.evaluate.suite import Measured, Rows, Suite
 from adv_jax.evaluate.traits import ball_of, settings_of
 from adv_jax.random import row_keys
@@ -100,7 +100,7 @@ def evaluate(
             logits_fn,
             x,
             y,
-            prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
+            with_settings(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
             eps=eps,
             batch_size=batch_size,
             key=key,
@@ -110,7 +110,7 @@ def evaluate(
             examples=examples,
             progress=steps,
         )
-    setup = Inputs().add(x).setup(bounds=bounds, bits=bits, key=key)
+    setup = RowDigest().add(x).setup(bounds=bounds, bits=bits, key=key)
     found = concluded(suite, measured, eps, shape=np.shape(x)[1:], setup=setup)
     if examples:
         found = with_examples(found, np.asarray(x), measured)

@@ -10,15 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks import check_finite, check_flags, is_known, logit_flags
+from adv_jax.checks import check_finite, check_flags, logit_flags
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.evaluate.checks import check_attacks, check_eps_sequence, check_sizes, checked_inside
+from adv_jax.evaluate.checks import (
+    check_attacks,
+    check_eps_sequence,
+    check_eps_values,
+    checked_inside,
+)
 from adv_jax.evaluate.crafting import at_size, naming
 from adv_jax.evaluate.predicting import predicted, predictions
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.traits import scale_of, sizes_of
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Attack, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Attack, Key, LogitsFn, is_known, working_dtype
 
 
 class Clean(NamedTuple):
@@ -80,14 +85,14 @@ def curves(
     check_named("attacks", attacks)
     x, y, batch_size, known = checked_inside(logits_fn, x, y, batch_size=batch_size)
     check_eps_sequence(eps)
-    check_sizes("eps", eps, x)
+    check_eps_values("eps", eps, x)
     if known:
         check_attacks(attacks, sizes_of(attacks, eps), x, bounds=None)
     keys = None if key is None else row_keys(key, len(y))
     sizes = np.asarray(eps, working_dtype(x.dtype))
 
     def rows(x: Array, y: Array, keys: Key | None) -> dict[str, Any]:
-        clean = predicted(logits_fn, x, None)
+        clean = predicted(logits_fn, x)
         zeros = jnp.zeros(len(x), working_dtype(x.dtype))
         unmoved = clean | {"l2": zeros, "linf": zeros}
 
@@ -131,7 +136,7 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
       UserError: as `evaluate`.
     """
     x, y, batch_size, _ = checked_inside(logits_fn, x, y, batch_size=batch_size, integers=True)
-    rows = over_rows(lambda x: predicted(logits_fn, x, None), (x,), batch_size=batch_size)
+    rows = over_rows(lambda x: predicted(logits_fn, x), (x,), batch_size=batch_size)
     _check_known(rows, {})
     return summary(rows, {}, y, num_sizes=0).clean
 
@@ -139,7 +144,7 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
 def _check_known(clean: Mapping[str, Any], attacked: Mapping[str, Mapping[str, Any]]) -> None:
     """Checks the `logit_flags` at x and under each attack, unless they are traced."""
     if is_known(clean["finite"]):
-        check_flags(clean, "x")
+        check_flags(clean)
         for name, rows in attacked.items():
             check_finite(rows["finite"], f"x under {name}")
 

@@ -17,8 +17,8 @@ from adv_jax.evaluate.checks import (
     warnings_of_rows,
 )
 from adv_jax.evaluate.crafting import check_crafted, crafted
-from adv_jax.evaluate.preparing import prepared
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.preparing import with_settings
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, working_dtype
@@ -71,7 +71,7 @@ def minimal_eps(
     batch_size = checked_count("batch_size", batch_size)
     high = checked_number("high", high, "(0, inf)")
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
-    chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
+    chosen = with_settings({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     check_attacks(chosen, {"attack": [high]}, x, bounds=bounds, name="high")
     clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
     issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
@@ -83,7 +83,7 @@ def minimal_eps(
         flags["finite"] = finite_rows(logits)
         return jnp.argmax(logits, axis=1).astype(y.dtype) != y, flags
 
-    program = Program(fooled, logits_fn)
+    program = Batched(fooled, logits_fn)
 
     def fooled_at(eps: np.ndarray) -> np.ndarray:
         hit, flags = over_batches(program, (x, y, keys, aux, eps), batch_size=batch_size)

@@ -18,7 +18,7 @@ def predictions(logits: Array) -> dict[str, Array]:
     }
 
 
-def predicted(logits_fn: LogitsFn, x: Array, aux: Any) -> dict[str, Array]:
+def predicted(logits_fn: LogitsFn, x: Array, aux: Any = None) -> dict[str, Array]:
     """Returns `predictions` and `logit_flags` of a batch: f[B] each."""
     logits = with_aux(logits_fn, aux)(x)
     return predictions(logits) | logit_flags(logits)

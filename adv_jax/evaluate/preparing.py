@@ -15,7 +15,7 @@ from adv_jax.evaluate.traits import checked_parameters, inner_attack, scale_of, 
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
-def prepared(
+def with_settings(
     attacks: Mapping[str, Attack],
     *,
     bounds: Bounds | None = None,
@@ -32,7 +32,7 @@ def prepared(
         it; as `named_norm`.
 
     >>> from adv_jax import attacks
-    >>> prepared({"a": attacks.fgsm}, bounds=(0, 1), threat_model="L2")["a"].keywords
+    >>> with_settings({"a": attacks.fgsm}, bounds=(0, 1), threat_model="L2")["a"].keywords
     {'bounds': (0, 1), 'norm': 'l2'}
     """
     check_named("attacks", attacks)

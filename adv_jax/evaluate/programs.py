@@ -21,7 +21,7 @@ from adv_jax.types import Array
 _ADDRESS = re.compile(r"\b0x[0-9a-f]+")
 
 
-class Program:
+class Batched:
     """(x, *arrays) -> body(fns, x, *arrays) over a leading axis of parts, one for each device.
 
     It is compiled once for equal jaxprs. If x lies on a mesh, its only part lies on it too.
@@ -32,7 +32,7 @@ class Program:
       in_axes: as in jax.vmap, one number or one for x and each array; None: all parts share it.
 
     >>> import jax.numpy as jnp
-    >>> double = Program(lambda fn, x, c: c * fn(x), jnp.abs, in_axes=(0, None))
+    >>> double = Batched(lambda fn, x, c: c * fn(x), jnp.abs, in_axes=(0, None))
     >>> double(-jnp.ones((1, 2)), 2.)
     Array([[2., 2.]], dtype=float32)
     """

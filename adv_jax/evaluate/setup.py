@@ -27,13 +27,13 @@ class Setup(NamedTuple):
     key: str | None
 
 
-class Inputs:
+class RowDigest:
     """The rows of x as they are given, in one or several blocks."""
 
     def __init__(self) -> None:
         self._count, self._digest = 0, hashlib.sha256()
 
-    def add(self, x: Any) -> "Inputs":
+    def add(self, x: Any) -> "RowDigest":
         """Counts and hashes a block of rows f[B, *D]."""
         x = np.ascontiguousarray(x)
         self._dtype, self._shape = x.dtype, x.shape[1:]

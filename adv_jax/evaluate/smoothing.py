@@ -9,16 +9,15 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.special import betaincinv, ndtri
 
-from adv_jax import norms
 from adv_jax.checks import check_finite, checked_count, checked_number, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnings_of_rows
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.perturbations import moved
 from adv_jax.random import row_keys
-from adv_jax.types import Array, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Key, LogitsFn, check_known, working_dtype
 
 ABSTAINED = -1
 _PROBE = 2  # folded into a key, after the indices of the two samples
@@ -92,7 +91,7 @@ def certify_smoothed(
     std, dtype = checked_number("std", std, "(0, inf)"), working_dtype(x.dtype)
     span = jnp.finfo(dtype)
     allowed = f"from {span.tiny:.2g} to {span.max:.2g}"
-    norms.check_known("std", std, lambda s: (span.tiny <= s) & (s <= span.max), allowed)
+    check_known("std", std, lambda s: (span.tiny <= s) & (s <= span.max), allowed)
     alpha = checked_number("alpha", alpha, "(0, 1)")
     keys = row_keys(key, len(x))
     check_model(logits_fn, *like_batch(x, None, batch_size), y=jnp.zeros(len(x), jnp.int32))
@@ -103,7 +102,7 @@ def certify_smoothed(
 
     sizes = {"selection": num_selection, "estimation": num_estimation}
     counts = partial(_counts, sizes=sizes, batch_size=batch_size)
-    program = Program(counts, logits_fn, in_axes=(0, 0, None))
+    program = Batched(counts, logits_fn, in_axes=(0, 0, None))
     with shown(progress) as steps:
         found = over_batches(
             lambda x, keys: program(x, keys, size),

@@ -16,10 +16,10 @@ from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
 from adv_jax.evaluate.finished import Folder
-from adv_jax.evaluate.preparing import prepared
+from adv_jax.evaluate.preparing import with_settings
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
-from adv_jax.evaluate.setup import Inputs
+from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT
@@ -88,7 +88,7 @@ def evaluate_batches(
         found = streamed(
             logits_fn,
             batches,
-            prepared(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
+            with_settings(attacks, bounds=bounds, norm=norm, threat_model=threat_model),
             eps=eps,
             batch_size=batch_size,
             key=key,
@@ -120,7 +120,7 @@ def streamed(
     if options["examples"] and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
-    inputs = Inputs()
+    inputs = RowDigest()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
         x, y, aux = checked_data(*block, bounds=options["bounds"])

@@ -18,7 +18,7 @@ from adv_jax.checks import (
     checked_apply,
     checked_count,
     own_keywords,
-    traced,
+    traced_model,
 )
 from adv_jax.random import one_key
 from adv_jax.step import TrainState, TrainStep
@@ -127,7 +127,7 @@ def substitute(
         raise UserError(f"eps must be one real number, as for all queries, got {described(eps)}")
     ball(eps, first[:size], "linf", bounds)
     apply = checked_apply(apply)
-    logits = traced(_logits_fn(apply, state), first, name="apply")
+    logits = traced_model(_logits_fn(apply, state), first, name="apply")
     check_logits(logits, batch=len(first), name="apply")
     _check_step(step, state, {"x": first[:size], "y": jnp.zeros(size, jnp.int32)})
     asked = partial(_asked, victim, logits.shape[1])
@@ -159,7 +159,7 @@ def substitute(
 def _check_step(step: TrainStep, state: TrainState, batch: Batch) -> None:
     """Traces a step; raises UserError unless it is one of `make_step`."""
     check_callable(step, "step", such_as="step.make_step(objective, optimizer)")
-    found = traced(step, state, batch, name="step", takes=("state", "batch"))
+    found = traced_model(step, state, batch, name="step", takes=("state", "batch"))
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], TrainState):
         allowed = "(state, metrics), as that of step.make_step"
         raise UserError(f"step must return {allowed}, got a {type(found).__name__}")

@@ -17,7 +17,7 @@ from adv_jax.evaluate.crafting import check_crafted, crafted, naming
 from adv_jax.evaluate.measures import measures
 from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError, working_dtype
@@ -77,12 +77,12 @@ class Suite:
         steps = list(dict.fromkeys(itertools.chain.from_iterable(wanted)))
         self.steps: list[Step] = steps if differentiable else []
 
-        self._clean = Program(predicted, logits_fn)
+        self._clean = Batched(predicted, logits_fn)
         look = partial(probe, steps=self.steps) if differentiable else _values
-        self._look = Program(partial(_probed, look), logits_fn)
+        self._look = Batched(partial(_probed, look), logits_fn)
         keep = examples or in_sequence
         self._attacked = {
-            name: Program(
+            name: Batched(
                 partial(_attacked, attack=attack, bounds=bounds, bits=bits, keep=keep),
                 logits_fn,
                 in_axes=(0, 0, 0, 0, None),
@@ -110,7 +110,7 @@ class Suite:
         self._check_attacks(first_batch(rows, batch_size=batch_size, full=full))
         over = partial(over_batches, batch_size=batch_size, full=full, progress=progress)
         clean = over(self._clean, (rows.x, rows.aux), description="clean")
-        check_flags(clean, "x")
+        check_flags(clean)
         probed = over(self._look, (rows.x, rows.y, rows.aux), description="gradients")
         attacked, examples = {}, {}
         for name, program in self._attacked.items():

@@ -21,8 +21,8 @@ from adv_jax.evaluate.checks import (
     warnings_of_rows,
 )
 from adv_jax.evaluate.crafting import check_crafted, crafted
-from adv_jax.evaluate.preparing import check_named, prepared
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.preparing import check_named, with_settings
+from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, working_dtype
@@ -66,7 +66,7 @@ def transfer(
     array([[0., 1.],
            [1., 0.]])
     """
-    chosen = prepared({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
+    chosen = with_settings({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     with shown(progress) as steps:
         rows = transferred_rows(
             models,
@@ -132,7 +132,7 @@ def transferred_rows(
             flags["finite"] = jnp.stack(finite).all(axis=0)
             return jnp.stack(labels).astype(y.dtype) == y[None], flags
 
-        program = Program(correct, dict(models), in_axes=(0, 0, 0, 0, None))
+        program = Batched(correct, dict(models), in_axes=(0, 0, 0, 0, None))
         found, flags = over_batches(
             lambda *rows: program(*rows, size),
             (x, y, keys, aux),

@@ -17,7 +17,7 @@ from adv_jax.checks import (
     checked_number,
     convex,
     radius,
-    traced,
+    traced_model,
     with_aux,
 )
 from adv_jax.linear_bounds._rules import run
@@ -33,7 +33,7 @@ from adv_jax.types import (
     UserError,
     check_choice,
     described,
-    working_dtype,
+    widened,
 )
 
 METHODS = ("ibp", "crown_ibp", "crown")
@@ -145,8 +145,8 @@ def _checked(
     radius(eps, x, kind, bounds)
     check_rows("aux", aux, batch=len(x))
     x = jnp.asarray(x)
-    x = x.astype(working_dtype(x.dtype))
-    logits = traced(with_aux(logits_fn, aux), x)
+    x = widened(x)
+    logits = traced_model(with_aux(logits_fn, aux), x)
     check_logits(logits, batch=len(x))
     labels = checked_labels(y, logits)
     if labels.ndim != 1:

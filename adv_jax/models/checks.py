@@ -15,7 +15,7 @@ def check_floats(x: Array) -> None:
         )
 
 
-def check_images(x: Array, shape: Sequence[int]) -> None:
+def check_shape(x: Array, shape: Sequence[int]) -> None:
     """Checks a batch of a model's images.
 
     Raises:

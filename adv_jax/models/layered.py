@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.linen.dtypes import promote_dtype
@@ -19,7 +18,7 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, is_known
 
 Extras = dict[str, Array]
 Pool = Callable[[Array], Array]  # f[B, H, W, C] -> f[B, H', W', C]
@@ -117,9 +116,8 @@ class Layered(nn.Module, ABC):
         return self.drop[layer](h, deterministic=not train) if self.drop else h
 
     def _known(self, layer: int) -> int:
-        is_known = not isinstance(layer, jax.core.Tracer)
         is_whole = isinstance(layer, int | np.integer) and not isinstance(layer, bool)
-        if is_known and (not is_whole or not 1 <= layer <= len(self.hidden)):
+        if is_known(layer) and (not is_whole or not 1 <= layer <= len(self.hidden)):
             raise UserError(f"layer must be a hidden layer, 1 to {len(self.hidden)}, got {layer}")
         return operator.index(layer)  # It raises JAX's error for a traced one.
 

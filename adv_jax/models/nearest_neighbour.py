@@ -57,8 +57,9 @@ def nearest_neighbour(
     >>> nearest_neighbour(jnp.array([[4.]]), x, y, num_classes=2)
     Array([[-16.,  -1.]], dtype=float32)
     """
-    sizes = {"num_classes": num_classes, "block_size": block_size}
-    return _over_blocks(jnp.maximum, _largest, x, train_x, train_y, **sizes)
+    return _over_blocks(
+        jnp.maximum, _largest, x, train_x, train_y, num_classes=num_classes, block_size=block_size
+    )
 
 
 @ranged(num_classes=COUNT, block_size=COUNT)
@@ -93,9 +94,16 @@ def smoothed_nearest_neighbour(
     >>> jnp.exp(smoothed_nearest_neighbour(jnp.array([[.5]]), x, y, num_classes=2))
     Array([[0.5, 0.5]], dtype=float32)
     """
-    sizes = {"num_classes": num_classes, "block_size": block_size}
     return jax.nn.log_softmax(
-        _over_blocks(jnp.logaddexp, _log_sum_exp, x, train_x, train_y, **sizes)
+        _over_blocks(
+            jnp.logaddexp,
+            _log_sum_exp,
+            x,
+            train_x,
+            train_y,
+            num_classes=num_classes,
+            block_size=block_size,
+        )
     )
 
 

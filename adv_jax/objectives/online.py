@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from adv_jax.losses import as_labels, as_logits, classes
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, working_dtype
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, widened
 
 
 @objective()
@@ -103,7 +103,7 @@ def passive_aggressive(
     """
     rows = batch["x"].reshape(len(batch["x"]), -1)
     # The squares of bytes would overflow.
-    size = jnp.square(rows.astype(working_dtype(rows.dtype))).sum(1, keepdims=True)
+    size = jnp.square(widened(rows)).sum(1, keepdims=True)
     size += 1 / (2 * aggressiveness) if form == "pa2" else 0.0
 
     def loss(agreement: Array) -> Array:

@@ -8,10 +8,18 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import norms
-from adv_jax.checks import as_batch, check_keywords, checked_count, is_known, is_whole
+from adv_jax.checks import as_batch, check_keywords, checked_count, is_whole
 from adv_jax.loss_gradients import note_flags
-from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
+from adv_jax.types import (
+    Array,
+    UserError,
+    described,
+    dtype_of,
+    is_known,
+    is_real,
+    widened,
+    working_dtype,
+)
 
 ROUNDING = 2e-6  # of a relation's sum, relative to the sum of its terms' sizes
 Columns = Sequence[int]
@@ -100,7 +108,7 @@ class Constraints:
         """
         self._check_rows("x", x)
         self._check_rows("x_adv", x_adv, count=len(x))
-        x, x_adv = (a.astype(working_dtype(a.dtype)) for a in map(jnp.asarray, (x, x_adv)))
+        x, x_adv = (widened(a) for a in map(jnp.asarray, (x, x_adv)))
         lo, hi = (jnp.asarray([bound], x_adv.dtype) for bound in self.bounds)
 
         def of(name: str) -> tuple[Array, Array]:
@@ -229,7 +237,7 @@ class Constraints:
             raise UserError(f"bounds must be (lo, hi), got {described(self.bounds)}")
         shape = (self.num_features,)
         for bound in self.bounds:
-            if not norms.is_real(bound) or np.shape(bound) not in ((), shape):
+            if not is_real(bound) or np.shape(bound) not in ((), shape):
                 found = described(bound)
                 raise UserError(f"bounds must be numbers or f[{shape[0]}], got {found}")
         lo, hi = (np.broadcast_to(np.asarray(bound, float), shape) for bound in self.bounds)

@@ -11,8 +11,9 @@ import optax
 from adv_jax import norms
 from adv_jax.checks import ball
 from adv_jax.perturbations import choose, or_one, perturbed
+from adv_jax.random import draw_rows
 from adv_jax.tabular._constraints import Constraints
-from adv_jax.types import Array, Key, Norm, working_dtype
+from adv_jax.types import Array, Key, Norm, widened
 
 ROUNDS = 20  # of projections onto all relations
 HALVINGS = 20  # of the way back to x
@@ -39,7 +40,7 @@ class Reach(NamedTuple):
         cls, constraints: Constraints, x: Array, eps: Any = None, norm: Norm = "linf"
     ) -> "Reach":
         """Returns the reach of an attack's arguments; eps=None: no ball."""
-        kind, near = norms.canonical(norm), x.astype(working_dtype(x.dtype))
+        kind, near = norms.canonical(norm), widened(x)
         radius, scale = ball(eps, x, norm, optional=True)
         if constraints.costs is not None:
             price = jnp.asarray([constraints.costs], near.dtype)
@@ -114,7 +115,7 @@ class Reach(NamedTuple):
 
     def drawn(self, keys: Key) -> Array:
         """Draws points f[B, D] of the box; half of the entries are at a limit, on average."""
-        share = jax.vmap(lambda key: jax.random.uniform(key, self.x.shape[1:], self.lo.dtype))(keys)
+        share = draw_rows(jax.random.uniform, keys, self.x.shape[1:], self.lo.dtype)
         share = jnp.clip(2 * share - 0.5, 0, 1)
         # A group becomes its largest entry: no ties.
         grouped = self.constraints.marked(self.constraints.in_groups)

@@ -103,8 +103,9 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
     devices, shards = list(target.devices), config["replicas"]["shards"]
     check_fit(config, dataset, devices)
     sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
-    each, packed = (dataset, runs[0], sources, starts), is_packed(devices)
-    checked = check_parts(config, *each, rows=loaded.rows, packed=packed)
+    checked = check_parts(
+        config, dataset, runs[0], sources, starts, rows=loaded.rows, packed=is_packed(devices)
+    )
     experiment = Experiment(config, dataset, sources)
     place = layout(len(runs), shards=shards, devices=devices)
     count, arrays = len(place.devices), dataset.arrays()

@@ -33,15 +33,15 @@ def loss(w: np.ndarray, x: np.ndarray, y: np.ndarray, c: float) -> float:
     return float(np.logaddexp(0, -(y * (x @ w) - c * np.linalg.norm(w))).sum())
 
 
-def regularizer(w: ArrayLike, c: float = C) -> np.ndarray:
+def regularizer(w: ArrayLike) -> np.ndarray:
     """Returns R_z(w) for x = y = 1 in one dimension; Prop. C's formula holds only for w >= 0."""
     w = np.asarray(w, np.float64)
-    return np.logaddexp(0, -(w - c * np.abs(w))) - np.logaddexp(0, -w)
+    return np.logaddexp(0, -(w - C * np.abs(w))) - np.logaddexp(0, -w)
 
 
-def printed_regularizer(w: np.ndarray, c: float = C) -> np.ndarray:
+def printed_regularizer(w: np.ndarray) -> np.ndarray:
     """Returns R_z(w) as printed in Prop. C, which is wrongly negative for w < 0."""
-    return np.logaddexp(0, -(1 - c) * w) - np.logaddexp(0, -w)
+    return np.logaddexp(0, -(1 - C) * w) - np.logaddexp(0, -w)
 
 
 def regularization() -> Drawing:

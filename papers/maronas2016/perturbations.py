@@ -162,9 +162,9 @@ def _scatter(axes, x: Array, y: Array, *, alpha: float = 0.8, labeled: bool = Fa
         axes.scatter(*x[y == k].T, s=9, color=color, alpha=alpha, label=label, linewidth=0)
 
 
-def _arrows(axes, data: Points, noisy: dict[str, Array], each: int = 4) -> None:
-    """Draws the first samples of each class with an arrow per noise."""
-    chosen = np.concatenate([np.flatnonzero(data.y == k)[:each] for k in range(2)])
+def _arrows(axes, data: Points, noisy: dict[str, Array]) -> None:
+    """Draws the first four samples of each class with an arrow per noise."""
+    chosen = np.concatenate([np.flatnonzero(data.y == k)[:4] for k in range(2)])
     _scatter(axes, data.x[chosen], data.y[chosen])
     for (name, x), color in zip(noisy.items(), ("C2", "C3", "C4"), strict=True):
         start, step = data.x[chosen], (x - data.x)[chosen]

@@ -44,10 +44,10 @@ def _mnist(activation: str, width: int, method: str = "adversarial") -> Row:
     return Row(label, run, paper, _limit(paper), LAST)
 
 
-def _of_400(label: str, cell: str, method: str, name: str, tolerance: float) -> Row:
+def _of_400(label: str, cell: str, method: str, name: str) -> Row:
     """Returns a row for a number of a figure of 2x400 ReLU."""
     row = _mnist("relu", 400, method)
-    return Row(f"{method}, {label}", row.run, f"nokland2015.{cell}", tolerance, Drawn(name))
+    return Row(f"{method}, {label}", row.run, f"nokland2015.{cell}", 5.0, Drawn(name))
 
 
 def _cifar(net: str, preprocess: str, cell: str) -> Row:
@@ -93,7 +93,7 @@ TARGETS = (
         "nokland2015.transfer",
         "2x400 ReLU on FGSM examples of the plain net of seed 1, which is left out",
         tuple(
-            _of_400(f"eps .{eps}", f"transfer.{name}", method, name, 5.0)
+            _of_400(f"eps .{eps}", f"transfer.{name}", method, name)
             for eps in (25, 50)
             for method, cell in (("plain", "backprop"), ("adversarial", "adversarial"))
             for name in (f"eps{eps}.{cell}",)
@@ -112,8 +112,8 @@ TARGETS = (
         "nokland2015.fig3",
         "Hidden units of 2x400 ReLU that are exactly 0",
         (
-            _of_400("zeros", "sparsity.backprop", "plain", "plain", 5.0),
-            _of_400("zeros", "sparsity.adversarial", "adversarial", "adversarial", 5.0),
+            _of_400("zeros", "sparsity.backprop", "plain", "plain"),
+            _of_400("zeros", "sparsity.adversarial", "adversarial", "adversarial"),
         ),
         claims=(
             Below(

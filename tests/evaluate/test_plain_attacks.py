@@ -9,7 +9,7 @@ import pytest
 
 import adv_jax
 from adv_jax import attacks, evaluate
-from adv_jax.evaluate.preparing import prepared
+from adv_jax.evaluate.preparing import with_settings
 from adv_jax.types import UserError
 
 W = np.array([1.0, -2.0, 0.5, 1.0], np.float32)
@@ -181,7 +181,7 @@ def test_an_error_of_the_users_own_attack_passes_as_it_is(name, error):
 
 @pytest.mark.parametrize("model", [2, np.inf, "2", "Linf"])
 def test_a_threat_model_has_the_aliases_of_norm(model):
-    by = [prepared({"a": attacks.fgsm}, **{name: model}) for name in ("threat_model", "norm")]
+    by = [with_settings({"a": attacks.fgsm}, **{name: model}) for name in ("threat_model", "norm")]
     assert by[0]["a"].keywords == by[1]["a"].keywords
 
 

@@ -11,7 +11,7 @@ import pytest
 from compilations import counted
 
 from adv_jax import attacks, evaluate, programs
-from adv_jax.evaluate.programs import Program
+from adv_jax.evaluate.programs import Batched
 
 SUITE = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=3)}
 KEY = jax.random.key(0)
@@ -117,7 +117,7 @@ def test_arrays_inside_a_loop_are_not_taken_for_those_of_another_model():
 
 def test_fingerprint_is_of_operations_and_arrays():
     def of(fn):
-        return Program(lambda fn, x: fn(x), fn).fingerprint(jnp.ones((1, 2, 6)))
+        return Batched(lambda fn, x: fn(x), fn).fingerprint(jnp.ones((1, 2, 6)))
 
     assert of(lambda x: x @ weights(0)) == of(lambda x: x @ weights(0))
     others = [lambda x: x @ weights(1), lambda x: 2 * x @ weights(0)]
@@ -129,5 +129,5 @@ def test_a_program_maps_trees_of_arguments_over_devices(in_axes):
     devices = jax.local_device_count()
     x = jnp.arange(2.0 * devices).reshape(devices, 2)
     body = lambda fn, x, tree: {"sum": fn(x) + tree[0]["a"]}
-    program = Program(body, lambda x: x, in_axes=in_axes)
+    program = Batched(body, lambda x: x, in_axes=in_axes)
     np.testing.assert_array_equal(program(x, ({"a": x}, None))["sum"], 2 * x)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks, evaluate
-from adv_jax.evaluate.setup import Inputs
+from adv_jax.evaluate.setup import RowDigest
 from adv_jax.types import UserError
 
 BOUNDS = (-2.0, 2.0)
@@ -128,9 +128,9 @@ def test_the_setup_names_data_and_settings(found):
     digest = hashlib.sha256(X.tobytes()).hexdigest()
     expected = ("float32[40, 5]", digest, "(-2.0, 2.0)", None, "jax.random.key(0)")
     assert found.setup == expected
-    in_blocks = Inputs().add(X[:9]).add(X[9:].tolist())  # Lists are float64.
+    in_blocks = RowDigest().add(X[:9]).add(X[9:].tolist())  # Lists are float64.
     assert in_blocks.setup(bounds=None, bits=8, key=None).sha256 != digest
-    in_blocks = Inputs().add(X[:9]).add(np.asfortranarray(X[9:]))
+    in_blocks = RowDigest().add(X[:9]).add(np.asfortranarray(X[9:]))
     assert in_blocks.setup(bounds=BOUNDS, bits=None, key=jax.random.key(0)) == expected
 
 

@@ -13,7 +13,7 @@ from marks import slow_after
 import adv_jax
 from adv_jax import attacks, evaluate
 from adv_jax.attacks import traits_of
-from adv_jax.evaluate.preparing import prepared
+from adv_jax.evaluate.preparing import with_settings
 from adv_jax.types import UserError
 
 W = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
@@ -177,7 +177,7 @@ def test_an_attack_of_another_norm_is_refused():
     for inner in (attacks.ddn, partial(attacks.transferred, attack=attacks.ddn)):
         with pytest.raises(UserError, match="^a: norm must be l2 for ddn, got linf$"):
             evaluate.evaluate(logits_fn, X, Y, {"a": inner}, eps=EPS, norm="linf")
-    assert prepared({"a": attacks.ddn}, norm=2)["a"] is attacks.ddn
+    assert with_settings({"a": attacks.ddn}, norm=2)["a"] is attacks.ddn
 
 
 @pytest.mark.slow

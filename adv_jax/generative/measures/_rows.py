@@ -6,8 +6,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.checks import as_batch
-from adv_jax.norms import is_real
-from adv_jax.types import Array, UserError, described, dtype_of, working_dtype
+from adv_jax.types import Array, UserError, described, dtype_of, is_real, working_dtype
 
 
 def as_rows(samples: ArrayLike, x: ArrayLike) -> tuple[Array, Array]:

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.checks import checked_count, is_known
+from adv_jax.checks import checked_count
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side
 from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
-from adv_jax.types import Array, Key, UserError, described
+from adv_jax.types import Array, Key, UserError, described, is_known
 
 _MOST_UNITS = 25  # of an exact sum, 2^25 states
 _BLOCK = 12  # 2^12 states at a time

@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adv_jax.models.checks import check_images
+from adv_jax.models.checks import check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
@@ -94,7 +94,7 @@ class AdversarialAutoencoder(nn.Module):
 
     def _values(self, x: Array, *, train: bool) -> Array:
         """f[B, *D] -> outputs of the encoder f[B, C]."""
-        check_images(x, self.shape)
+        check_shape(x, self.shape)
         return self.encoder(x, train=train)[0]
 
     def decode(self, code: Array, *, train: bool = False) -> Array:

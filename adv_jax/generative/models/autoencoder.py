@@ -11,7 +11,7 @@ import optax
 from flax.linen.initializers import Initializer, zeros_init
 
 from adv_jax.models.activations import activation_fn
-from adv_jax.models.checks import check_images
+from adv_jax.models.checks import check_shape
 from adv_jax.models.initializers import fan_in
 from adv_jax.models.layered import Extras
 from adv_jax.ranges import COUNT, ranged
@@ -108,7 +108,7 @@ class Autoencoder(nn.Module):
 
     def _encoded(self, x: Array, depth: int) -> list[Array]:
         """Returns x and the activations of the first layers, f[B, D_l]."""
-        check_images(x, self.shape)
+        check_shape(x, self.shape)
         hidden = [self._flat(x)]
         for layer in range(1, depth + 1):
             hidden.append(self._up(hidden[-1], layer))

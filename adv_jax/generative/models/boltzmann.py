@@ -13,7 +13,7 @@ from flax.linen.initializers import Initializer, constant
 from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side, Visible
 from adv_jax.generative.models.autoencoder import Biases, Layers
-from adv_jax.models.checks import check_images
+from adv_jax.models.checks import check_shape
 from adv_jax.models.initializers import gaussian
 from adv_jax.models.layered import Extras
 from adv_jax.ranges import COUNT, ranged
@@ -85,9 +85,9 @@ class _Stack(nn.Module):
         """f[B, *D] -> f[B, D].
 
         Raises:
-          UserError: as `check_images`.
+          UserError: as `check_shape`.
         """
-        check_images(x, self.shape)
+        check_shape(x, self.shape)
         return x.reshape(len(x), -1)
 
 

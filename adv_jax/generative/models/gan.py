@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.losses import as_classes
-from adv_jax.models.checks import check_images
+from adv_jax.models.checks import check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.ranges import COUNT, ranged
@@ -37,11 +37,11 @@ class Adversaries(nn.Module):
     def __call__(self, x: Array, *given: Array, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> logits f[B, 2] of a generated (0) and a real image (1), and extras."""
         logit, extras = self._judge(x, *given, train=train)
-        return as_logits(logit), extras
+        return two_logits(logit), extras
 
     def _judge(self, x: Array, *given: Array, train: bool) -> tuple[Array, Extras]:
         """Returns the outputs of the discriminator for images, and extras."""
-        check_images(x, self.shape)
+        check_shape(x, self.shape)
         if self.is_initializing():
             self.generate(jnp.zeros((len(x), self.latent), x.dtype), *given, train=train)
         # Centered, so that dark pixels move the weights, too.
@@ -54,7 +54,7 @@ class Adversaries(nn.Module):
 
     def sample(self, like: Array, *given: Array, train: bool = False) -> Array:
         """Returns as many images as `like` has rows, from the key of noise."""
-        check_images(like, self.shape)
+        check_shape(like, self.shape)
         z = noise(self.make_rng("noise"), (len(like), self.latent), like)
         return self.generate(z, *given, train=train)
 
@@ -136,7 +136,7 @@ class ConditionalGAN(GAN):
         every = jnp.tile(jnp.arange(self.num_classes), len(x))
         logits, _ = super().__call__(jnp.repeat(x, self.num_classes, axis=0), every, train=train)
         scores = logits[:, 1].reshape(len(x), self.num_classes)
-        return as_logits(scores.max(axis=1, keepdims=True)), {}
+        return two_logits(scores.max(axis=1, keepdims=True)), {}
 
     def sample(self, like: Array, *given: Array, train: bool = False) -> Array:
         """Returns images of the labels i32[B], or of random labels, one for each row of `like`."""
@@ -179,7 +179,7 @@ class CatGAN(GAN):
         return self._judge(x, train=train)
 
 
-def as_logits(score: Array) -> Array:
+def two_logits(score: Array) -> Array:
     """Returns logits f[B, 2] of a generated (0) and a real image (1) from log D / (1 - D)."""
     return jnp.concatenate([jnp.zeros_like(score), score], axis=1)
 

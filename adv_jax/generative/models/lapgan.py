@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from adv_jax.generative.models.gan import as_logits, noise, require_halvable
+from adv_jax.generative.models.gan import noise, require_halvable, two_logits
 from adv_jax.models.activations import activation_fn
-from adv_jax.models.checks import check_images
+from adv_jax.models.checks import check_shape
 from adv_jax.models.convolution import Conv
 from adv_jax.models.layered import Extras, Flat
 from adv_jax.models.mlp import MLP
@@ -91,14 +91,14 @@ class LAPGAN(nn.Module):
         low: l_k, f[B, *D] as x; None for the blurred x itself.
         """
         if level == 0:
-            check_images(x, self.shape)
+            check_shape(x, self.shape)
         if self.is_initializing() and level == 0:
             self._initialize(x, train=train)
         if level < self.halvings:
             low = doubled(halved(x)) if low is None else low
             x = jnp.concatenate([x, low], axis=-1)
         logit, extras = self.discriminator[level](2 * x - 1, train=train)
-        return as_logits(logit), extras
+        return two_logits(logit), extras
 
     def band(self, x: Array, *, level: int) -> tuple[Array, Extras]:
         """f[B, *shape] -> I_k of a level, and {"low": l_k}; {} at the coarsest level."""

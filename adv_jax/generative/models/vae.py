@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 import optax
 
-from adv_jax.generative.models.gan import as_logits
-from adv_jax.models.checks import check_images
+from adv_jax.generative.models.gan import two_logits
+from adv_jax.models.checks import check_shape
 from adv_jax.models.layered import Extras
 from adv_jax.models.mlp import MLP
 from adv_jax.random import normal
@@ -61,7 +61,7 @@ class VAE(nn.Module):
 
     def encode(self, x: Array, *, train: bool = False) -> tuple[Array, Extras]:
         """f[B, *D] -> mean f[B, latent] and {"log_var": f[B, latent]} of q(z | x)."""
-        check_images(x, self.shape)
+        check_shape(x, self.shape)
         values, _ = self.encoder(x, train=train)
         mean, log_var = jnp.split(values, 2, axis=1)
         return mean, {"log_var": log_var}
@@ -131,4 +131,4 @@ class VAEGAN(VAE):
             super().__call__(x, train=train)
         # Centered, as in `gan.GAN`.
         logit, extras = self.discriminator(2 * x - 1, train=train)
-        return as_logits(logit), extras
+        return two_logits(logit), extras

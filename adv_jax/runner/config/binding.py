@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
-from adv_jax import generative, models, objectives
+from adv_jax import attacks, generative, models, objectives
 from adv_jax.annotations import allowed_values, catch_all, fits, parameters_of
+from adv_jax.models import initializers
 from adv_jax.ranges import positional_of, takes
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
@@ -18,33 +19,27 @@ _ARRAYS = {"aux"}  # of functions of ours: rows beside x, which no document hold
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-class Names:
-    """The public names of several modules, which share none.
+Registry = Mapping[str, Callable[..., Any]]  # what a config may name
+
+
+def registry(*modules: Any) -> dict[str, Callable[..., Any]]:
+    """Returns {name: function} of the public names of several modules, which share none.
 
     Raises:
       ValueError: two modules share a name.
     """
-
-    def __init__(self, *modules: Any):
-        self._modules = modules
-        counts = Counter(name for module in modules for name in module.__all__)
-        if shared := [name for name, count in counts.items() if count > 1]:
-            where = " and ".join(module.__name__ for module in modules)
-            raise ValueError(f"the names of {where} must differ, got {', '.join(shared)} twice")
-
-    @property
-    def __all__(self) -> list[str]:
-        return sorted({name for module in self._modules for name in module.__all__})
-
-    def __getattr__(self, name: str) -> Any:
-        for module in self._modules:
-            if name in module.__all__:
-                return getattr(module, name)
-        raise AttributeError(name)
+    counts = Counter(name for module in modules for name in module.__all__)
+    if shared := [name for name, count in counts.items() if count > 1]:
+        where = " and ".join(module.__name__ for module in modules)
+        raise ValueError(f"the names of {where} must differ, got {', '.join(shared)} twice")
+    found = {name: getattr(module, name) for module in modules for name in module.__all__}
+    return dict(sorted(found.items()))
 
 
-MODELS = Names(models, generative.models)
-OBJECTIVES = Names(objectives, generative.objectives)
+ATTACKS = registry(attacks)
+INITIALIZERS = registry(initializers)
+MODELS = registry(models, generative.models)
+OBJECTIVES = registry(objectives, generative.objectives)
 
 
 class Call(NamedTuple):
@@ -61,7 +56,7 @@ MAKER = Call()  # of a model, an optimizer or a data set
 
 def bind(
     spec: Mapping[str, Any],
-    registry: Any,
+    registry: Registry,
     *,
     field: str,
     free: Iterable[str] = (),
@@ -72,7 +67,7 @@ def bind(
 
     Args:
       spec: {"name": ..., **kwargs}.
-      registry: a module, or an object like one, whose `__all__` lists the legal names.
+      registry: the functions by their legal names.
       field: the spec's path in the config, for messages.
       free: required keywords that the caller will pass later.
       call: how the program calls the function; None if an import path is not allowed.
@@ -102,7 +97,7 @@ def bind(
 
 
 def named(
-    spec: Mapping[str, Any], registry: Any, *, field: str, call: Call | None = None
+    spec: Mapping[str, Any], registry: Registry, *, field: str, call: Call | None = None
 ) -> Callable[..., Any]:
     """Returns the function that `spec` names; see `bind`.
 
@@ -110,17 +105,17 @@ def named(
       ConfigError: the name is missing or unknown, or its function cannot be called as `call`.
     """
     if "name" not in spec:
-        raise ConfigError(f"{field}.name must be one of {', '.join(registry.__all__)}, got none")
+        raise ConfigError(f"{field}.name must be one of {', '.join(registry)}, got none")
     name = spec["name"]
     if call and is_import_path(name):
         function = plugins.find(name, field=f"{field}.name")
         _check_call(function, call, field=f"{field}.name", name=name)
         return function
-    if name not in registry.__all__:
+    if not isinstance(name, str) or name not in registry:
         module, dot, attribute = str(name).rpartition(".")
         hint = f"; an import path has a colon: '{module}:{attribute}'" if call and dot else ""
-        raise ConfigError(unknown(f"{field}.name", name, registry.__all__) + hint)
-    return getattr(registry, name)
+        raise ConfigError(unknown(f"{field}.name", name, registry) + hint)
+    return registry[name]
 
 
 def settings(

@@ -10,10 +10,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks
 from adv_jax.checks import like_x
-from adv_jax.models import initializers
 from adv_jax.objectives.stating import FirstState
 from adv_jax.optimizers import averaged
-from adv_jax.runner.config.binding import ATTACK, MAKER, MODELS, OBJECTIVE, OBJECTIVES, bind, named
+from adv_jax.runner.config.binding import (
+    ATTACK,
+    ATTACKS,
+    INITIALIZERS,
+    MAKER,
+    MODELS,
+    OBJECTIVE,
+    OBJECTIVES,
+    bind,
+    named,
+)
 from adv_jax.runner.config.document import ConfigError, is_import_path, is_model_field
 from adv_jax.runner.config.optimizer import averaging, optimizer
 from adv_jax.types import Attack, LogitsFn
@@ -26,7 +35,7 @@ def model_of(spec: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> nn.Mod
     """
     spec = {field: value for field, value in spec.items() if field != "weights"}
     inits = {
-        field: bind(value, initializers, field=f"model.{field}")()
+        field: bind(value, INITIALIZERS, field=f"model.{field}")()
         for field, value in spec.items()
         if isinstance(value, Mapping)
     }
@@ -122,12 +131,12 @@ def attack_of(
 ) -> Attack:
     """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
     parts: dict[str, Any] = {
-        key: bind(value, attacks, field=f"{field}.{key}", free=attacks.SIZES, call=ATTACK)
+        key: bind(value, ATTACKS, field=f"{field}.{key}", free=attacks.SIZES, call=ATTACK)
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }
     trained = _trained(spec, sources)
-    return bind(spec, attacks, field=field, free=free, call=ATTACK, **parts, **trained)
+    return bind(spec, ATTACKS, field=field, free=free, call=ATTACK, **parts, **trained)
 
 
 def attacks_of(config: Mapping[str, Any], sources: Mapping[str, LogitsFn]) -> dict[str, Attack]:

@@ -197,7 +197,7 @@ def validate(config: Mapping[str, Any]) -> None:
 def _numbers(path: str, value: Any) -> Iterable[Any]:
     """Returns the numbers that a field holds: one, or those of a tuple, which may be nested.
 
-    The sizes of an evaluation are a flat tuple, and an entry that is none is no number.
+    `evaluation.eps` is a flat tuple: a nested entry counts as no number, and is refused.
     """
     is_flat = path == "evaluation.eps" and isinstance(value, tuple | list)
     return value if is_flat else entries_of(value)

@@ -1,7 +1,6 @@
 """Builds the optimizer of a config, and its average of the weights."""
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,7 +9,7 @@ import optax
 from adv_jax import optimizers
 from adv_jax.annotations import parameters_of
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.runner.config.binding import MAKER, bind
+from adv_jax.runner.config.binding import MAKER, Registry, bind
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.types import UserError
 
@@ -68,7 +67,7 @@ def optimizer(
 
 def is_entrywise(spec: Mapping[str, Any]) -> bool:
     """Returns whether an entry's update depends on no other, nor on the name of its array."""
-    make = getattr(optimizers.OPTIMIZERS, spec["name"], None)
+    make = optimizers.OPTIMIZERS.get(spec["name"])
     settings = getattr(make, "entrywise", ())
     return bool(settings) and spec.keys() <= {"name", *settings}
 
@@ -115,11 +114,11 @@ def averaging(spec: Mapping[str, Any], *, steps_per_epoch: int) -> optimizers.We
     return bind(spec, averages(steps_per_epoch), field="averaging")()
 
 
-def averages(steps_per_epoch: int) -> SimpleNamespace:
+def averages(steps_per_epoch: int) -> Registry:
     """Returns the averages that a config may name, with epochs in place of updates."""
 
     @ranged(first_epoch=COUNT)
     def swa(first_epoch: int) -> optimizers.Weights:
         return optimizers.swa(first_epoch * steps_per_epoch, steps_per_epoch)
 
-    return SimpleNamespace(__all__=["ema", "swa"], ema=optimizers.ema, swa=swa)
+    return {"ema": optimizers.ema, "swa": swa}

@@ -2,26 +2,27 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-from adv_jax import attacks, optimizers
-from adv_jax.models import initializers
+from adv_jax import optimizers
 from adv_jax.ranges import Range, stated
 from adv_jax.runner.config.binding import (
     ATTACK,
+    ATTACKS,
+    INITIALIZERS,
     MAKER,
     MODELS,
     OBJECTIVE,
     OBJECTIVES,
     Call,
+    Registry,
     named,
     settings,
 )
 from adv_jax.runner.config.document import is_import_path
 from adv_jax.runner.config.optimizer import averages
 
-Inner = Callable[[str], tuple[Any, Call | None]]
+Inner = Callable[[str], tuple[Registry, Call | None]]
 
 
 class Part(NamedTuple):
@@ -36,7 +37,7 @@ class Part(NamedTuple):
 
     field: str
     spec: Mapping[str, Any]
-    registry: Any
+    registry: Registry
     call: Call | None
 
     def settings(self) -> tuple[dict[str, Parameter], bool]:
@@ -50,13 +51,15 @@ class Part(NamedTuple):
 
     def ranges(self) -> dict[str, Range]:
         """Returns {setting: range} as the function states them; {} for an unknown or a user's."""
-        known = self.spec.get("name") in self.registry.__all__
-        return stated(getattr(self.registry, self.spec["name"])) if known else {}
+        name = self.spec.get("name")
+        if not isinstance(name, str) or name not in self.registry:
+            return {}
+        return stated(self.registry[name])
 
 
 def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     """Yields the parts of a config, which need not be complete."""
-    initializer, attack = (initializers, None), (attacks, ATTACK)
+    initializer, attack = (INITIALIZERS, None), (ATTACKS, ATTACK)
     objective = (OBJECTIVES, OBJECTIVE)
     in_objective = lambda key: objective if key == "objective" else attack
     yield from _tree("model", config.get("model"), MODELS, MAKER, lambda _: initializer)
@@ -67,10 +70,12 @@ def parts(config: Mapping[str, Any]) -> Iterator[Part]:
         yield from _tree(f"evaluation.attacks.{name}", spec, *attack, lambda _: attack)
     data = config.get("data", {})
     if is_import_path(data.get("name")):
-        yield Part("data", data, SimpleNamespace(__all__=[]), MAKER)
+        yield Part("data", data, {}, MAKER)
 
 
-def _tree(field: str, spec: Any, registry: Any, call: Call | None, inner: Inner) -> Iterator[Part]:
+def _tree(
+    field: str, spec: Any, registry: Registry, call: Call | None, inner: Inner
+) -> Iterator[Part]:
     """Yields a part and those in it, whose registry and call are inner(key)."""
     if isinstance(spec, Mapping):
         yield Part(field, spec, registry, call)

@@ -5,7 +5,6 @@ current directory, as by `python -m`. A run records the SHA-256 of its file in t
 `modules`, by which a changed file is noticed.
 """
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from adv_jax.data import files
 from adv_jax.runner.config.document import ConfigError, import_paths, unknown
 
 _loaded: dict[str, str] = {}  # module -> SHA-256 of its file when it was imported
@@ -64,7 +64,7 @@ def recorded(config: Mapping[str, Any]) -> Mapping[str, Any]:
     for field, path in paths.items():
         module = _module(path, field)
         name, file = module.__name__, _file(module, path, field)
-        modules[name] = sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        modules[name] = sha256 = files.sha256(file)
         if before.get(name, sha256) != sha256:
             raise ConfigError(
                 f"modules.{name} must be the SHA-256 of {file}, which has changed since the run "

@@ -48,7 +48,7 @@ class Batches:
         halves = ("labeled", "train")
         return {name: self._cut(self._shuffled(rows[name], seed, epoch)) for name in halves}
 
-    def made(self, arrays: Batch, part: Mapping[str, Array], key: Key) -> Batch:
+    def batch(self, arrays: Batch, part: Mapping[str, Array], key: Key) -> Batch:
         """Returns a batch {"x", "y", "unlabeled"} with random distortions and crops, if any.
 
         With some it also has "second", the images of x with distortions and crops of their own.
@@ -76,7 +76,7 @@ class Batches:
             for i, (name, image) in enumerate(images.items())
         }
 
-    def whole(self, arrays: Batch, rows: Array) -> Array:
+    def center_cropped(self, arrays: Batch, rows: Array) -> Array:
         """Returns training images with the center crop of the test images: f32[n, *D]."""
         x = arrays["x"][rows]
         return augmentation.center_crop(x, self.shape) if self._crops else x

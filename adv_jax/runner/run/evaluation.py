@@ -16,7 +16,7 @@ import numpy as np
 from adv_jax import evaluate
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
-from adv_jax.evaluate.setup import Inputs
+from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.runner.host.processes import gather_rows, is_first, own_computation
 from adv_jax.runner.run import figures, trained
@@ -233,7 +233,7 @@ def _evaluated(name: str, model: Trained, task: Task, *, examples: bool) -> eval
         )
     measured = gather_rows(measured, task.shares)
     key = jax.random.key(task.settings["evaluation_seed"])
-    setup = Inputs().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
+    setup = RowDigest().add(task.inputs).setup(bounds=task.bounds, bits=None, key=key)
     found = concluded(suite, measured, task.eps, shape=task.x.shape[1:], setup=setup)
     return with_examples(found, task.inputs, measured) if examples else found
 

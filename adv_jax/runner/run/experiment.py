@@ -164,7 +164,7 @@ class Experiment:
         step = over_replays(step, self._replays)
 
         def step_on(state: TrainState, part: Mapping[str, Array]) -> tuple[TrainState, Metrics]:
-            return step(state, self._batches.made(arrays, part, state.key))
+            return step(state, self._batches.batch(arrays, part, state.key))
 
         epoch = run.state.step // self.steps_per_epoch
         parts = self._batches.of_epoch(arrays, rows, run.state.seed, epoch)
@@ -223,7 +223,7 @@ class Experiment:
     ) -> evaluate.Curves | Loss:
         """Evaluates the final (or best) model on the test set, clean and under each attack."""
         variables = self.final_variables(run, arrays, rows)
-        return self.measures.in_the_end(variables, arrays, jax.random.key(run.state.seed))
+        return self.measures.final(variables, arrays, jax.random.key(run.state.seed))
 
 
 def initial(

@@ -94,5 +94,6 @@ def transfer_matrices(
 def _line(axes: Axes, points: Sequence[float], values: np.ndarray, label: str, **look: Any) -> None:
     """Draws the mean and the range of values f[R, E]."""
     axes.plot(points, values.mean(0), marker=".", label=label.replace("_", " "), **look)
-    shade = {"color": look["color"], "alpha": 0.2, "linewidth": 0}
-    axes.fill_between(points, values.min(0), values.max(0), **shade)
+    axes.fill_between(
+        points, values.min(0), values.max(0), color=look["color"], alpha=0.2, linewidth=0
+    )

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,7 +20,7 @@ from adv_jax.data import (
 )
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.config import catalogue
-from adv_jax.runner.config.binding import MAKER, bind, named, settings
+from adv_jax.runner.config.binding import MAKER, Registry, bind, named, registry, settings
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import error_line
@@ -29,7 +28,7 @@ from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.store.workdir import check_same_data, read_fitted
 from adv_jax.types import UserError
 
-_OURS = SimpleNamespace(__all__=[])  # `data.load` knows the names of our data sets.
+_OURS: Registry = {}  # `data.load` knows the names of our data sets.
 
 
 class Inputs(NamedTuple):
@@ -107,18 +106,21 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
     spec, labels = config["data"], dataset.train.y
     rows: dict[str, list[np.ndarray]] = {"train": [], "valid": [], "labeled": []}
     for replica in replicas:
-        train, valid = split(
-            labels,
-            num_valid=spec["num_valid"],
-            seed=replica.seed,
-            stratified=spec.get("stratified", False),
-        )
-        subset = labeled_subset(
-            labels[train],
-            num_labels=spec["num_labels"] or len(train),
-            num_classes=dataset.num_classes,
-            seed=replica.seed,
-        )
+        try:
+            train, valid = split(
+                labels,
+                num_valid=spec["num_valid"],
+                seed=replica.seed,
+                stratified=spec.get("stratified", False),
+            )
+            subset = labeled_subset(
+                labels[train],
+                num_labels=spec["num_labels"] or len(train),
+                num_classes=dataset.num_classes,
+                seed=replica.seed,
+            )
+        except DataError as error:
+            raise DataError(f"data.{error}") from error
         for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
@@ -237,7 +239,7 @@ def _fits(data: Mapping[str, Any], field: str) -> list[tuple[str, Fit]]:
     if not isinstance(specs, tuple | list) or not all(isinstance(s, Mapping) for s in specs):
         example = "({'name': 'zca', 'regularizer': 0.1},)"
         raise ConfigError(f"{path} must be a tuple such as {example}, got {specs!r}")
-    bound = [bind(s, preprocessing, field=f"{path}[{i}]") for i, s in enumerate(specs)]
+    bound = [bind(s, registry(preprocessing), field=f"{path}[{i}]") for i, s in enumerate(specs)]
     return [(spec["name"], make()) for spec, make in zip(specs, bound, strict=True)]
 
 

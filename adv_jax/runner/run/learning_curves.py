@@ -60,8 +60,9 @@ def chart(curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "
             marker = "o" if len(curve["epoch"]) == 1 else None  # A line needs two points.
             text = name.replace("_", " ")
             axes.plot(curve["epoch"], curve["mean"], color=color, marker=marker, label=text)
-            shade = {"color": color, "alpha": 0.2, "linewidth": 0}
-            axes.fill_between(curve["epoch"], curve["low"], curve["high"], **shade)
+            axes.fill_between(
+                curve["epoch"], curve["low"], curve["high"], color=color, alpha=0.2, linewidth=0
+            )
         axes.set(xlabel="epoch", ylabel=label)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         ends = [value for name in shown for key in ("low", "high") for value in curves[name][key]]

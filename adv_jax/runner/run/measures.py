@@ -55,7 +55,7 @@ class Measures:
         """Returns the error or the loss on training rows, gathering their images batch by batch."""
 
         def seen(rows: Array) -> Array:
-            return self._batches.whole(arrays, rows)
+            return self._batches.center_cropped(arrays, rows)
 
         if self.name == "loss":
             return self._loss(variables, rows, key, seen).mean
@@ -82,7 +82,7 @@ class Measures:
         curves = found.attacks.items()
         return {f"{name}_error": _error(curve.accuracy[0], len(y)) for name, curve in curves}
 
-    def in_the_end(self, variables: Variables, arrays: Batch, key: Key) -> evaluate.Curves | Loss:
+    def final(self, variables: Variables, arrays: Batch, key: Key) -> evaluate.Curves | Loss:
         """Returns all measures on the test set, clean and under each attack."""
         if self.name == "loss":
             return self._loss(variables, arrays["test_x"], key)
@@ -113,7 +113,7 @@ class Measures:
 
         def after(rows: Array) -> tuple[Array, Variables]:
             """Returns a batch, and the variables with its statistics."""
-            x = self._batches.whole(arrays, rows)
+            x = self._batches.center_cropped(arrays, rows)
             try:
                 found = self._apply(variables, x, train=True)
             except flax.errors.InvalidRngError:  # A module that has no pass without its dropout.

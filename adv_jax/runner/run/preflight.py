@@ -184,7 +184,7 @@ def check_parts(
     run, monitored = monitor.out_info
     evaluate = jax.jit(experiment.evaluate).trace(run, arrays, mine)
     is_whole = config["replicas"]["shards"] == 1 and dataset.stream is None
-    # Whoever debugs must see the lines of the model and the objective.
+    # With jax_debug_nans the run traces once more, so that errors name the lines of the model.
     debugged = _options().jax_debug_nans
     functions = Functions(init, epoch, monitor, evaluate) if is_whole and not debugged else None
     return Checked(functions, {*trained, *monitored})

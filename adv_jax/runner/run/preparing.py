@@ -43,9 +43,16 @@ class Prepared(NamedTuple):
         """Returns the functions of a replica, and the program of all; places the data."""
         dataset, shards = self.inputs.dataset, self.config["replicas"]["shards"]
         experiment = Experiment(self.config, dataset, self.sources)
-        each = experiment, dataset, self.inputs.rows, self.runs
-        more = {"shards": shards, "starts": self.starts, "traced": self.traced}
-        return experiment, Program(*each, **more)
+        program = Program(
+            experiment,
+            dataset,
+            self.inputs.rows,
+            self.runs,
+            shards=shards,
+            starts=self.starts,
+            traced=self.traced,
+        )
+        return experiment, program
 
 
 def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
@@ -67,7 +74,13 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     sha256 = sources.checked_sha256(config, workdir)
     models = trained.sources(config, loaded.dataset)
     starts = pretrained.starts(config, runs, workdir)
-    each = loaded.dataset, runs[0], models, starts
-    packed = is_packed(jax.devices())
-    checked = check_parts(config, *each, rows=loaded.rows, packed=packed)
+    checked = check_parts(
+        config,
+        loaded.dataset,
+        runs[0],
+        models,
+        starts,
+        rows=loaded.rows,
+        packed=is_packed(jax.devices()),
+    )
     return Prepared(config, runs, loaded, models, starts, sha256, checked.functions)

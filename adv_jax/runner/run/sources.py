@@ -3,11 +3,11 @@
 A run records the SHA-256 of the result.json of the runs in `pretrained` and in fields `..._fn`.
 """
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adv_jax.data import files
 from adv_jax.runner.config.document import ConfigError, is_model_field, leaves
 from adv_jax.runner.store.formats import read_object, write_json
 from adv_jax.runner.store.workdir import is_finished, read_config
@@ -27,7 +27,7 @@ def checked_sha256(config: Mapping[str, Any], workdir: Path) -> dict[str, str]:
         if not is_source(path):
             continue
         file = finished(path, source) / "result.json"
-        found[source] = hashlib.sha256(file.read_bytes()).hexdigest()
+        found[source] = files.sha256(file)
         if known.get(source, found[source]) != found[source]:
             got = f"got SHA-256 {found[source]}"
             raise WorkdirError(f"{file} must be the one that {workdir / _RECORD} names, {got}")

@@ -8,9 +8,9 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.data import Dataset
-from adv_jax.evaluate.preparing import prepared
+from adv_jax.evaluate.preparing import with_settings
 from adv_jax.random import row_keys
-from adv_jax.runner.config.binding import ATTACK, bind, named
+from adv_jax.runner.config.binding import ATTACK, ATTACKS, bind, named
 from adv_jax.runner.config.document import is_import_path, unknown
 from adv_jax.runner.config.schema import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
@@ -145,12 +145,12 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
         except ValueError as error:
             raise UserError(f"attacks {error}") from error
         name = spec["name"]
-        if name not in attacks.__all__ and not is_import_path(name):
-            raise UserError(unknown("attacks", name, attacks.__all__))
-        function = named(spec, attacks, field="attacks", call=ATTACK)
+        if name not in ATTACKS and not is_import_path(name):
+            raise UserError(unknown("attacks", name, ATTACKS))
+        function = named(spec, ATTACKS, field="attacks", call=ATTACK)
         if (size := evaluate.scale_of(function)) in spec:
             raise UserError(f"attacks must leave {size} to --eps, got {text!r}")
         if spec.get("targeted"):
             raise UserError(f"attacks must lead away from the true labels, got {text!r}")
-        chosen[text] = bind(spec, attacks, field="attacks", free=attacks.SIZES, call=ATTACK)
-    return prepared(chosen, bounds=bounds, norm=norm)
+        chosen[text] = bind(spec, ATTACKS, field="attacks", free=attacks.SIZES, call=ATTACK)
+    return with_settings(chosen, bounds=bounds, norm=norm)

@@ -145,7 +145,7 @@ def judged(model, name, apply, parts=2):
     return model._replace(apply=apply, predicts="real", about=about, variables=variables)
 
 
-def as_logits(score):
+def two_logits(score):
     return jnp.stack([jnp.zeros_like(score), score], axis=1)
 
 
@@ -158,7 +158,7 @@ def test_a_conditional_discriminator_judges_samples_with_the_label_that_they_wer
         if method == "sample":
             return Output(jnp.broadcast_to(value, x.shape), {}, {})
         same = jnp.abs(x - value).max(axis=(1, 2, 3)) < 0.01
-        return Output(as_logits(jnp.where(same, -9.0, 9.0)), {}, {})
+        return Output(two_logits(jnp.where(same, -9.0, 9.0)), {}, {})
 
     model = judged(model_that_repeats(images(20)), "conditional_gan", apply)
     found = samples.closeness(jnp.asarray(images(5)), model)
@@ -178,7 +178,7 @@ def test_a_discriminator_that_has_won_at_any_level_of_a_pyramid_is_seen(lost):
             np.testing.assert_allclose(low, x + level)
         if method == "sample":
             return Output(x, {}, {})
-        return Output(as_logits(jnp.full(len(x), -9.0 if level == lost else 0.0)), {}, {})
+        return Output(two_logits(jnp.full(len(x), -9.0 if level == lost else 0.0)), {}, {})
 
     model = judged(model_that_repeats(images(20)), "lapgan", apply, parts=6)
     found = samples.closeness(jnp.asarray(images(5)), model)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from types import SimpleNamespace
 
 import pytest
 from refusals import refusal
@@ -23,9 +22,7 @@ def mixed(apply, variables, batch, *, key, attack, alpha=0.5):
     return ("mixed", attack("f", batch, None), alpha)
 
 
-registry = SimpleNamespace(
-    __all__=["step", "noise", "mixed"], step=step, noise=noise, mixed=mixed, hidden=print
-)
+registry = {"mixed": mixed, "noise": noise, "step": step}
 
 
 def test_bind_returns_the_named_function_with_the_keywords():
@@ -54,14 +51,16 @@ def test_bind_replaces_nested_specs_by_given_parts():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"eps": 1}, "a.b.name must be one of step, noise, mixed, got none"),
+        ({"eps": 1}, "a.b.name must be one of mixed, noise, step, got none"),
         (
             {"name": "stpe"},
             "a.b.name must be one of mixed, noise, step, got 'stpe'; did you mean 'step'?",
         ),
         ({"name": "qqq"}, "a.b.name must be one of mixed, noise, step, got 'qqq'"),
-        # Names must be in the registry's `__all__`.
-        ({"name": "hidden"}, "a.b.name must be one of mixed, noise, step, got 'hidden'"),
+        (
+            {"name": ["step"]},
+            "a.b.name must be one of mixed, noise, step, got ['step']; did you mean 'step'?",
+        ),
         (
             {"name": "step", "epz": 0.1},
             "a setting of a.b.step must be one of bounds, eps, norm, got 'epz'; "
@@ -106,7 +105,7 @@ def tuned(apply, variables, batch, *, rate: float, steps: int = 1, sizes: Sequen
 )
 def test_bind_refuses_a_value_that_is_not_of_the_kind_annotated(field, value, allowed):
     spec = {"name": "tuned", "rate": 0.1} | {field: value}
-    typed = SimpleNamespace(__all__=["tuned"], tuned=tuned)
+    typed = {"tuned": tuned}
     message = refusal(bind, spec, typed, field="a")
     assert message == f"a.{field} must be {allowed}, got {value!r}"
 
@@ -124,7 +123,7 @@ def loose(x: "Absent", rate: "float" = 1, *rest, sizes: list[int] = (), pair: tu
     ],
 )
 def test_annotations_of_users_functions_may_be_texts_and_lists(field, value, allowed):
-    names = SimpleNamespace(__all__=["loose"], loose=loose)
+    names = {"loose": loose}
     message = refusal(bind, {"name": "loose", field: value}, names, field="a")
     assert message == f"a.{field} must be {allowed}, got {value!r}"
     legal = {"name": "loose", "rate": 2, "sizes": (1, 2), "pair": ("x", 1), "more": 3}

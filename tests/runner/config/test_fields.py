@@ -14,6 +14,7 @@ from refusals import refusal
 
 from adv_jax import objectives
 from adv_jax.ranges import COUNT
+from adv_jax.runner.config.binding import OBJECTIVES
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import check, validate
 from adv_jax.runner.config.replicas import Replica, replicas
@@ -393,8 +394,7 @@ def test_a_new_objective_is_checked_by_its_own_ranges(monkeypatch):
     @objectives.stating.objective(ranges={"gap": "(0, 1]", "rounds": COUNT})
     def tilted(apply, variables, batch, *, key, gap, rounds): ...
 
-    monkeypatch.setattr(objectives, "tilted", tilted, raising=False)
-    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "tilted"])
+    monkeypatch.setitem(OBJECTIVES, "tilted", tilted)
     good = {"name": "tilted", "gap": 1.0, "rounds": 2}
     validate(document(objective=good))
     assert refusal(validate, document(objective=good | {"gap": 0.0})) == (

@@ -9,7 +9,7 @@ from adv_jax.optimizers import OPTIMIZERS
 from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.optimizer import is_entrywise, optimizer
 
-NAMES = ", ".join(OPTIMIZERS.__all__)
+NAMES = ", ".join(OPTIMIZERS)
 LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "transition_steps": 100}
 
 

@@ -2,9 +2,8 @@
 
 import runpy
 
-from adv_jax import attacks, optimizers
-from adv_jax.models import initializers
-from adv_jax.runner.config.binding import ATTACK, MAKER
+from adv_jax import optimizers
+from adv_jax.runner.config.binding import ATTACK, ATTACKS, INITIALIZERS, MAKER
 from adv_jax.runner.config.parts import parts
 
 
@@ -20,8 +19,8 @@ def test_the_parts_of_a_config_are_found_at_any_depth():
         *("evaluation.attacks.fixed", "evaluation.attacks.fixed.attack"),
     }
     inner = found["evaluation.attacks.fixed.attack"]
-    assert (inner.registry, inner.call) == (attacks, ATTACK)
-    assert found["model.hidden_init"][2:] == (initializers, None)
+    assert (inner.registry, inner.call) == (ATTACKS, ATTACK)
+    assert found["model.hidden_init"][2:] == (INITIALIZERS, None)
     assert found["optimizer.learning_rate"][2:] == (optimizers.SCHEDULES, None)
     assert "num_steps" in inner.settings()[0]
     config["data"]["name"] = "mine:load"

@@ -13,7 +13,8 @@ from command_line import ROOT
 from marks import slow_after
 from PIL import Image
 
-from adv_jax import attacks, evaluate, train
+from adv_jax import evaluate, train
+from adv_jax.runner.config.binding import ATTACKS
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import evaluation
 from adv_jax.types import UserError
@@ -352,8 +353,7 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
     def deaf(logits_fn, x, y, *, eps, key=None):
         return 1 - x
 
-    monkeypatch.setattr(attacks, "deaf", deaf, raising=False)
-    monkeypatch.setattr(attacks, "__all__", [*attacks.__all__, "deaf"])
+    monkeypatch.setitem(ATTACKS, "deaf", deaf)
     evaluation.run(
         [str(runs / "a")], attack_names=["deaf"], eps=[0.0], num_examples=40, out=str(tmp_path)
     )

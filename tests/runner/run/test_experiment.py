@@ -169,7 +169,7 @@ def test_evaluation_without_attacks_takes_only_clean_measures(dataset):
         (
             "optimizer.name",
             "adm",
-            f"optimizer.name must be one of {', '.join(OPTIMIZERS.__all__)}, got 'adm'; did you",
+            f"optimizer.name must be one of {', '.join(OPTIMIZERS)}, got 'adm'; did you",
         ),
         ("model.feature", 3, "a setting of model.mlp must be one of "),
         (

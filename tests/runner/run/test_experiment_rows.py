@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from points import CLASSES, TRAIN, alone, arrays_of, document
 
-from adv_jax import objectives
 from adv_jax.data import Arrays, DataError, Dataset
+from adv_jax.runner.config.binding import OBJECTIVES
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.experiment import Experiment
 from adv_jax.runner.run.inputs import rows_of
@@ -53,13 +53,13 @@ def test_all_training_rows_are_labeled_without_a_number(dataset):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"data__num_labels": 6}, "num_labels must be a multiple of num_classes=4 .*, got 6"),
-        ({"data__num_labels": 52}, "num_labels must be .* or all 48, got 52"),
+        ({"data__num_labels": 6}, "^data.num_labels must be a multiple of num_classes=4 .*, got 6"),
+        ({"data__num_labels": 52}, "^data.num_labels must be .* or all 48, got 52"),
         (
             {"data__num_valid": 12, "data__num_labels": 40},
-            "num_labels must be .* or all 36, got 40",
+            "^data.num_labels must be .* or all 36, got 40",
         ),
-        ({"data__num_valid": TRAIN}, "num_valid must be a whole number from 0 to 47, got 48"),
+        ({"data__num_valid": TRAIN}, "^data.num_valid must be a whole number from 0 to 47, got 48"),
     ],
 )
 def test_sizes_that_do_not_fit_the_data_are_refused_in_words(dataset, change, says):
@@ -81,8 +81,7 @@ def recorder(monkeypatch):
         loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
         return loss, ({}, metrics)
 
-    monkeypatch.setattr(objectives, "recorder", recorder, raising=False)
-    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "recorder"])
+    monkeypatch.setitem(OBJECTIVES, "recorder", recorder)
 
 
 def visits(dataset, *, seeds=(1,), epochs=2, **changes):
@@ -175,8 +174,7 @@ def keeper(monkeypatch):
         loss = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(variables["params"]))
         return loss, ({}, {k: value for k, value in batch.items() if k != "y"})
 
-    monkeypatch.setattr(objectives, "keeper", keeper, raising=False)
-    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "keeper"])
+    monkeypatch.setitem(OBJECTIVES, "keeper", keeper)
 
 
 def seen(pad, mirror=False, crop=0):

@@ -11,6 +11,7 @@ from marks import slow_after
 from points import PLATEAU, TRAIN, alone, document, same
 
 from adv_jax import objectives
+from adv_jax.runner.config.binding import OBJECTIVES
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run.experiment import Experiment
@@ -76,8 +77,7 @@ def traces(monkeypatch):
         traces.append(1)
         return objectives.cross_entropy(apply, variables, batch, key=key)
 
-    monkeypatch.setattr(objectives, "counted", counted, raising=False)
-    monkeypatch.setattr(objectives, "__all__", [*objectives.__all__, "counted"])
+    monkeypatch.setitem(OBJECTIVES, "counted", counted)
     return traces
 
 
