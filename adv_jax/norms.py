@@ -20,6 +20,7 @@ outside.
 """
 
 import math
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -35,27 +36,37 @@ from adv_jax.types import UserError, check_known, described, is_real, working_dt
 Scale = jax.Array | None
 
 _ROWS = "f[B, *D] with all of D at least 1"
+# Canonical name -> the name with its aliases.
+_WORDS = {
+    "linf": '"linf" ("inf", jnp.inf)',
+    "l2": '"l2" (2)',
+    "l1": '"l1" (1)',
+    "rms": '"rms"',
+    "l0": '"l0"',
+}
+CONVEX = ("linf", "l2", "l1", "rms")  # whose balls are convex
 _NAMES = {"linf": "linf", "inf": "linf", "rms": "rms", "l0": "l0"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
 
 
-def canonical(norm: str | float) -> str:
+def canonical(norm: str | float, *, among: Collection[str] = tuple(_WORDS)) -> str:
     """Returns the canonical name of a norm or its alias: "linf", "l2", "l1", "rms" or "l0".
 
+    among: the canonical names of the legal norms.
+
     Raises:
-      UserError: unknown norm.
+      UserError: unknown norm, or another one.
 
     >>> [canonical(alias) for alias in ("Linf", jnp.inf, 2, 1.0, "RMS", "L0")]
     ['linf', 'linf', 'l2', 'l1', 'rms', 'l0']
     """
-    name = str(norm).lower()
-    if name not in _NAMES:
-        near = suggestion(name, dict.fromkeys(_NAMES.values())) if isinstance(norm, str) else ""
-        raise UserError(
-            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1), "rms" or "l0", '
-            f"got {described(norm)}{near}"
-        )
-    return _NAMES[name]
+    name = _NAMES.get(str(norm).lower())
+    if name not in among:
+        *others, last = (_WORDS[legal] for legal in among)
+        near = suggestion(norm.lower(), among) if isinstance(norm, str) and name is None else ""
+        allowed = f"{', '.join(others)} or {last}"
+        raise UserError(f"norm must be {allowed}, got {described(norm)}{near}")
+    return name
 
 
 def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:

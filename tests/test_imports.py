@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "adv_jax.style": {"adv_jax.attacks"},  # their names
     "adv_jax.linear_bounds": {f"adv_jax.{name}" for name in ("checks", "norms", "programs")}
     | {"adv_jax.perturbations"},
-    "adv_jax.losses": {"adv_jax.norms"},
+    "adv_jax.losses": set(),
     "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.programs"},
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.bridges": {"adv_jax.checks"},

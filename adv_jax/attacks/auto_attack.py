@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
@@ -18,7 +19,7 @@ from adv_jax.attacks._traits import ENSEMBLE
 from adv_jax.attacks.apgd import ascend
 from adv_jax.attacks.fab import approach, away
 from adv_jax.attacks.square import random_search
-from adv_jax.checks import checked_logits, linf_or_l2
+from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import labels_at, margin, rate_fn
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import choose
@@ -122,7 +123,7 @@ def auto_attack(
     Array([1, 0], dtype=int32)
     """
     names = _names(version, members)
-    norm, keys = linf_or_l2(norm), row_keys(key, x.shape[0])
+    norm, keys = norms.canonical(norm, among=("linf", "l2")), row_keys(key, x.shape[0])
     region = Region.of(x, eps, norm, bounds, mask)
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])

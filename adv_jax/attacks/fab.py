@@ -19,7 +19,6 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import (
     checked_labels,
     checked_logits,
-    linf_or_l2,
 )
 from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
@@ -132,7 +131,7 @@ def fab(
     """
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
-    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
+    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), logits))
     others = most_probable_others(logits, y)

@@ -12,7 +12,7 @@ from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._decisions import Space, check_box, space, started, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import is_per_feature, linf_or_l2
+from adv_jax.checks import is_per_feature
 from adv_jax.perturbations import choose, inside, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -94,7 +94,7 @@ def hop_skip_jump(
     >>> jnp.round(x_adv, 1) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
+    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
     norm, keys = region.norm, row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)

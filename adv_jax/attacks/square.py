@@ -14,7 +14,6 @@ from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import linf_or_l2
 from adv_jax.loss_gradients import RateFn, labels_at, margin, rate_fn
 from adv_jax.perturbations import choose, in_units, of_units, or_one, perturbed
 from adv_jax.random import fold_in_rows, row_keys
@@ -94,7 +93,7 @@ def square(
     >>> square(lambda x: x @ w, x, y, eps=.1, num_queries=20, key=jax.random.key(0))
     Array([[0.4, 0.4]], dtype=float32)
     """
-    region = Region.of(x, eps, linf_or_l2(norm), bounds, mask)
+    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
     climbed = row_loss(loss, _LOSSES)
     if climbed is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)

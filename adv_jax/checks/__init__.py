@@ -46,7 +46,6 @@ from adv_jax.checks._values import (
     checked_number,
     convex,
     is_whole,
-    linf_or_l2,
     radius,
     width,
 )
@@ -84,7 +83,6 @@ __all__ = [
     "is_per_feature",
     "is_whole",
     "like_x",
-    "linf_or_l2",
     "logit_flags",
     "own_keywords",
     "radius",

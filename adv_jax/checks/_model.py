@@ -170,7 +170,9 @@ def checked_apply(apply: Any) -> Apply:
             raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
         return output
 
-    if not callable(apply) or isinstance(apply, nn.Module):
+    # The method of a module returns no Output, and takes no key.
+    is_of_module = isinstance(getattr(apply, "__self__", apply), nn.Module)
+    if not callable(apply) or is_of_module:
         raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
     return applied
 

@@ -161,22 +161,10 @@ def convex(norm: Norm, *, instead: str = "") -> str:
     Raises:
       UserError: l0; the norm is unknown.
     """
-    name = norms.canonical(norm)
-    if name == "l0":
-        raise UserError(f'norm must be "linf", "l2", "l1" or "rms" here, got "l0"{instead}')
-    return name
-
-
-def linf_or_l2(norm: Norm) -> str:
-    """Returns the canonical name of one of the two norms.
-
-    Raises:
-      UserError: another norm.
-    """
-    name = norms.canonical(norm)
-    if name not in ("linf", "l2"):
-        raise UserError(f'norm must be "linf" or "l2" here, got {norm!r}')
-    return name
+    try:
+        return norms.canonical(norm, among=norms.CONVEX)
+    except UserError as error:
+        raise UserError(f"{error}{instead if norm == 'l0' else ''}") from None
 
 
 def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:

@@ -60,14 +60,16 @@ class Machine(flax.struct.PyTreeNode):
         """Checks the parameters and the kind of the visible units.
 
         Raises:
-          UserError: the kind is unknown, a parameter is no array, there is no hidden layer, a bias
-            has no axis or several, or the kernels do not connect each layer with the next.
+          UserError: the kind is unknown, a parameter is no array of floats, there is no hidden
+            layer, a bias has no axis or several, or the kernels do not connect each layer with the
+            next.
         """
         check_choice("machine.visible", self.visible, KINDS)
         for parameter in (self.visible_bias, *self.kernels, *self.biases):
-            if not hasattr(parameter, "dtype"):
+            if not jnp.issubdtype(getattr(parameter, "dtype", object), jnp.floating):
                 raise UserError(
-                    f"machine must have arrays as biases and kernels, got {described(parameter)}"
+                    "machine must have arrays of floats as biases and kernels, got "
+                    f"{described(parameter)}"
                 )
         units = [jnp.shape(bias) for bias in (self.visible_bias, *self.biases)]
         if len(units) < 2 or any(len(shape) != 1 for shape in units):

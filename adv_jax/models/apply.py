@@ -25,7 +25,7 @@ def apply_fn(model: nn.Module) -> Apply:
 
     Raises:
       UserError: the model is no Linen module; raised by `apply`, if the module returns something
-        else, or has no such method.
+        else, or has no such method, or one of other arguments.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -45,14 +45,10 @@ def apply_fn(model: nn.Module) -> Apply:
     ) -> Output:
         rngs = None if key is None else {"noise": key, "dropout": key}
         mutable = [name for name in variables if name != "params"] if train else []
+        options |= _mode(model, method, train=train)
+        _check_arguments(model, method, inputs, options)
         found, model_state = model.apply(
-            variables,
-            *inputs,
-            rngs=rngs,
-            mutable=mutable,
-            method=method,
-            **_mode(model, method, train=train),
-            **options,
+            variables, *inputs, rngs=rngs, mutable=mutable, method=method, **options
         )
         logits, extras = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
         if not hasattr(logits, "dtype") or not isinstance(extras, Mapping):
@@ -83,3 +79,16 @@ def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any
         raise UserError(f"model must have a method {method!r}, got {type(model).__name__}")
     accepted = inspect.signature(call).parameters
     return {name: train is value for name, value in _MODES.items() if name in accepted}
+
+
+def _check_arguments(
+    model: nn.Module, method: str | None, inputs: tuple[Array, ...], options: Mapping[str, Any]
+) -> None:
+    """Raises UserError unless the method takes the arguments, such as a `layer` that it needs."""
+    name = method or "__call__"
+    try:
+        inspect.signature(getattr(type(model), name)).bind(model, *inputs, **options)
+    except TypeError as error:
+        allowed = ", ".join([*("x" for _ in inputs), *options])
+        own = f"{type(model).__name__}.{name}"
+        raise UserError(f"model must have a method {name}({allowed}), got {own}: {error}") from None

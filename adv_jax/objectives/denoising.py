@@ -5,7 +5,18 @@ import jax.numpy as jnp
 
 from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
-from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables, working_dtype
+from adv_jax.types import (
+    Apply,
+    Array,
+    Attack,
+    Aux,
+    Batch,
+    Key,
+    UserError,
+    Variables,
+    described,
+    working_dtype,
+)
 
 
 @objective()
@@ -26,7 +37,7 @@ def denoising(
       accuracy of the classifier on d(x_adv).
 
     Raises:
-      UserError: as `lwa`.
+      UserError: as `lwa`; the model has no extra "denoised".
 
     Sources: [gu2014], sec. 3; [wardefarley2016], sec. 1.2.7.
     """
@@ -35,6 +46,9 @@ def denoising(
     frozen = jax.lax.stop_gradient(variables)
     x_adv = attack(lambda x: apply(frozen, x).logits, x, y, key=key_attack)
     logits, extras, model_state = apply(variables, x_adv, train=True, key=key_pass)
+    if "denoised" not in extras:
+        allowed = "return (logits, extras) with extras['denoised'], as models.denoised does"
+        raise UserError(f"model must {allowed}, got extras {described(dict(extras))}")
     square = jnp.square(extras["denoised"] - x)
     loss = jnp.mean(square, dtype=working_dtype(square.dtype))
     return loss, (model_state, {"adversarial_accuracy": accuracy(logits, y)})

@@ -196,7 +196,8 @@ def test_radii_of_features_and_masks_are_refused_in_words():
 def test_l0_is_refused_where_it_is_not_known():
     for attack in (attacks.fgsm, attacks.apgd, attacks.deepfool, attacks.uniform_noise):
         said = refused(attack, model, X, Y, eps=1, norm="l0", key=jax.random.key(0))
-        assert said.startswith('norm must be "linf", "l2", "l1" or "rms" here, got "l0"')
+        legal = '"linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms"'
+        assert said.startswith(f"norm must be {legal}, got 'l0'")
     pgd = functools.partial(attacks.pgd, model, X, Y, norm="l0")
     said = refused(pgd, eps=3, bounds=(0, 1))
     assert said == "eps must be at most 2, the l0 width of the bounds (0, 1), got 3"

@@ -218,7 +218,7 @@ def test_later_starts_of_fab_leave_a_plateau():
     [
         ({"version": "fast"}, "version must be one of standard, plus, rand, got 'fast'"),
         ({"version": "rand", "members": ("square",)}, "members must be among apgd-ce, apgd-dlr, g"),
-        ({"norm": "rms"}, 'norm must be "linf" or "l2" here, got \'rms\''),
+        ({"norm": "rms"}, r'norm must be "linf" \("inf", jnp.inf\) or "l2" \(2\), got .rms'),
         ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
         ({"block_size": 0}, "block_size must be a whole number of at least 1, got 0"),
         ({"key": None}, "key must be"),

@@ -185,7 +185,7 @@ def test_restarts_of_fab_leave_a_plateau():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "l1"}, 'norm must be "linf" or "l2" here, got \'l1\''),
+        ({"norm": "l1"}, r'norm must be "linf" \("inf", jnp.inf\) or "l2" \(2\), got .l1'),
         ({"num_steps": 0}, "num_steps must be a whole number of at least 1, got 0"),
         ({"num_targets": 0}, "num_targets must be a whole number of at least 1, got 0"),
         ({"restarts": 2}, "restarts must be 1 without a key, got 2"),

@@ -217,7 +217,7 @@ def test_square_treats_a_vector_as_an_image_of_one_row(norm):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "l1"}, 'norm must be "linf" or "l2" here, got \'l1\''),
+        ({"norm": "l1"}, r'norm must be "linf" \("inf", jnp.inf\) or "l2" \(2\), got .l1'),
         ({"num_queries": 0}, "num_queries must be a whole number of at least 1, got 0"),
         ({"key": None}, "key must be"),
     ],

@@ -103,7 +103,10 @@ def test_no_misclassified_row_is_certified_where_logits_share_a_huge_offset(prob
         ({"eps": [np.nan]}, "eps must be a finite number of at least 0, got nan"),
         ({"eps": [8.0], "bounds": (0, 1)}, "eps must be at most 1, the linf width of the bounds"),
         ({"method": "lp"}, "method must be one of ibp, crown_ibp, crown, got 'lp'"),
-        ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
+        (
+            {"norm": "l0"},
+            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got',
+        ),
         ({"norm": "l3"}, 'norm must be "linf" ("inf", jnp.inf), "l2" (2)'),
         ({"x": np.full((2, 6), 2.0, np.float32), "bounds": (0, 1)}, "x must be within the bounds"),
         ({"y": np.array([0, 7])}, "y must be classes from 0 to 3, got 7"),

@@ -88,6 +88,10 @@ def test_an_unknown_kind_of_visible_units_is_refused():
         ),
         ({"biases": (), "kernels": ()}, "of one hidden layer or more"),
         ({"biases": ([0.0, 0.0],)}, r"machine must have arrays .*, got \(0.0, 0.0\)"),
+        (
+            {"biases": (jnp.zeros(2, int),)},
+            r"machine must have arrays of floats .*int32\[2\]",
+        ),
         ({"visible_bias": [0.0, 0.0, 0.0]}, r"machine must have arrays .*, got \(0.0, 0.0, 0.0\)"),
     ],
 )

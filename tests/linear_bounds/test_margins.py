@@ -302,7 +302,10 @@ def test_a_bare_call_with_another_eps_or_bounds_compiles_nothing():
             {"bounds": (jnp.zeros((2, 2)), jnp.ones((2, 2))), "x": jnp.zeros((2, 2))},
             "bounds must be (lo, hi) that broadcast to x, [1, 2], got (float32[2, 2], float32[2, 2",
         ),
-        ({"norm": "l0"}, 'norm must be "linf", "l2", "l1" or "rms" here, got "l0"'),
+        (
+            {"norm": "l0"},
+            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got',
+        ),
         ({"eps": -0.1}, "eps must be a finite number of at least 0, got -0.1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),
         ({"eps": jnp.ones(2)}, "eps must be a real number, got float32[2]"),

@@ -12,7 +12,7 @@ from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side
 from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
-from adv_jax.types import Array, Key, UserError, described, is_known
+from adv_jax.types import Array, Key, UserError, check_known, described, is_known, widened
 
 _MOST_UNITS = 25  # of an exact sum, 2^25 states
 _BLOCK = 12  # 2^12 states at a time
@@ -36,14 +36,15 @@ def log_partition(machine: Machine) -> Array:
     log p(v) of an RBM is `-boltzmann.free_energy(machine, (v,)) - log_partition(machine)`.
 
     Raises:
-      UserError: the shapes of a machine do not fit; no side of binary units has 25 units or fewer.
+      UserError: the shapes of a machine do not fit, or it is not finite; no side of binary units
+        has 25 units or fewer.
 
     >>> zeros = jnp.zeros
     >>> machine = Machine(zeros(3), (zeros((3, 2)),), (zeros(2),))  # 2^5 states of energy 0
     >>> log_partition(machine) / jnp.log(2.)
     Array(5., dtype=float32)
     """
-    machine.check()
+    machine = _checked(machine)
     sides = [ODD] if machine.visible == "gaussian" else [EVEN, ODD]
     sizes = {side: sum(machine.units(side)) for side in sides}
     side = min(sizes, key=lambda side: sizes[side])
@@ -97,15 +98,15 @@ def annealed_log_partition(
 
     Raises:
       UserError: num_chains below 2; betas of another shape, or that fall or do not go from 0 to 1;
-        base_biases of other shapes; no key; the shapes of a machine do not fit.
+        base_biases of other shapes; no key; a machine as refused by `log_partition`.
 
     Source: [salakhutdinov2008], sec. 3 and 4, whose base has biases of the visible units only.
     """
-    machine.check()
+    machine = _checked(machine)
     num_chains = checked_count("num_chains", num_chains)
     if num_chains < 2:
         raise UserError(f"num_chains must be at least 2 for a standard error, got {num_chains}")
-    betas = _checked_betas(betas)
+    betas = _checked_betas(betas).astype(machine.dtype)
     key = one_key(key)
     base = _base(machine, base_biases)
 
@@ -133,6 +134,19 @@ def annealed_log_partition(
     return LogPartition(log_mean + _without_connections(base), error)
 
 
+def _checked(machine: Machine) -> Machine:
+    """Returns a machine of float32 (float64 if it is): sums in 16 bits are nats off.
+
+    Raises:
+      UserError: as `Machine.check`; a known parameter is not finite.
+    """
+    machine.check()
+    machine = jax.tree.map(lambda parameter: widened(jnp.asarray(parameter)), machine)
+    for parameter in jax.tree.leaves(machine):
+        check_known("machine", parameter, np.isfinite, "of finite parameters")
+    return machine
+
+
 def _base(machine: Machine, base_biases: Side | None) -> Machine:
     """Returns a machine that has the biases of the even layers and no other parameters."""
     own = (machine.visible_bias, *machine.biases)[EVEN::2]
@@ -145,8 +159,8 @@ def _base(machine: Machine, base_biases: Side | None) -> Machine:
         )
     zeros = jax.tree.map(jnp.zeros_like, machine)
     biases = list(zeros.biases)
-    biases[1::2] = map(jnp.asarray, given[1:])
-    return zeros.replace(visible_bias=jnp.asarray(given[0]), biases=tuple(biases))
+    visible_bias, *biases[1::2] = (jnp.asarray(bias).astype(machine.dtype) for bias in given)
+    return zeros.replace(visible_bias=visible_bias, biases=tuple(biases))
 
 
 def _without_connections(machine: Machine) -> Array:

@@ -163,3 +163,22 @@ def test_a_gaussian_machine_in_x64_needs_no_promotion():
         assert float(found.value) == pytest.approx(
             float(expected), abs=5 * float(found.standard_error)
         )
+
+
+def test_machines_of_16_bits_are_summed_in_32():
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), machine_of((12, 8), scale=0.5))
+    same = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)
+    found = generative.measures.log_partition(half)
+    assert found.dtype == jnp.float32
+    np.testing.assert_array_equal(found, generative.measures.log_partition(same))
+    both = [generative.measures.annealed_log_partition(m, BETAS, key=KEY) for m in (half, same)]
+    np.testing.assert_array_equal(*both)
+    assert abs(both[0].value - found) < 5 * both[0].standard_error
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf])
+def test_a_machine_that_is_not_finite_is_refused(bad):
+    machine = machine_of((4, 3))
+    machine = machine.replace(visible_bias=machine.visible_bias.at[1].set(bad))
+    with pytest.raises(UserError, match=f"^machine must be of finite parameters, got {bad}"):
+        generative.measures.log_partition(machine)
