@@ -61,7 +61,7 @@ def canonical(norm: str | float, *, among: Collection[str] = tuple(_WORDS)) -> s
     ['linf', 'linf', 'l2', 'l1', 'rms', 'l0']
     """
     name = _NAMES.get(str(norm).lower())
-    if name not in among:
+    if name is None or name not in among:
         *others, last = (_WORDS[legal] for legal in among)
         near = suggestion(norm.lower(), among) if isinstance(norm, str) and name is None else ""
         allowed = f"{', '.join(others)} or {last}"

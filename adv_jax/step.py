@@ -287,6 +287,7 @@ def over_steps(step: TrainStep) -> TrainStep:
     Raises:
       UserError: by the function, if arrays of the batches have different numbers of steps.
     """
+    check_callable(step, "step")
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         _length("batches", batches, of="steps")
@@ -307,6 +308,7 @@ def over_replicas(fn: Callable, *, platform: str | None = None) -> Callable:
     Raises:
       UserError: by the function, if arguments have different numbers of replicas.
     """
+    check_callable(fn, "fn")
 
     def in_sequence(*args: Any) -> Any:
         _length("arguments", args, of="replicas")
@@ -341,13 +343,16 @@ def over_devices(
     by: "pmap", or "shard_map", JAX's successor, which gives the same numbers in one process.
 
     Raises:
-      UserError: another `by`; raised by the function, if there is not one entry per device of a
-        shard_map.
+      UserError: another `by`, no function, no devices; raised by the function, if there is not one
+        entry per device of a shard_map.
 
     The function only maps; `adv_jax.runner.host.devices.layout` assigns replicas and their shards
     to devices.
     """
     check_choice("by", by, ("pmap", "shard_map"))
+    check_callable(fn, "fn")
+    if devices is not None and not len(devices):
+        raise UserError("devices must be at least one device, got none")
     if by == "shard_map":
         return _by_shard_map(fn, devices or jax.local_devices(), in_axes, donate)
     return jax.pmap(fn, axis_name=DEVICES, in_axes=in_axes, devices=devices, donate_argnums=donate)
@@ -390,12 +395,14 @@ def _by_shard_map(
     return jax.jit(on_mesh, donate_argnums=donate)
 
 
+@ranged(shards=COUNT)
 def shard_index(shards: int) -> Array:
     """Returns the index of this device's part of its replica's batches: i32[] in [0, shards)."""
     _devices_of(shards)
     return jax.lax.axis_index(DEVICES) % shards
 
 
+@ranged(shards=COUNT)
 def mean_over_shards(tree: Any, shards: int) -> Any:
     """Returns the mean over the devices that share a replica; of integers, the largest.
 

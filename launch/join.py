@@ -70,12 +70,14 @@ def join(workdirs: Sequence[str | Path], *, into: str | Path) -> Path:
       into: folder of the joined run, which is named by its config.
 
     Raises:
-      UserError: there are fewer than two runs; a run is unfinished or damaged, or its config, data,
-        versions or what it starts from differ; the seeds are not consecutive; the joined run
-        exists.
+      UserError: there are fewer than two runs, or one twice; a run is unfinished or damaged, or
+        its config, data, versions or what it starts from differ; the seeds are not consecutive; the
+        joined run exists.
     """
     if len(workdirs) < 2:
         raise UserError(f"runs must be two or more, got {list(map(str, workdirs))}")
+    if len({Path(workdir).resolve() for workdir in workdirs}) < len(workdirs):
+        raise UserError(f"runs must be different, got {list(map(str, workdirs))}")
     parts = sorted(map(_part, map(Path, workdirs)), key=lambda part: part.config["seed"])
     config = _joined_config(parts)
     check_alike({part.path: part.result for part in parts}, more_to_come=True)

@@ -157,7 +157,8 @@ def _check_metric(metric: str, measured: set[str]) -> None:
         names = ", ".join(sorted(legal))
         raise ConfigError(f"--metric must be to minimize, one of {names}, got {metric!r}")
     if metric not in legal:
-        raise ConfigError(unknown("--metric", metric, legal))
+        of_valid = "; it needs data.num_valid" if metric == "valid_error" else ""
+        raise ConfigError(unknown("--metric", metric, legal) + of_valid)
 
 
 class _Round(NamedTuple):

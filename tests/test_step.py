@@ -15,10 +15,12 @@ from adv_jax.step import (
     TrainState,
     init_state,
     make_step,
+    mean_over_shards,
     over_devices,
     over_replays,
     over_replicas,
     over_steps,
+    shard_index,
 )
 from adv_jax.types import UserError
 
@@ -327,6 +329,12 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
     ("call", "message"),
     [
         (lambda: make_step(3, MOMENTUM), "objective must be a function, got 3"),
+        (lambda: over_steps(3), "step must be a function, got 3"),
+        (lambda: over_replicas(3), "fn must be a function, got 3"),
+        (lambda: over_devices(3), "fn must be a function, got 3"),
+        (lambda: over_devices(jnp.sum, []), "devices must be at least one device, got none"),
+        (lambda: shard_index(0), "shards must be a whole number of at least 1, got 0"),
+        (lambda: mean_over_shards(1.0, -2), "shards must be a whole number of at least 1, got -2"),
         (
             lambda: make_step(regression, MOMENTUM, microbatches=0),
             "microbatches must be a whole number of at least 1, got 0",

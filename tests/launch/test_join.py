@@ -164,6 +164,7 @@ def test_runs_that_cannot_be_joined_are_refused_in_one_line(runs, tmp_path):
     for paths, said in (
         ([], r"runs must be two or more, got \[\]"),
         ([one], "runs must be two or more, got"),
+        ([one, f"{one}/../{one.name}"], "runs must be different, got"),
         ([one, tmp_path], "no config.json"),
         ([one, begun], f"workdir must be a finished run, got {begun}"),
         (

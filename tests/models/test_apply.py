@@ -103,3 +103,14 @@ def test_what_is_no_linen_module_is_refused_in_one_line():
         models.apply_fn(lambda x: x)
     with pytest.raises(UserError, match=said):
         models.init(lambda x: x, jax.random.key(0), jnp.ones((2, 3)))
+
+
+def test_a_method_that_needs_more_is_refused_with_what_it_lacks():
+    model = models.mlp(features=(4,), num_classes=2)
+    apply, variables = models.apply_fn(model), models.init(model, KEY, X)
+    lacks = r"got MLP\.represent: missing a required argument: 'layer'$"
+    with pytest.raises(
+        UserError, match=rf"^model must have a method represent\(x, train\), {lacks}"
+    ):
+        apply(variables, X, method="represent")
+    assert apply(variables, X, method="represent", layer=1).logits.shape == (len(X), 4)

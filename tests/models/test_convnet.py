@@ -9,7 +9,7 @@ from marks import slow_after
 from random_params import random_params
 
 from adv_jax import models
-from adv_jax.runner.config.binding import bind
+from adv_jax.runner.config.binding import MODELS, bind
 from adv_jax.runner.config.document import ConfigError
 
 SRIVASTAVA = {"stages": ((96,), (128,), (256,)), "kernel_size": 5, "units": (2048, 2048)}
@@ -245,8 +245,8 @@ def test_convnet_refuses_inputs_that_are_not_images(shape):
 
 
 def test_a_config_names_convnet_and_its_settings():
-    assert bind({"name": "convnet", **SRIVASTAVA}, models, field="model")().kernel_size == 5
+    assert bind({"name": "convnet", **SRIVASTAVA}, MODELS, field="model")().kernel_size == 5
     with pytest.raises(
         ConfigError, match=r"a setting of model.convnet must be .*, got 'stage'.*'stages'"
     ):
-        bind({"name": "convnet", "stage": ()}, models, field="model")
+        bind({"name": "convnet", "stage": ()}, MODELS, field="model")

@@ -10,7 +10,7 @@ from random_params import random_params
 
 from adv_jax import models
 from adv_jax.models import initializers
-from adv_jax.runner.config.binding import bind
+from adv_jax.runner.config.binding import MODELS, bind
 from adv_jax.runner.config.document import ConfigError
 
 SMALL = {"features": (3, 4, 5), "num_classes": 3}
@@ -74,7 +74,7 @@ def test_images_may_come_without_their_one_channel_and_training_is_the_same_pass
 @pytest.mark.slow
 def test_a_config_names_lenet_and_its_initializers():
     spec = {"name": "lenet", "features": (20, 50, 100), "activation": "tanh"}
-    model = bind(spec, models, field="model", hidden_init=initializers.sparse(15))()
+    model = bind(spec, MODELS, field="model", hidden_init=initializers.sparse(15))()
     init = jax.jit(lambda key: models.init(model, key, jnp.zeros((2, 28, 28, 1))))
     params = init(jax.random.key(0))["params"]
     for name, maps in (("hidden1", 20), ("hidden2", 50)):
@@ -85,7 +85,7 @@ def test_a_config_names_lenet_and_its_initializers():
     with pytest.raises(
         ConfigError, match=r"a setting of model.lenet must be .*, got 'feature'.*'features'"
     ):
-        bind({"name": "lenet", "feature": 3}, models, field="model")
+        bind({"name": "lenet", "feature": 3}, MODELS, field="model")
 
 
 @pytest.mark.parametrize(

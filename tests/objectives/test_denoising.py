@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adv_jax import attacks, models, objectives
+from adv_jax.types import UserError
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -75,3 +76,12 @@ def test_a_classifier_without_its_parameters_is_refused():
     model = models.denoised(classifier_fn=models.mlp(num_classes=3), features=(5,))
     with pytest.raises(ValueError, match="^classifier_fn must be a function .*, got a MLP"):
         models.init(model, KEY, BATCH["x"])
+
+
+def test_a_model_without_an_autoencoder_is_refused():
+    model = models.mlp(features=(), num_classes=3)
+    variables = models.init(model, KEY, BATCH["x"])
+    with pytest.raises(UserError, match=r"extras\['denoised'\], as models.denoised does, got "):
+        objectives.denoising(
+            models.apply_fn(model), variables, BATCH, key=KEY, attack=partial(attacks.fgsm, eps=0.1)
+        )

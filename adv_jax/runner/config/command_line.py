@@ -272,7 +272,9 @@ def _unknown_field(field: str, names: Iterable[str]) -> str:
     start = f"{group}." if group else ""
     inside = [name.removeprefix(start) for name in names if name.startswith(start)]
     legal = {start + name.partition(".")[0] for name in inside}
-    return unknown("a field of --config", field, legal, names)
+    # A group around the field is no other field.
+    near = [name for name in names if not field.startswith(f"{name}.")]
+    return unknown("a field of --config", field, legal, near)
 
 
 def _absent_group(field: str, document: Mapping[str, Any]) -> str:

@@ -8,6 +8,9 @@ import numpy as np
 
 from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.parts import parts
+
+_PARTS = ("objective.", "optimizer.")  # whose numbers do not change the compiled program
 
 
 class Replica(NamedTuple):
@@ -53,13 +56,20 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
         example = "{'objective.attack.eps': (.1, .2)}"
         raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
-    legal = {
-        path
-        for path, value in leaves(config)
-        if is_number(value) and path.startswith(("objective.", "optimizer."))
-    }
+    legal = {path for path, value in leaves(config) if is_number(value) and path.startswith(_PARTS)}
     for path in grid:
         if path not in legal:
             field = "a path of replicas.grid, a number of objective or optimizer in the config,"
+            if path.startswith(_PARTS) and _is_setting(path, config):
+                raise ConfigError(
+                    "a path of replicas.grid must be a number that the config sets, got "
+                    f"{path!r}: --config.{path}=NUMBER sets it"
+                )
             raise ConfigError(unknown(field, path, legal))
     return grid
+
+
+def _is_setting(path: str, config: Mapping[str, Any]) -> bool:
+    """Returns whether a part of the config takes the setting at a path, which it leaves out."""
+    group, _, name = path.rpartition(".")
+    return any(part.field == group and name in part.settings()[0] for part in parts(config))

@@ -215,8 +215,7 @@ def check(names: Sequence[str]) -> None:
         # A folder of that name, as wandb makes one, is found too, but has no origin.
         if not getattr(find_spec(package), "origin", None):
             raise ConfigError(
-                f"trackers must have no {name} without {package} ({install_hint(name)}), got "
-                f"{tuple(names)}"
+                f"trackers must be of installed packages, got {name!r}: {install_hint(name)}"
             )
 
 

@@ -129,7 +129,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
         [
             str(i),
             str(replica["seed"]),
-            ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items()) or "-",
+            _settings(replica) or "-",
             *(values[i] for values in measures.values()),
             str(replica["epochs"]),
             str(replica["best_epoch"] or "-"),
@@ -149,22 +149,38 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
 def under_attack(
     result: Mapping[str, Any], attacks: Mapping[str, Attack]
 ) -> tuple[str, list[str], list[list[str]]]:
-    """Returns the table of errors under attack, means over replicas: a row for each attack.
+    """Returns the table of errors under attack: a row for each attack, and point of the grid.
+
+    Errors are means over the seeds of a point.
 
     Args:
       result: the contents of result.json, with at least one attack in its evaluation.
       attacks: the attacks of the evaluation, by name.
     """
-    curves, num_replicas = result["evaluation"], len(result["replicas"])
+    curves, replicas = result["evaluation"], [_settings(of) for of in result["replicas"]]
+    points = {point: [of == point for of in replicas] for point in dict.fromkeys(replicas)}
     sizes = next(iter(curves.values()))["eps"]
     norms = {name: ball_of(attack) for name, attack in attacks.items()}
     rows = [
-        [name, norms.get(name) or "", *(f"{100 * e:.2f}" for e in np.mean(curve["error"], axis=0))]
+        [
+            name,
+            norms.get(name) or "",
+            *([point] if len(points) > 1 else []),
+            *(f"{100 * error:.2f}" for error in np.mean(np.asarray(curve["error"])[of], axis=0)),
+        ]
         for name, curve in curves.items()
+        for point, of in points.items()
     ]
-    of = f", mean of {num_replicas} replicas" if num_replicas > 1 else ""
-    columns = ["attack", "norm", *(f"{size:g}" for size in sizes)]
+    num_seeds = len(replicas) // len(points)
+    of = f", mean of {num_seeds} seeds" if num_seeds > 1 else ""
+    settings = ["settings"] if len(points) > 1 else []
+    columns = ["attack", "norm", *settings, *(f"{size:g}" for size in sizes)]
     return f"test error % under attack, by eps{of}", columns, rows
+
+
+def _settings(replica: Mapping[str, Any]) -> str:
+    """Returns the settings of a replica that its grid varies, in words."""
+    return ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items())
 
 
 def audited(

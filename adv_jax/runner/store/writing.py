@@ -34,7 +34,7 @@ def check_writable(folder: Path) -> None:
     """
     with writing(folder):
         if folder.exists() and not folder.is_dir():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            raise WorkdirError(f"{folder} must be a folder, got a file")
         with suppress(FileNotFoundError):
             os.lstat(folder / ("-" * _ROOM))  # Fails below a file, and for too long a path.
         above = (folder.absolute(), *folder.absolute().parents)

@@ -89,6 +89,13 @@ def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
         assert message.endswith(f"; did you mean {suggested!r}?")
 
 
+def test_a_grid_over_a_setting_that_the_config_lacks_names_the_flag_that_adds_it():
+    assert refusal(replicas, document(replicas__grid={"optimizer.weight_decay": (0.0, 0.1)})) == (
+        "a path of replicas.grid must be a number that the config sets, got "
+        "'optimizer.weight_decay': --config.optimizer.weight_decay=NUMBER sets it"
+    )
+
+
 @pytest.mark.parametrize(
     "values",
     [0.1, (), [], "0.1", None, {0.1: 1}, (0.1, 0.1), (0.1, 0.10000000001), (2**24, 2**24 + 1)],

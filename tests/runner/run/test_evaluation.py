@@ -306,7 +306,7 @@ def test_the_same_run_twice_and_a_folder_without_a_run_are_refused(runs):
 def test_a_folder_that_cannot_be_written_is_refused_before_the_attacks(runs, tmp_path, capsys):
     (tmp_path / "out").touch()
     arguments = {"attack_names": ["fgsm"], "eps": [0.1], "num_examples": 10}
-    with pytest.raises(UserError, match="out cannot be written: File exists$"):
+    with pytest.raises(UserError, match="out must be a folder, got a file$"):
         evaluation.run([str(runs / "a")], **arguments, out=str(tmp_path / "out"))
     assert capsys.readouterr().out == ""  # No line of an attack.
 

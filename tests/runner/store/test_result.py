@@ -27,14 +27,32 @@ def test_errors_under_attack_are_in_percent_and_means_over_replicas():
         "fgsm": {"eps": [0.0, 0.1], "error": [[0.1, 0.3], [0.2, 0.5]]},
         "worst_case": {"eps": [0.0, 0.1], "error": [[0.1, 0.4], [0.2, 0.5]]},
     }
-    own, several = {"fgsm": partial(attacks.fgsm, norm="l2")}, [{}, {}]
+    own, several = {"fgsm": partial(attacks.fgsm, norm="l2")}, [{"overrides": {}}] * 2
     title, columns, rows = result.under_attack({"evaluation": evaluation, "replicas": several}, own)
-    assert title == "test error % under attack, by eps, mean of 2 replicas"
+    assert title == "test error % under attack, by eps, mean of 2 seeds"
     assert columns == ["attack", "norm", "0", "0.1"]
     assert rows == [["fgsm", "l2", "15.00", "40.00"], ["worst_case", "", "15.00", "45.00"]]
     alone = {"fgsm": {"eps": [0.25], "error": [[0.5]]}}
-    title, _, rows = result.under_attack({"evaluation": alone, "replicas": [{}]}, own)
+    title, _, rows = result.under_attack({"evaluation": alone, "replicas": several[:1]}, own)
     assert (title, rows) == ("test error % under attack, by eps", [["fgsm", "l2", "50.00"]])
+
+
+def test_errors_under_attack_of_a_grid_have_a_row_for_each_of_its_points():
+    own = {name: partial(getattr(attacks, name), norm="l2") for name in ("fgsm", "pgd")}
+    errors = {"fgsm": [[0.1], [0.2], [0.5], [0.6]], "pgd": [[0.2], [0.3], [0.6], [0.9]]}
+    evaluation = {name: {"eps": [0.1], "error": error} for name, error in errors.items()}
+    replicas = [{"overrides": {"objective.attack.eps": eps}} for eps in (0.1, 0.1, 0.2, 0.2)]
+    title, columns, rows = result.under_attack(
+        {"evaluation": evaluation, "replicas": replicas}, own
+    )
+    assert title == "test error % under attack, by eps, mean of 2 seeds"
+    assert columns == ["attack", "norm", "settings", "0.1"]
+    assert rows == [
+        ["fgsm", "l2", "objective.attack.eps=0.1", "15.00"],
+        ["fgsm", "l2", "objective.attack.eps=0.2", "55.00"],
+        ["pgd", "l2", "objective.attack.eps=0.1", "25.00"],
+        ["pgd", "l2", "objective.attack.eps=0.2", "75.00"],
+    ]
 
 
 def test_attacks_of_other_norms_at_the_same_sizes_are_told():

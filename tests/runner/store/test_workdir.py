@@ -292,7 +292,7 @@ def test_a_run_whose_data_document_is_lost_is_not_resumed(tmp_path):
 
 def test_a_file_in_place_of_the_figures_is_refused_at_the_start(tmp_path):
     (tmp_path / "figures").touch()
-    with pytest.raises(WorkdirError, match="figures cannot be written: File exists$"):
+    with pytest.raises(WorkdirError, match="figures must be a folder, got a file$"):
         Workdir(tmp_path, CONFIG)
 
 

@@ -19,14 +19,14 @@ def test_a_folder_that_does_not_exist_yet_is_writable_and_is_not_made(tmp_path):
 @pytest.mark.parametrize(
     ("folder", "reason"),
     [
-        ("file", "File exists"),
-        ("file/below", "Not a directory"),
-        ("x" * 256, "File name too long"),
+        ("file", "must be a folder, got a file"),
+        ("file/below", "cannot be written: Not a directory"),
+        ("x" * 256, "cannot be written: File name too long"),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, folder, reason):
     (tmp_path / "file").touch()
-    with pytest.raises(WorkdirError, match=f"cannot be written: {reason}$"):
+    with pytest.raises(WorkdirError, match=f" {reason}$"):
         check_writable(tmp_path / folder)
 
 
