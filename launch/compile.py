@@ -39,7 +39,7 @@ from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import write_json
 from adv_jax.runner.store.writing import writing
-from launch.compiling.programs import Compiled, compile_config
+from launch.compiling.programs import Compiled, attacked, compile_config
 from launch.compiling.topologies import target
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "such as v5e:4x4, h100:8 or h100:4x8")
@@ -119,6 +119,8 @@ def main(_: Sequence[str]) -> None:
     """Compiles the config that the flags name, and prints what it takes."""
     config, out = CONFIG.value.to_dict(), Path(_OUT.value) if _OUT.value else None
     check(config)
+    for name in _ATTACK.value:  # Before the topology, which may need an extra.
+        attacked(config, name)
     if out:
         _check_writable(out)  # Compiling takes minutes.
     found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)

@@ -1,6 +1,5 @@
 """Compiles the functions of a run for devices that are not there, and says what they take."""
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from adv_jax import attacks as library
+from adv_jax.runner.config.binding import ATTACK, ATTACKS, named, settings
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import layout
@@ -195,13 +194,15 @@ def attacked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
 
     The attack has the settings of the config, or else the norm and bounds of the config's first
     attack, as all have the same sizes.
+
+    Raises:
+      ConfigError: no attack has this name.
     """
     given = config["evaluation"]["attacks"]
-    like = next(iter(given.values()), {})
-    attack = getattr(library, name, None)  # None: an import path, or unknown.
-    takes = {*inspect.signature(attack).parameters} if attack else set()
-    shared = {field: like[field] for field in ("norm", "bounds") if field in {*like} & takes}
-    spec = given.get(name) or {"name": name, **shared}
+    like, spec = next(iter(given.values()), {}), given.get(name, {"name": name})
+    takes, _ = settings(named(spec, ATTACKS, field=f"evaluation.attacks.{name}", call=ATTACK))
+    if name not in given:
+        spec |= {field: like[field] for field in ("norm", "bounds") if field in {*like} & {*takes}}
     return with_values(config, {"evaluation.attacks": {name: spec}})
 
 

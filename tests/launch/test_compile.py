@@ -155,6 +155,7 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
     flag = lambda value: SimpleNamespace(value=value)
     monkeypatch.setattr(command, "CONFIG", flag(ConfigDict(short_run.document())))
     monkeypatch.setattr(command, "_OUT", flag(str(path)))
+    monkeypatch.setattr(command, "_ATTACK", flag([]))
     monkeypatch.setattr(command, "compile_config", None)
     with pytest.raises(UserError, match=f"{path} cannot be written: {reason}"):
         command.main([])
