@@ -67,8 +67,8 @@ def curves(
     attacks: Mapping[str, Attack],
     *,
     eps: Sequence[float],
-    batch_size: int,
-    key: Key | None,
+    batch_size: int = 500,
+    key: Key | None = None,
 ) -> Curves:
     """Returns the curves of `evaluate`, without its audit; traceable.
 

@@ -142,7 +142,7 @@ def test_clean_and_curves_refuse_what_evaluate_refuses(measure, change, message)
 )
 def test_wrong_labels_and_sizes_are_refused_inside_jit(y, eps, message):
     def compiled(x, y):
-        return evaluate.curves(lambda x: x, x, y, FGSM, eps=[eps], batch_size=5, key=None)
+        return evaluate.curves(lambda x: x, x, y, FGSM, eps=[eps])
 
     with pytest.raises(UserError) as caught:
         jax.jit(compiled)(np.ones((5, 4), np.float32), y)
