@@ -164,7 +164,8 @@ def convex(norm: Norm, *, instead: str = "") -> str:
     try:
         return norms.canonical(norm, among=norms.CONVEX)
     except UserError as error:
-        raise UserError(f"{error}{instead if norm == 'l0' else ''}") from None
+        is_l0 = str(norm).lower() == "l0"
+        raise UserError(f"{error}{instead if is_l0 else ''}") from None
 
 
 def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
