@@ -20,17 +20,18 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.accelerator_stages import LIBRARIES, SEEDS, STAGES, Work, stage_names
-from benchmarks.accelerator_tables import OURS, apart, tables
+from benchmarks.accelerator_tables import apart, tables
 from benchmarks.tables import console, show
 from benchmarks.timing import (
     ON_ACCELERATOR,
+    OURS,
     Worker,
     WorkerError,
     alternate,
     arguments,
     machine,
+    per_step,
     ratios,
-    spread,
     versions,
     write,
 )
@@ -307,14 +308,8 @@ def _beside(
             form: partial(workers.call, form, "run", within=limit, **asked),
         }
         seconds = alternate({"": blocks}, rounds=rounds)[""]
-    ms = {side: _ms(work, values) for side, values in seconds.items()}
+    ms = {side: per_step(values, work.steps) for side, values in seconds.items()}
     return facts | {"ms": ms, "times_as_fast": ratios(seconds[form], seconds[OURS])}
-
-
-def _ms(work: Work, seconds: Sequence[float]) -> dict[str, Any]:
-    """Returns milliseconds of a step, or of an attack, by the seconds of blocks."""
-    rounds = [1000 * value / work.steps for value in seconds]
-    return {**spread(rounds), "rounds": rounds}
 
 
 def seeds(workers: Workers, work: Work, *, rounds: int) -> dict[str, Any]:
@@ -324,7 +319,7 @@ def seeds(workers: Workers, work: Work, *, rounds: int) -> dict[str, Any]:
     prepared = {side: call("prepare", within=LIMIT, work=one) for side, one in works.items()}
     blocks = {side: partial(call, "run", work=one) for side, one in works.items()}
     seconds = alternate({"": blocks}, rounds=rounds)[""]
-    timed = {side: prepared[side] | {"ms": _ms(work, seconds[side])} for side in works}
+    timed = {side: prepared[side] | {"ms": per_step(seconds[side], work.steps)} for side in works}
     one_after_another = [SEEDS * value for value in seconds["alone"]]
     times_as_fast = ratios(one_after_another, seconds["at_once"])
     return {"work": work._asdict(), **timed, "times_as_fast": times_as_fast}

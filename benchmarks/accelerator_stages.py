@@ -20,19 +20,18 @@ NETS = {
 class Work(NamedTuple):
     """One program and its numbers.
 
-    Attributes:
-      kind: "task", steps of a task of `benchmarks.tasks`; "training", of PGD adversarial training;
-        "pgd" or "auto_attack".
-      precision: of products and convolutions on both sides: "float32"; "tf32"; or "bfloat16", which
-        in PyTorch is mixed precision, and TF32 for the rest.
-      task: name of the task.
-      net: "lenet", trained; "resnet18"; or "resnet", a narrow one.
-      rows: images of an attack or of a batch.
-      steps: steps per timed block; of an attack, calls.
-      seeds: of a task, trained in one program.
-      num_steps, eps, step_size: of PGD; the first two also of AutoAttack.
-      num_queries: of AutoAttack's Square.
-      learning_rate: of adversarial training, with momentum .9.
+    kind: "task", steps of a task of `benchmarks.tasks`; "training", of PGD adversarial training;
+      "pgd" or "auto_attack".
+    precision: of products and convolutions on both sides: "float32"; "tf32"; or "bfloat16", which
+      in PyTorch is mixed precision, and TF32 for the rest.
+    task: name of the task.
+    net: "lenet", trained; "resnet18"; or "resnet", a narrow one.
+    rows: images of an attack or of a batch.
+    steps: steps per timed block; of an attack, calls.
+    seeds: of a task, trained in one program.
+    num_steps, eps, step_size: of PGD; the first two also of AutoAttack.
+    num_queries: of AutoAttack's Square.
+    learning_rate: of adversarial training, with momentum .9.
     """
 
     kind: str
@@ -65,13 +64,12 @@ class Work(NamedTuple):
 class Stage(NamedTuple):
     """The measurements of one process.
 
-    Attributes:
-      work: what both sides compute; None for the checks.
-      small: its replaced fields on a CPU.
-      forms: PyTorch's; () to compare ten seeds with one.
-      goal: least times as fast as PyTorch's best form, or as one seed, on a GPU.
-      seconds: estimate of the whole stage on a GPU, for `--minutes`.
-      once: whether the first call after compiling is what counts.
+    work: what both sides compute; None for the checks.
+    small: its replaced fields on a CPU.
+    forms: PyTorch's; () to compare ten seeds with one.
+    goal: least times as fast as PyTorch's best form, or as one seed, on a GPU.
+    seconds: estimate of the whole stage on a GPU, for `--minutes`.
+    once: whether the first call after compiling is what counts.
     """
 
     work: Work | None = None

@@ -7,8 +7,8 @@ from typing import Any
 from benchmarks.accelerator_stages import SEEDS, STAGES, Work
 from benchmarks.tables import Goal, Table, goals, shown, three_digits
 from benchmarks.tasks import TASKS
+from benchmarks.timing import OURS
 
-OURS = "adv_jax"
 # Largest difference between the sides: of an accuracy, absolute, or that of three images; of the
 # last loss of a timed block, relative. Random draws differ, and rounding grows over the steps.
 ACCURACY_APART, IMAGES_APART = 0.02, 3

@@ -32,11 +32,10 @@ Step = Callable[[], Tensor]  # -> the loss, or whether each row is classified co
 class Form(NamedTuple):
     """A work that is ready to be timed.
 
-    Attributes:
-      step: one step or attack, whose inputs stay where they are.
-      facts: of the net.
-      prepare: what precedes each step, by its index; it is not captured.
-      rewind: puts a training back to its start.
+    step: one step or attack, whose inputs stay where they are.
+    facts: of the net.
+    prepare: what precedes each step, by its index; it is not captured.
+    rewind: puts a training back to its start.
     """
 
     step: Step

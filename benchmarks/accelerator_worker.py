@@ -138,8 +138,7 @@ class Programs:
 class Program:
     """A compiled work.
 
-    Attributes:
-      facts: seconds of tracing and compiling, and of the first call.
+    facts: seconds of tracing and compiling, and of the first call.
     """
 
     def __init__(self, work: Work) -> None:

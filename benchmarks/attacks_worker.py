@@ -95,12 +95,11 @@ ATTACKS: dict[str, Callable[..., Array]] = {
 class Program(NamedTuple):
     """A compiled attack and its arguments.
 
-    Attributes:
-      function: the compiled function.
-      traces: one entry per compilation.
-      variables: of the net.
-      x, y: images and classes, with a leading axis of devices.
-      traced: the real-valued options.
+    function: the compiled function.
+    traces: one entry per compilation.
+    variables: of the net.
+    x, y: images and classes, with a leading axis of devices.
+    traced: the real-valued options.
     """
 
     function: Any

@@ -13,11 +13,10 @@ TOLERANCE = {"accuracy": 0.005, "values": 1e-3} | dict.fromkeys(("linf", "l2", "
 class Peer(NamedTuple):
     """A library that does the same work.
 
-    Attributes:
-      target: required speedup of adv_jax.
-      rows: number of digits, the first of the work's; None for all.
-      local: whether it is jitted code in adv_jax's process instead of a PyTorch library.
-      tolerance: tolerance if its algorithm differs; None for that of the measure.
+    target: required speedup of adv_jax.
+    rows: number of digits, the first of the work's; None for all.
+    local: whether it is jitted code in adv_jax's process instead of a PyTorch library.
+    tolerance: tolerance if its algorithm differs; None for that of the measure.
     """
 
     target: float
@@ -29,21 +28,20 @@ class Peer(NamedTuple):
 class Work(NamedTuple):
     """One attack on one net.
 
-    Attributes:
-      title: title in the tables.
-      attack: name of the attack in the workers.
-      net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
-      rows: number of digits per call.
-      peers: name -> library to compare with.
-      measure: key of `TOLERANCE` that must agree.
-      passes: needed (forward, backward) passes per digit; None if they depend on the digit.
-      options: keywords of adv_jax's attack.
-      targeted: whether to target the class after the digit's own.
-      checked_with: replaced options for the comparison of results.
-      split: choices of whether adv_jax splits the rows over the cores.
-      chunks: choices of adv_jax's chunk size in rows; () for one chunk.
-      calls: calls per timed block.
-      rounds: most rounds; 0 to time only the first call, on demand.
+    title: title in the tables.
+    attack: name of the attack in the workers.
+    net: "mlp", 784-1200-1200-10, or "lenet", 20-50-500.
+    rows: number of digits per call.
+    peers: name -> library to compare with.
+    measure: key of `TOLERANCE` that must agree.
+    passes: needed (forward, backward) passes per digit; None if they depend on the digit.
+    options: keywords of adv_jax's attack.
+    targeted: whether to target the class after the digit's own.
+    checked_with: replaced options for the comparison of results.
+    split: choices of whether adv_jax splits the rows over the cores.
+    chunks: choices of adv_jax's chunk size in rows; () for one chunk.
+    calls: calls per timed block.
+    rounds: most rounds; 0 to time only the first call, on demand.
     """
 
     title: str

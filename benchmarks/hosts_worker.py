@@ -35,11 +35,10 @@ def config(pattern: str, devices: int) -> dict[str, Any]:
 class Training:
     """The compiled epoch of a config, and the state that it trains.
 
-    Attributes:
-      collectives: {kind: operations in the program}; those of a step, as an epoch is a loop of
-        steps, whose body counts once.
-      communicated: bytes of their results.
-      steps: of an epoch, over all replicas.
+    collectives: {kind: operations in the program}; those of a step, as an epoch is a loop of
+      steps, whose body counts once.
+    communicated: bytes of their results.
+    steps: of an epoch, over all replicas.
     """
 
     def __init__(self, config: dict[str, Any]) -> None:

@@ -19,12 +19,11 @@ UNFAIR = (
 class Table(NamedTuple):
     """A table of a report.
 
-    Attributes:
-      title: what the table shows.
-      columns: names of the columns.
-      rows: the cells; an empty first cell continues the row above.
-      words: number of leading columns with words; the others have numbers.
-      note: a sentence below the table.
+    title: what the table shows.
+    columns: names of the columns.
+    rows: the cells; an empty first cell continues the row above.
+    words: number of leading columns with words; the others have numbers.
+    note: a sentence below the table.
     """
 
     title: str
@@ -37,14 +36,13 @@ class Table(NamedTuple):
 class Goal(NamedTuple):
     """A ratio and the bound that it has to meet.
 
-    Attributes:
-      task: title of the task.
-      ratio: what is divided by what.
-      measured: its median, least and greatest value.
-      bound: the goal for the median; None without a goal.
-      at_least: whether the bound is the smallest allowed value instead of the largest.
-      beside: the peers that were measured, if others are missing; the goal is then met beside
-        these only.
+    task: title of the task.
+    ratio: what is divided by what.
+    measured: its median, least and greatest value.
+    bound: the goal for the median; None without a goal.
+    at_least: whether the bound is the smallest allowed value instead of the largest.
+    beside: the peers that were measured, if others are missing; the goal is then met beside
+      these only.
     """
 
     task: str

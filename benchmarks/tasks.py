@@ -44,24 +44,23 @@ def peak_of(seconds: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 class Task(NamedTuple):
     """One training step to time.
 
-    Attributes:
-      title: title in the tables.
-      objective: "cross_entropy" or "adversarial_mix" of the MLP; "backprop" or
-        "adversarial_backprop" with ten logistic outputs; "lenet" or "lwa" of LeNet; "ladder" of the
-        fully connected ladder network, "gamma" of a convolutional one with top-layer denoising;
-        "gan" of a generator and a discriminator.
-      features: units of the hidden layers; for LeNet two convolutions and a layer; a ladder's
-        include the classes; those of "gamma" are layers of `models.ladder`; of a GAN the
-        generator's, and in reverse the discriminator's.
-      batch_size: number of labeled rows, and of unlabeled rows of a ladder.
-      optimizer: spec for `adv_jax.runner.config.optimizer`; of a GAN, of each player.
-      steps: steps per timed block.
-      weights: denoising weights of a ladder's layers 0..L.
-      plain: the same task without adversarial noise on a ladder's labeled half; the two are
-        compared with each other, not with PyTorch.
-      image: height, width and channels of a convolutional ladder's images.
-      activation: of a ladder's layers, a name in `models.activations.ACTIVATIONS`.
-      scale_softmax: as in `models.ladder`.
+    title: title in the tables.
+    objective: "cross_entropy" or "adversarial_mix" of the MLP; "backprop" or
+      "adversarial_backprop" with ten logistic outputs; "lenet" or "lwa" of LeNet; "ladder" of the
+      fully connected ladder network, "gamma" of a convolutional one with top-layer denoising;
+      "gan" of a generator and a discriminator.
+    features: units of the hidden layers; for LeNet two convolutions and a layer; a ladder's
+      include the classes; those of "gamma" are layers of `models.ladder`; of a GAN the
+      generator's, and in reverse the discriminator's.
+    batch_size: number of labeled rows, and of unlabeled rows of a ladder.
+    optimizer: spec for `adv_jax.runner.config.optimizer`; of a GAN, of each player.
+    steps: steps per timed block.
+    weights: denoising weights of a ladder's layers 0..L.
+    plain: the same task without adversarial noise on a ladder's labeled half; the two are
+      compared with each other, not with PyTorch.
+    image: height, width and channels of a convolutional ladder's images.
+    activation: of a ladder's layers, a name in `models.activations.ACTIVATIONS`.
+    scale_softmax: as in `models.ladder`.
     """
 
     title: str

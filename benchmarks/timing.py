@@ -185,6 +185,12 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
+def per_step(seconds: Sequence[float], steps: int) -> dict[str, Any]:
+    """Returns milliseconds of a step, or of an attack, by the seconds of blocks of steps."""
+    rounds = [1000 * value / steps for value in seconds]
+    return {**spread(rounds), "rounds": rounds}
+
+
 def ratios(values: list[float], base: list[float]) -> dict[str, float]:
     """Returns the spread of the ratios of values from equal rounds."""
     return spread([a / b for a, b in zip(values, base, strict=True)])

@@ -45,11 +45,10 @@ Step = Callable[[Any, Array, Batch], tuple[Any, Any]]
 class Trainer:
     """A task on the embedded digits.
 
-    Attributes:
-      task: the task.
-      optimizer: its optimizer.
-      arrays: {"x": f32[N, D] or images f32[N, H, W, C], "y": i32[N]}; arguments, not constants, of
-        the compiled program.
+    task: the task.
+    optimizer: its optimizer.
+    arrays: {"x": f32[N, D] or images f32[N, H, W, C], "y": i32[N]}; arguments, not constants, of
+      the compiled program.
     """
 
     def __init__(self, task: Task) -> None:

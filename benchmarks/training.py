@@ -35,8 +35,8 @@ from benchmarks.timing import (
     arguments,
     beside_torch,
     machine,
+    per_step,
     ratios,
-    spread,
     use_cpus,
     versions,
     write,
@@ -163,7 +163,7 @@ def _measured(sides: Sides, names: list[str], *, rounds: int, parts: bool) -> di
     }
     if parts:
         measured["parts"] = {
-            part: _per_step(values, TASKS[PARTS_OF].steps)
+            part: per_step(values, TASKS[PARTS_OF].steps)
             for part, values in seconds["parts"].items()
         }
     return measured
@@ -185,10 +185,10 @@ def _summary(name: str, seconds: Mapping[str, list[float]], peak: float) -> dict
     task = TASKS[name]
     sides = {}
     for side, values in seconds.items():
-        per_step = _per_step(values, task.steps)
+        of_step = per_step(values, task.steps)
         flops = TASKS[task.plain].flops if side == NO_ATTACK else task.flops
-        gflops = flops / per_step["median"] / 1e6
-        sides[side] = {**per_step, "gflops": gflops, "share_of_peak": gflops / peak}
+        gflops = flops / of_step["median"] / 1e6
+        sides[side] = {**of_step, "gflops": gflops, "share_of_peak": gflops / peak}
     return {
         "title": task.title,
         "steps_in_a_block": task.steps,
@@ -200,12 +200,6 @@ def _summary(name: str, seconds: Mapping[str, list[float]], peak: float) -> dict
         # The matrix products alone, at peak speed.
         "limit_ms": task.flops / peak / 1e6,
     }
-
-
-def _per_step(seconds: list[float], steps: int) -> dict[str, Any]:
-    """Returns milliseconds per step."""
-    values = [1000 * value / steps for value in seconds]
-    return {**spread(values), "rounds": values}
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:

@@ -48,11 +48,10 @@ _CARRY = "--carry"
 class Settings(NamedTuple):
     """Where a campaign reads and writes.
 
-    Attributes:
-      runs: folder of the workdirs.
-      results: folder of the results, laid out as papers/.
-      data: changed fields of the configs, {path: value}.
-      carry: folder or archive for another machine; None for none.
+    runs: folder of the workdirs.
+    results: folder of the results, laid out as papers/.
+    data: changed fields of the configs, {path: value}.
+    carry: folder or archive for another machine; None for none.
     """
 
     runs: Path

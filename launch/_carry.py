@@ -30,12 +30,11 @@ _RESULTS = "results/*/results/*.json"
 class Load(NamedTuple):
     """Files that are carried together or not at all.
 
-    Attributes:
-      source: the workdir, or the JSON of a result.
-      root: the folder of the files that is `place` in the carry.
-      place: its path there.
-      files: paths below `root`.
-      seconds: the training time that they save.
+    source: the workdir, or the JSON of a result.
+    root: the folder of the files that is `place` in the carry.
+    place: its path there.
+    files: paths below `root`.
+    seconds: the training time that they save.
     """
 
     source: Path
@@ -67,7 +66,7 @@ def of_run(workdir: Path, seconds: float, *, weights: bool) -> Load:
     ]
     if weights:
         newest = workdir / "checkpoints" / str(saved_epochs(workdir))
-        files += [path for path in newest.rglob("*") if path.is_file()]
+        files += _files(newest)
     return Load(workdir, workdir, Path("runs") / workdir.name, files, seconds)
 
 

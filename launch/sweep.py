@@ -164,10 +164,9 @@ def _check_metric(metric: str, measured: set[str]) -> None:
 class _Round(NamedTuple):
     """Trials that may run at the same time.
 
-    Attributes:
-      domains: {field: domain} as of `--search`.
-      points: where the first trials are.
-      num_trials, min_epochs: as the flags; 0: none is stopped early.
+    domains: {field: domain} as of `--search`.
+    points: where the first trials are.
+    num_trials, min_epochs: as the flags; 0: none is stopped early.
     """
 
     settings: Settings

@@ -83,11 +83,6 @@ def has_files(dir: str) -> bool:
     return bool(dir) and any(files.find(files.folder_of(dir), part) for part in names)
 
 
-def from_idx(paths: Mapping[str, Path], *, source: str) -> Dataset:
-    """Reads MNIST from the idx files `paths`, a map from the names in `SPLITS`."""
-    return read_splits(MNIST, SPLITS, paths, source=source)[0]
-
-
 def from_package() -> Dataset:
     """Reads the 5,000 digits of MNIST inside adv_jax.
 

@@ -37,9 +37,12 @@ def mnist(dir: str = "") -> Dataset:
     """
     return _load(
         mnist_files.MNIST,
-        lambda raw: mnist_files.from_idx(
-            {name.removesuffix(".gz"): path for name, path in raw.items()}, source="tfds"
-        ),
+        lambda raw: mnist_files.read_splits(
+            mnist_files.MNIST,
+            mnist_files.SPLITS,
+            {name.removesuffix(".gz"): path for name, path in raw.items()},
+            source="tfds",
+        )[0],
         dir,
         others="the other sources are 'files' (idx files in data.dir) and 'embedded' "
         "(5,000 digits)",

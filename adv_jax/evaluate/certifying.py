@@ -93,8 +93,7 @@ def certify(
 
     Raises:
       UserError: data, radii, bounds or the model are invalid; logits_fn has an operation without a
-        bound, which the message names.
-      ValueError: the norm is unknown.
+        bound, which the message names; the norm is unknown.
 
     Sources: [gowal2018], sec. 3; [zhang2018], sec. 3; [zhang2020], sec. 3.
 
@@ -135,8 +134,8 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
     """Returns the canonical norm and the radii f32[E].
 
     Raises:
-      UserError: not one or more radii of at least 0 that the bounds allow; the norm is l0.
-      ValueError: the norm is unknown.
+      UserError: not one or more radii of at least 0 that the bounds allow; the norm is l0 or
+        unknown.
     """
     kind = convex(norm)
     check_eps_sequence(eps)

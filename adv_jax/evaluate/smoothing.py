@@ -72,8 +72,7 @@ def certify_smoothed(
 
     Raises:
       UserError: an argument is invalid; logits_fn is no traceable model of x, or a logit is NaN or
-        infinite.
-      ValueError: key is None or no key.
+        infinite; key is None or no key.
 
     Source: [cohen2019], sec. 3.2 (CERTIFY) and Theorem 1.
 

@@ -20,7 +20,7 @@ def activation_fn(name: str) -> Callable[[Array], Array]:
     """Returns the element-wise function of that name.
 
     Raises:
-      ValueError: the name is not in ACTIVATIONS.
+      UserError: the name is not in ACTIVATIONS.
     """
     check_choice("activation", name, sorted(ACTIVATIONS))
     return ACTIVATIONS[name]

@@ -16,9 +16,8 @@ from adv_jax.programs import nested
 class Flops(NamedTuple):
     """Operations in matrix products and convolutions, a multiply and an add being two.
 
-    Attributes:
-      count: with each loop of known length in full.
-      open_ended: whether a loop of unknown length was counted once.
+    count: with each loop of known length in full.
+    open_ended: whether a loop of unknown length was counted once.
     """
 
     count: float

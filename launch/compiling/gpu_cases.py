@@ -12,12 +12,11 @@ FIRST = "h100:1"  # For it all functions of a run are compiled.
 class Case(NamedTuple):
     """Functions of a config to compile for a topology.
 
-    Attributes:
-      title: what the page calls it.
-      config: NAME or NAME:MODE.
-      topology: of GPUs.
-      fields: {path: value} to change; `replicas` is one seed, unless they say otherwise.
-      attacks: names of attacks under which the model is evaluated; () for the functions of a run.
+    title: what the page calls it.
+    config: NAME or NAME:MODE.
+    topology: of GPUs.
+    fields: {path: value} to change; `replicas` is one seed, unless they say otherwise.
+    attacks: names of attacks under which the model is evaluated; () for the functions of a run.
     """
 
     title: str

@@ -25,17 +25,16 @@ _PLUGIN = "jax-cuda13-plugin"
 class Card(NamedTuple):
     """A GPU by its data sheet and the tables of NVIDIA's programming guide.
 
-    Attributes:
-      title: its name.
-      memory: bytes.
-      bandwidth: bytes a second.
-      cores: streaming multiprocessors.
-      units: of float32 in a multiprocessor, each a multiply and an add a cycle.
-      clock: the highest, in GHz.
-      cache: bytes of L2.
-      shared: bytes of shared memory in a multiprocessor, 1,024 more than a block may have.
-      threads: most in a multiprocessor.
-      capability: the compute capability.
+    title: its name.
+    memory: bytes.
+    bandwidth: bytes a second.
+    cores: streaming multiprocessors.
+    units: of float32 in a multiprocessor, each a multiply and an add a cycle.
+    clock: the highest, in GHz.
+    cache: bytes of L2.
+    shared: bytes of shared memory in a multiprocessor, 1,024 more than a block may have.
+    threads: most in a multiprocessor.
+    capability: the compute capability.
     """
 
     title: str

@@ -39,13 +39,12 @@ _COLLECTIVE = re.compile(r"All|Collective|ReduceScatter|Send|Recv|RaggedAll|Nccl
 class Kernels(NamedTuple):
     """The launches of a call.
 
-    Attributes:
-      kinds: {kind: launches}, with each loop of known length in full, and the branch of most
-        launches of each condition.
-      in_graphs: those of them that lie in CUDA graphs, which cost less.
-      peak: seconds at the peaks of the data sheet, as XLA estimates them; without convolutions and
-        without what it does not estimate.
-      open_ended: whether a loop of unknown length was counted once.
+    kinds: {kind: launches}, with each loop of known length in full, and the branch of most
+      launches of each condition.
+    in_graphs: those of them that lie in CUDA graphs, which cost less.
+    peak: seconds at the peaks of the data sheet, as XLA estimates them; without convolutions and
+      without what it does not estimate.
+    open_ended: whether a loop of unknown length was counted once.
     """
 
     kinds: Counter[str] = Counter()
@@ -78,9 +77,8 @@ class Kernels(NamedTuple):
 class Launched(NamedTuple):
     """The kernels that a program launches.
 
-    Attributes:
-      call: in a call.
-      turn: in a turn of the innermost loop that launches most: the step of an attack.
+    call: in a call.
+    turn: in a turn of the innermost loop that launches most: the step of an attack.
     """
 
     call: Kernels

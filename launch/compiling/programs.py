@@ -30,15 +30,14 @@ _NO_WORKDIR = Path("/nonexistent")  # Fit the preprocessing; read none.
 class Compiled(NamedTuple):
     """A function compiled for a topology; sizes in bytes of one chip.
 
-    Attributes:
-      arguments, results, temporaries, code: the parts of the memory; results that take the place
-        of donated arguments do not count.
-      bytes_accessed: traffic of memory, with the body of each loop once; None on a GPU.
-      collectives: {kind: operations in the program}.
-      communicated: their results; as of all loops, with the body once.
-      seconds, processor_seconds: of XLA, as in `target.Program`.
-      kernels: on a GPU, the launches of a call, with loops of known length in full; else None.
-      launched: what they are: `call` and `turn` of `kernels.Launched`.
+    arguments, results, temporaries, code: the parts of the memory; results that take the place
+      of donated arguments do not count.
+    bytes_accessed: traffic of memory, with the body of each loop once; None on a GPU.
+    collectives: {kind: operations in the program}.
+    communicated: their results; as of all loops, with the body once.
+    seconds, processor_seconds: of XLA, as in `target.Program`.
+    kernels: on a GPU, the launches of a call, with loops of known length in full; else None.
+    launched: what they are: `call` and `turn` of `kernels.Launched`.
     """
 
     arguments: int
@@ -61,13 +60,12 @@ class Compiled(NamedTuple):
 class Prepared(NamedTuple):
     """A run that is ready to be lowered; arguments are shapes and dtypes.
 
-    Attributes:
-      experiment: the experiment.
-      chips: the devices in use.
-      functions: the functions, mapped over `chips`.
-      seeds: the arguments of `functions.init`.
-      data: those of the others after the state.
-      shared: bytes of the data, which the replicas of a chip share.
+    experiment: the experiment.
+    chips: the devices in use.
+    functions: the functions, mapped over `chips`.
+    seeds: the arguments of `functions.init`.
+    data: those of the others after the state.
+    shared: bytes of the data, which the replicas of a chip share.
     """
 
     experiment: Experiment

@@ -15,11 +15,10 @@ from launch.compiling.kernels import Launched
 class Chip(NamedTuple):
     """A chip by its data sheet.
 
-    Attributes:
-      memory: bytes.
-      usable: bytes of it that JAX takes for its arrays and programs.
-      bandwidth: bytes a second between memory and chip.
-      flops: operations a second in float32 products, as runs are trained.
+    memory: bytes.
+    usable: bytes of it that JAX takes for its arrays and programs.
+    bandwidth: bytes a second between memory and chip.
+    flops: operations a second in float32 products, as runs are trained.
     """
 
     memory: float
@@ -31,11 +30,10 @@ class Chip(NamedTuple):
 class Program(NamedTuple):
     """A compiled program.
 
-    Attributes:
-      executable: the result of `Lowered.compile`.
-      seconds: of compiling, by the clock.
-      processor_seconds: of compiling, of all cores; other work on the machine does not count.
-      launched: what it launches; None on a TPU, where a program is one launch.
+    executable: the result of `Lowered.compile`.
+    seconds: of compiling, by the clock.
+    processor_seconds: of compiling, of all cores; other work on the machine does not count.
+    launched: what it launches; None on a TPU, where a program is one launch.
     """
 
     executable: Any
@@ -55,12 +53,11 @@ class TooLarge(Exception):
 class Target(NamedTuple):
     """Devices to compile for.
 
-    Attributes:
-      topology: its name.
-      chip: each of its chips.
-      devices: for which programs can be lowered and compiled, and nothing else.
-      compiled: compiles a lowered function; raises TooLarge.
-      packages: the distributions of the compiler.
+    topology: its name.
+    chip: each of its chips.
+    devices: for which programs can be lowered and compiled, and nothing else.
+    compiled: compiles a lowered function; raises TooLarge.
+    packages: the distributions of the compiler.
     """
 
     topology: str

@@ -68,7 +68,7 @@ def arithmetic(workdirs: Sequence[str]) -> Drawing:
       workdirs: a run of gan_mnist, and one of huang_lenet_mnist, which tells the classes.
 
     Raises:
-      UserError: the generator has no latent inputs; and as `judging.given`.
+      UserError: the generator has no latent inputs; and as `classifier.given`.
     """
     runs, (model, *_), classifier = given(workdirs)
     judged = judge(classifier, model.dataset.train.x)

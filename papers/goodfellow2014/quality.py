@@ -35,7 +35,7 @@ def beside_real(workdirs: Sequence[str]) -> Drawing:
       workdirs: runs of generators, and one of huang_lenet_mnist on the same data.
 
     Raises:
-      UserError: see `judging.given`.
+      UserError: see `classifier.given`.
     """
     runs, models, classifier = given(workdirs)
     dataset = models[0].dataset

@@ -34,7 +34,7 @@ def rubbish(workdirs: Sequence[str]) -> Drawing:
 
     Raises:
       UserError: the generator has no discriminator of real images, or the inputs of the classifier
-        no bounds; and as `judging.given`.
+        no bounds; and as `classifier.given`.
     """
     runs, (model, *_), classifier = given(workdirs)
     if model.predicts != "real":

@@ -65,11 +65,10 @@ Json = Mapping[str, Any]
 class Step(NamedTuple):
     """A step of a gain or an order.
 
-    Attributes:
-      tested: the paired differences, higher minus lower; None without a common seed.
-      by: the printed gain; 0 if none is printed.
-      counts: whether a row is away from the floor and the ceiling.
-      significant: whether the gain is, at the false discovery rate of the work.
+    tested: the paired differences, higher minus lower; None without a common seed.
+    by: the printed gain; 0 if none is printed.
+    counts: whether a row is away from the floor and the ceiling.
+    significant: whether the gain is, at the false discovery rate of the work.
     """
 
     tested: Paired | None

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 class Metric(NamedTuple):
     """The metric of the numbers of a paper's entry.
 
-    Attributes:
-      of: converts what a run measures, such as an error rate as a fraction, to this metric.
-      factor: from the unit of the metric to that of print.
-      name: what it is, in words.
-      unit: of print: "%", or "nats".
-      is_error: whether it counts mistakes.
+    of: converts what a run measures, such as an error rate as a fraction, to this metric.
+    factor: from the unit of the metric to that of print.
+    name: what it is, in words.
+    unit: of print: "%", or "nats".
+    is_error: whether it counts mistakes.
     """
 
     of: Callable[[float], float]
@@ -53,16 +52,12 @@ def printed_interval(low: float, high: float, metric: str) -> tuple[float, float
     >>> printed_interval(-0.2, 0.1, "error"), printed_interval(9.5, 9.5, "error_percent")
     ((-20.0, 10.0), None)
     """
-    if low == high or not is_possible((high - low) / 2, metric):
+    is_rate = METRICS[metric].unit == "%"
+    if low == high or (is_rate and METRICS[metric].factor * (high - low) / 2 >= 100):
         return None
     ends = [METRICS[metric].factor * end for end in (low, high)]
-    most = 100.0 if METRICS[metric].unit == "%" else math.inf
+    most = 100.0 if is_rate else math.inf
     return max(ends[0], -most), min(ends[1], most)
-
-
-def is_possible(size: float, metric: str) -> bool:
-    """Returns whether two values can differ by so much; of rates it is less than 100 points."""
-    return METRICS[metric].unit != "%" or METRICS[metric].factor * size < 100
 
 
 def in_percent(row: Mapping[str, Any]) -> dict[str, Any]:

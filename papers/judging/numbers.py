@@ -38,20 +38,19 @@ Entry = dict[str, Any]
 class Paper(NamedTuple):
     """A paper and its printed numbers.
 
-    Attributes:
-      name: name of its folder; ids begin with it.
-      short: its name in texts, "Huang 2015".
-      title, authors, year, link: citation; year may be None and link "".
-      entries: id -> entry, in the order of the paper.
-      notes: name -> note; `global_notes` of an entry lists names.
-      untested: id of a claim or of a setting -> why it has no test of its own; also of a number by
-        which a setting of ours was chosen, which is shown and not judged.
-      order: its place among the works in a plan of trainings; infinity for the last.
-      selection: what was selected on the test set, a sentence; "" if nothing is known.
-      printed: key of a table -> its `title`, and the names of its `rows` and `columns` by their
-        keys in the entries, or the field of the entries that has them.
-      readings: names of figures that show other readings of numbers, for the pages.
-      single_runs: the input of `papers.running.single_runs`.
+    name: name of its folder; ids begin with it.
+    short: its name in texts, "Huang 2015".
+    title, authors, year, link: citation; year may be None and link "".
+    entries: id -> entry, in the order of the paper.
+    notes: name -> note; `global_notes` of an entry lists names.
+    untested: id of a claim or of a setting -> why it has no test of its own; also of a number by
+      which a setting of ours was chosen, which is shown and not judged.
+    order: its place among the works in a plan of trainings; infinity for the last.
+    selection: what was selected on the test set, a sentence; "" if nothing is known.
+    printed: key of a table -> its `title`, and the names of its `rows` and `columns` by their
+      keys in the entries, or the field of the entries that has them.
+    readings: names of figures that show other readings of numbers, for the pages.
+    single_runs: the input of `papers.running.single_runs`.
     """
 
     name: str

@@ -28,13 +28,12 @@ class Spread(NamedTuple):
 class Paired(NamedTuple):
     """Statistics of the differences a - b of n pairs.
 
-    Attributes:
-      n: number of pairs.
-      mean: mean difference.
-      sd: sample standard deviation, 0 for equal differences; None for one pair.
-      p: two-sided p of the paired t-test, of equal differences 0, or 1 if they are 0; None for one
-        pair.
-      least: the smallest difference.
+    n: number of pairs.
+    mean: mean difference.
+    sd: sample standard deviation, 0 for equal differences; None for one pair.
+    p: two-sided p of the paired t-test, of equal differences 0, or 1 if they are 0; None for one
+      pair.
+    least: the smallest difference.
     """
 
     n: int
@@ -70,9 +69,8 @@ def paired(a: Mapping[int, float], b: Mapping[int, float]) -> Paired | None:
 class Error(NamedTuple):
     """The standard error of a mean or of a difference of means.
 
-    Attributes:
-      size: in the unit of the means.
-      freedom: its degrees of freedom.
+    size: in the unit of the means.
+    freedom: its degrees of freedom.
     """
 
     size: float

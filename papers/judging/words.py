@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from papers.judging.metrics import METRICS, printed_interval
 from papers.judging.statistics import Error, epochs_in_words, span
 
-FULL, SHORT, QUICK, NOT_RUN = EXTENTS = "full", "short", "quick", "not run"
+FULL, SHORT, QUICK, NOT_RUN = "full", "short", "quick", "not run"
 FINDINGS = ("reproduced", "consistent", "same direction", "not reproduced", "unclear")
 REPRODUCED, CONSISTENT, SAME_DIRECTION, NOT_REPRODUCED, UNCLEAR = FINDINGS
 RIGHT, WRONG = "right", "wrong"  # of arithmetic, which is counted apart
@@ -20,9 +20,8 @@ _BUDGETS = {"paper": FULL, "short": SHORT, "quick": QUICK}
 class Length(NamedTuple):
     """The extent of the runs of a row or a claim.
 
-    Attributes:
-      extent: one of `EXTENTS`.
-      words: why they are not full; "" for full runs.
+    extent: FULL, SHORT, QUICK or NOT_RUN.
+    words: why they are not full; "" for full runs.
     """
 
     extent: str
@@ -35,7 +34,7 @@ def length_of(budget: str, trainings: Collection[Mapping[str, Any]]) -> Length:
 
 
 def extent_of(budget: str) -> str:
-    """Returns how far a budget runs a training, one of `EXTENTS`."""
+    """Returns how far a budget runs a training, FULL, SHORT, QUICK or NOT_RUN."""
     return _BUDGETS.get(budget, QUICK)
 
 
@@ -58,11 +57,10 @@ def shortness(budget: str, trainings: Collection[Mapping[str, Any]]) -> str:
 class Difference(NamedTuple):
     """A difference over seeds, in the unit of its metric.
 
-    Attributes:
-      mean: its mean.
-      error: its error; None if no side has a spread.
-      n: number of seeds.
-      metric: key of `METRICS`.
+    mean: its mean.
+    error: its error; None if no side has a spread.
+    n: number of seeds.
+    metric: key of `METRICS`.
     """
 
     mean: float

@@ -27,9 +27,8 @@ _FORMULAS = {"sigmoid": "t = 1 / (1 + exp(-(w x + b)))", "linear": "t = w x + b"
 class Surface(NamedTuple):
     """A cost over GRID x GRID; the first axis is b, the second w.
 
-    Attributes:
-      values: f64[B, W].
-      curvature: f64[B, W, 2], ascending eigenvalues of the Hessian with respect to (w, b).
+    values: f64[B, W].
+    curvature: f64[B, W, 2], ascending eigenvalues of the Hessian with respect to (w, b).
     """
 
     values: np.ndarray

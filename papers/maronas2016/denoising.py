@@ -18,10 +18,9 @@ from papers.running.drawing import Drawing, rounded
 class Bimodal(NamedTuple):
     """z, an equal mixture of Gaussians at -mode and mode, observed with Gaussian noise.
 
-    Attributes:
-      mode: the mean of the positive mode.
-      std: standard deviation of each mode.
-      noise_std: standard deviation of the noise.
+    mode: the mean of the positive mode.
+    std: standard deviation of each mode.
+    noise_std: standard deviation of the noise.
     """
 
     mode: float = 1.0

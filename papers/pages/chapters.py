@@ -38,13 +38,12 @@ Ours = dict[str, MeasuredRow]  # by the id of the paper's number
 class Verdict(NamedTuple):
     """The finding, and the extent of its runs.
 
-    Attributes:
-      word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
-      why: the reason.
-      extent: "full", "short", "quick" or "not run"; "without a test"; "" without a run.
-      is_strong: whether it would survive the family-wise level.
-      is_established: whether the paper's own runs support a gain; None if they do not say.
-      is_small: whether a gain that is reproduced is less than half of the printed one.
+    word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
+    why: the reason.
+    extent: "full", "short", "quick" or "not run"; "without a test"; "" without a run.
+    is_strong: whether it would survive the family-wise level.
+    is_established: whether the paper's own runs support a gain; None if they do not say.
+    is_small: whether a gain that is reproduced is less than half of the printed one.
     """
 
     word: str
@@ -75,15 +74,14 @@ class Verdict(NamedTuple):
 class Line(NamedTuple):
     """A row of a table.
 
-    Attributes:
-      label: what it is.
-      where: its place in the paper.
-      paper, ours, difference: in words.
-      trained: the seeds, epochs and data of ours, in words.
-      key: the id, or the text of a claim without one.
-      row: the judged row, its fractions in percent; None without a run of its own.
-      training: the training of the row.
-      source: the file of a number without a row, in the folder of results.
+    label: what it is.
+    where: its place in the paper.
+    paper, ours, difference: in words.
+    trained: the seeds, epochs and data of ours, in words.
+    key: the id, or the text of a claim without one.
+    row: the judged row, its fractions in percent; None without a run of its own.
+    training: the training of the row.
+    source: the file of a number without a row, in the folder of results.
     """
 
     label: str

@@ -42,8 +42,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
 
     Raises:
       UserError: `root` is no clone, as where the wheel is installed; or `stored.read` refuses the
-        results.
-      ValueError: a page lacks the marks of its generated part.
+        results; a page lacks the marks of its generated part.
     """
     for name in ("README.md", "docs"):
         if not (root / name).exists():

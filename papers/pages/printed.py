@@ -46,10 +46,9 @@ LEGEND = (
 class Grid(NamedTuple):
     """A printed table.
 
-    Attributes:
-      title: its place in the paper and what it has.
-      columns: names of the columns.
-      rows: name of a row -> name of a column -> the line of the cell.
+    title: its place in the paper and what it has.
+    columns: names of the columns.
+    rows: name of a row -> name of a column -> the line of the cell.
     """
 
     title: str

@@ -16,13 +16,12 @@ from papers.running.target import Run
 class Budget(NamedTuple):
     """A share of the paper's training.
 
-    Attributes:
-      name: key of `BUDGETS`.
-      quick: whether to use the config's quick mode: few epochs, on embedded data if possible.
-      epochs: share of the epochs; also scales patience and schedules.
-      most_epochs: most epochs per training; None for no limit.
-      seeds: most seeds; None for no limit.
-      points: number of points to keep per axis of a grid; None for all.
+    name: key of `BUDGETS`.
+    quick: whether to use the config's quick mode: few epochs, on embedded data if possible.
+    epochs: share of the epochs; also scales patience and schedules.
+    most_epochs: most epochs per training; None for no limit.
+    seeds: most seeds; None for no limit.
+    points: number of points to keep per axis of a grid; None for all.
     """
 
     name: str

@@ -21,9 +21,8 @@ from papers.running.trainings import Training, same_point
 class Kept(NamedTuple):
     """The stored values of a training that is not run again.
 
-    Attributes:
-      training: its entry in "trainings".
-      values: label of a row of the target -> its values by seed, in its metric.
+    training: its entry in "trainings".
+    values: label of a row of the target -> its values by seed, in its metric.
     """
 
     training: Mapping[str, Any]

@@ -24,11 +24,10 @@ class Table(NamedTuple):
 class Drawing(NamedTuple):
     """A reproduced figure or table of a paper.
 
-    Attributes:
-      figure: the Matplotlib figure; None for a table.
-      document: for JSON: "caption"; "settings", whose "chosen" lists the settings that the paper
-        leaves open; "seed", if numbers are random; and the numbers.
-      table: a table to print; None for a figure.
+    figure: the Matplotlib figure; None for a table.
+    document: for JSON: "caption"; "settings", whose "chosen" lists the settings that the paper
+      leaves open; "seed", if numbers are random; and the numbers.
+    table: a table to print; None for a figure.
     """
 
     figure: Figure | None

@@ -23,10 +23,9 @@ CPU = "cpu"  # as JAX calls the device
 class Steps(NamedTuple):
     """The settings that decide the time of an epoch, whatever the source of the data.
 
-    Attributes:
-      experiment: the config's name.
-      fields: the path of each other field and its value, as JSON; none for a single run, whose
-        result has no config.
+    experiment: the config's name.
+    fields: the path of each other field and its value, as JSON; none for a single run, whose
+      result has no config.
     """
 
     experiment: str

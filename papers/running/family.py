@@ -15,9 +15,8 @@ Json = Mapping[str, Any]
 class Family(NamedTuple):
     """The judged documents of a work.
 
-    Attributes:
-      targets: results of targets, in the order in which they were given.
-      of_runs: documents of single runs.
+    targets: results of targets, in the order in which they were given.
+    of_runs: documents of single runs.
     """
 
     targets: list[dict[str, Any]]

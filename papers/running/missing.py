@@ -25,11 +25,10 @@ Json = Mapping[str, Any]
 class Lack(NamedTuple):
     """A target without a full result.
 
-    Attributes:
-      target: the target.
-      trainings: the runs that it needs trained, by their keys, a source before the runs on it.
-      kept: what stored results have of its other runs.
-      verdicts: number of its numbers and claims that are not decided yet.
+    target: the target.
+    trainings: the runs that it needs trained, by their keys, a source before the runs on it.
+    kept: what stored results have of its other runs.
+    verdicts: number of its numbers and claims that are not decided yet.
     """
 
     target: Target

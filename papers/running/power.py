@@ -39,9 +39,8 @@ Json = Mapping[str, Any]
 class Rate(NamedTuple):
     """The seconds of an epoch on a device.
 
-    Attributes:
-      timed: `epoch_times.measured_or_guessed`.
-      measured: the steps that the device has timed itself.
+    timed: `epoch_times.measured_or_guessed`.
+    measured: the steps that the device has timed itself.
     """
 
     timed: Mapping[epoch_times.Steps, float]
@@ -61,10 +60,9 @@ Rates = Mapping[str, Rate]  # by device
 class Plan(NamedTuple):
     """The seeds that would settle a number or a claim.
 
-    Attributes:
-      seeds: full runs that are needed, stored ones included; None if unknown.
-      costs: device -> what the missing runs take on it, if their steps were timed.
-      obstacle: why the seeds are unknown; "" if they are known.
+    seeds: full runs that are needed, stored ones included; None if unknown.
+    costs: device -> what the missing runs take on it, if their steps were timed.
+    obstacle: why the seeds are unknown; "" if they are known.
     """
 
     seeds: int | None

@@ -13,10 +13,9 @@ from papers.running.drawing import Drawing, Table, rounded
 class Cell(NamedTuple):
     """A printed number.
 
-    Attributes:
-      column: its heading.
-      printed: the number, a fraction.
-      tolerance: largest difference that counts as equal.
+    column: its heading.
+    printed: the number, a fraction.
+    tolerance: largest difference that counts as equal.
     """
 
     column: str

@@ -23,9 +23,8 @@ SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
 class Finished:
     """A finished run.
 
-    Attributes:
-      path: its workdir.
-      config, result: the contents of config.json and result.json.
+    path: its workdir.
+    config, result: the contents of config.json and result.json.
     """
 
     path: Path
@@ -50,8 +49,7 @@ class Finished:
 class MethodRun(Finished):
     """A finished run of one of a paper's methods.
 
-    Attributes:
-      method: its name, a key of the paper's labels.
+    method: its name, a key of the paper's labels.
     """
 
     method: str

@@ -64,13 +64,12 @@ def documents(
 class OneSeed(NamedTuple):
     """A measured number or claim that has no test, mostly because it is of one seed.
 
-    Attributes:
-      file: its path in the folder of results.
-      value: in the unit that its metric is printed in; None for a claim that the caption answers.
-      caption: of the figure.
-      runs: the runs that it is of, each with its `data` and `replicas`.
-      why: why it has no test.
-      ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
+    file: its path in the folder of results.
+    value: in the unit that its metric is printed in; None for a claim that the caption answers.
+    caption: of the figure.
+    runs: the runs that it is of, each with its `data` and `replicas`.
+    why: why it has no test.
+    ends: for `curve`, where it ends in each of several rows of a target, in percent by label.
     """
 
     file: str

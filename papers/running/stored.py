@@ -18,13 +18,12 @@ from papers.running.lengths import with_length
 class Results(NamedTuple):
     """The documents of a folder by path.
 
-    Attributes:
-      targets: results of `launch.reproduce`.
-      runs: result.json of single runs.
-      figures: documents of figures.
-      root: the folder.
-      files: all documents by their paths relative to the folder.
-      of_runs: name of a paper -> the documents that its single runs make.
+    targets: results of `launch.reproduce`.
+    runs: result.json of single runs.
+    figures: documents of figures.
+    root: the folder.
+    files: all documents by their paths relative to the folder.
+    of_runs: name of a paper -> the documents that its single runs make.
     """
 
     targets: dict[Path, dict[str, Any]]

@@ -45,11 +45,10 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 class Run(NamedTuple):
     """A training.
 
-    Attributes:
-      config: configs/CONFIG.py.
-      options: its options.
-      values: changed fields, {path: value}.
-      source: the training whose workdir replaces {source} in `options`.
+    config: configs/CONFIG.py.
+    options: its options.
+    values: changed fields, {path: value}.
+    source: the training whose workdir replaces {source} in `options`.
     """
 
     config: str
@@ -72,10 +71,9 @@ class Run(NamedTuple):
 class Measure(NamedTuple):
     """The place of a number in result.json.
 
-    Attributes:
-      what: "error", "confidence" or another measure of `evaluation`.
-      attack, eps: keys of `evaluation`; None for clean inputs.
-      last: number of last epochs to average, for clean inputs; 0 for the final (or best) model.
+    what: "error", "confidence" or another measure of `evaluation`.
+    attack, eps: keys of `evaluation`; None for clean inputs.
+    last: number of last epochs to average, for clean inputs; 0 for the final (or best) model.
     """
 
     what: str = "error"
@@ -87,8 +85,7 @@ class Measure(NamedTuple):
 class Drawn(NamedTuple):
     """The place of a number in the figure of the target's name, drawn from all its runs.
 
-    Attributes:
-      name: key of "by_seed" in the figure's document.
+    name: key of "by_seed" in the figure's document.
     """
 
     name: str
@@ -97,14 +94,13 @@ class Drawn(NamedTuple):
 class Row(NamedTuple):
     """One number of the paper, and the run that measures it.
 
-    Attributes:
-      label: unique in the target.
-      run: the training.
-      paper: id of the paper's number; None if the paper prints none.
-      tolerance: largest difference that counts as equal, in the paper's unit; None to not compare.
-      measure: place of our number in result.json or in the document of a figure.
-      at: point of the run's grid, {path: value}.
-      metric: metric of our number, if the paper prints none.
+    label: unique in the target.
+    run: the training.
+    paper: id of the paper's number; None if the paper prints none.
+    tolerance: largest difference that counts as equal, in the paper's unit; None to not compare.
+    measure: place of our number in result.json or in the document of a figure.
+    at: point of the run's grid, {path: value}.
+    metric: metric of our number, if the paper prints none.
     """
 
     label: str
@@ -121,12 +117,11 @@ class Below(NamedTuple):
 
     See `papers.judging.claims` for the rules.
 
-    Attributes:
-      text: the claim in our words.
-      lower, higher: labels of rows.
-      paper: id of the claim, if the paper states it.
-      by: the claimed difference, in the rows' unit; None for a difference of any size.
-      tolerance: largest deviation from `by` that counts as equal.
+    text: the claim in our words.
+    lower, higher: labels of rows.
+    paper: id of the claim, if the paper states it.
+    by: the claimed difference, in the rows' unit; None for a difference of any size.
+    tolerance: largest deviation from `by` that counts as equal.
     """
 
     text: str
@@ -140,11 +135,10 @@ class Below(NamedTuple):
 class NotBelow(NamedTuple):
     """The claim that one row's values are not lower than another's by more than a margin.
 
-    Attributes:
-      text: the claim in our words.
-      row, than: labels of rows.
-      margin: in the rows' unit.
-      paper: id of the claim, if the paper states it.
+    text: the claim in our words.
+    row, than: labels of rows.
+    margin: in the rows' unit.
+    paper: id of the claim, if the paper states it.
     """
 
     text: str

@@ -37,12 +37,11 @@ LEARNING_RATE, EPS = 0.5, 0.07
 class Quantity(NamedTuple):
     """One quantity of the example.
 
-    Attributes:
-      page: page of the shallow-net thesis.
-      what: name of the quantity.
-      printed: the printed text, with "/" between rows of a matrix; "" if not printed.
-      recomputed: number, row of three or matrix, in float64.
-      note: explanation.
+    page: page of the shallow-net thesis.
+    what: name of the quantity.
+    printed: the printed text, with "/" between rows of a matrix; "" if not printed.
+    recomputed: number, row of three or matrix, in float64.
+    note: explanation.
     """
 
     page: int

@@ -23,8 +23,7 @@ _ATTACKS = {"fgsm": "adversarial", "gaussian_noise": "noisy"}
 class ShallowRun(MethodRun):
     """A finished run of nets with one hidden layer; `method` is a key of `LABELS`.
 
-    Attributes:
-      width: number of hidden units.
+    width: number of hidden units.
     """
 
     width: int

@@ -12,8 +12,6 @@ from adv_jax import data
 from adv_jax.style import canvas
 from papers.running.drawing import SEED, Drawing, picture, rounded
 
-CHAPTER = {"l2": 4.0, "max_norm": 0.14}  # "roughly"
-
 
 def perturbations() -> Drawing:
     """Fig. 1.5: l2 perturbations that change a digit's class, and their signs that do not."""

@@ -36,7 +36,7 @@ class DCGAN(Adversaries):
     Statistics in "batch_stats" are those of the last batch: see `batch_norm.BatchNorm`.
 
     Raises:
-      ValueError: height or width cannot be halved as often as `maps` asks for.
+      UserError: height or width cannot be halved as often as `maps` asks for.
 
     Sources: [radford2016], sec. 3 and 4; [wardefarley2016], sec. 1.4.4.
     """

@@ -44,7 +44,7 @@ class LAPGAN(nn.Module):
     activation: of all nets, a name in `activations.ACTIVATIONS`.
 
     Raises:
-      ValueError: height or width cannot be halved so often.
+      UserError: height or width cannot be halved so often.
 
     Source: [denton2015], sec. 2.3. Its discriminators see the sum l_k + h_k; here l_k is a channel
     beside it, so that they know what was given.

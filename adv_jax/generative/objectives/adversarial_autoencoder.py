@@ -48,8 +48,8 @@ def adversarial_autoencoder(
       "discriminator_loss" and "fooling_loss", -log D(e(u)).
 
     Raises:
-      UserError: the model has other parts than the three players.
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the model has other parts than the three players; the batch has no unlabeled
+        inputs.
 
     Sources: [makhzani2015], sec. 2; [wardefarley2016], sec. 1.4.5.
     """
@@ -105,7 +105,7 @@ def semi_supervised_autoencoder(
       the term of the labels, "accuracy" on x and "supervised", J in nats.
 
     Raises:
-      UserError, ValueError: as `adversarial_autoencoder`.
+      UserError: as `adversarial_autoencoder`.
 
     Source: [makhzani2015], sec. 5.
     """

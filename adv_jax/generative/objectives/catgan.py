@@ -42,8 +42,7 @@ def catgan(
       a collapse: all images are in one class.
 
     Raises:
-      UserError: the model has other parts than the two players.
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the model has other parts than the two players; the batch has no unlabeled inputs.
 
     Sources: [springenberg2016]; [wardefarley2016], sec. 1.4.5.
     """

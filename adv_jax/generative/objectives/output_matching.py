@@ -48,8 +48,7 @@ def output_matching(
       labeled images.
 
     Raises:
-      UserError: the model has other parts than the two players.
-      ValueError: the batch has no unlabeled inputs.
+      UserError: the model has other parts than the two players; the batch has no unlabeled inputs.
 
     Sources: [sutskever2015]; [wardefarley2016], sec. 1.4.5.
     """

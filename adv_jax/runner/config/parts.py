@@ -28,11 +28,10 @@ Inner = Callable[[str], tuple[Registry, Call | None]]
 class Part(NamedTuple):
     """A part of a config.
 
-    Attributes:
-      field: its path, such as "objective.attack".
-      spec: {"name": ..., **settings}.
-      registry: the functions that the name may mean.
-      call: see `binding.bind`.
+    field: its path, such as "objective.attack".
+    spec: {"name": ..., **settings}.
+    registry: the functions that the name may mean.
+    call: see `binding.bind`.
     """
 
     field: str

@@ -74,9 +74,8 @@ def check_devices() -> None:
 class Layout(NamedTuple):
     """The assignment of replicas to devices.
 
-    Attributes:
-      devices: the devices of all processes; each group of shards has the same number of replicas.
-      shards: number of adjacent devices that share a replica's batches.
+    devices: the devices of all processes; each group of shards has the same number of replicas.
+    shards: number of adjacent devices that share a replica's batches.
     """
 
     devices: list[jax.Device]

@@ -14,8 +14,7 @@ class Interrupted(BaseException):
 
     Derives from BaseException, as KeyboardInterrupt does: JAX and others swallow some Exceptions.
 
-    Attributes:
-      signum: the signal.
+    signum: the signal.
     """
 
     def __init__(self, signum: int, message: str) -> None:

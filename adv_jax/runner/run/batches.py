@@ -17,10 +17,9 @@ _AUGMENTED = 2**30  # Folded into a step's key, to differ from all keys of the o
 class Batches:
     """The training batches of one replica. Its methods are pure.
 
-    Attributes:
-      count: the number of batches in an epoch.
-      size: B, the number of rows in a batch; each of several shards trains on its part.
-      shape: of an input in training and in tests, [*D].
+    count: the number of batches in an epoch.
+    size: B, the number of rows in a batch; each of several shards trains on its part.
+    shape: of an input in training and in tests, [*D].
     """
 
     def __init__(self, config: Mapping[str, Any], dataset: Dataset) -> None:

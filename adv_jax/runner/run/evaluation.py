@@ -82,7 +82,7 @@ def run(
       command: the command line that repeats the evaluation, for the page.
 
     Raises:
-      UserError, ValueError: an argument is invalid; there are more processes than examples, or
+      UserError: an argument is invalid; there are more processes than examples, or
         they have different runs.
     """
     began = time.monotonic()

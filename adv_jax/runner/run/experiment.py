@@ -41,13 +41,12 @@ SMALL = 8192  # Largest number of entries of an array that is packed with others
 class RunState(NamedTuple):
     """The checkpointed state of one replica.
 
-    Attributes:
-      state: parameters, optimizer state and step.
-      best: variables of the lowest validation error; {} without a validation set.
-      best_error: f32[], the lowest validation error, a fraction, or the lowest validation loss of a
-        model without classes; inf before the first epoch.
-      best_epoch: i32[], its epoch, from 1; 0 before the first epoch.
-      stopped: bool[], whether early stopping has ended the training.
+    state: parameters, optimizer state and step.
+    best: variables of the lowest validation error; {} without a validation set.
+    best_error: f32[], the lowest validation error, a fraction, or the lowest validation loss of a
+      model without classes; inf before the first epoch.
+    best_epoch: i32[], its epoch, from 1; 0 before the first epoch.
+    stopped: bool[], whether early stopping has ended the training.
     """
 
     state: TrainState
@@ -71,12 +70,11 @@ class Experiment:
 
     They are pure. `arrays` are the arrays of the data set, `rows` the rows of the replica.
 
-    Attributes:
-      steps_per_epoch: number of updates.
-      model, apply: the Linen module, and its apply function.
-      predicts: "labels", "real" or "loss"; see `adv_jax.models`.
-      attacks: those of the evaluation, by name.
-      measures: what `monitor` and `evaluate` measure.
+    steps_per_epoch: number of updates.
+    model, apply: the Linen module, and its apply function.
+    predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+    attacks: those of the evaluation, by name.
+    measures: what `monitor` and `evaluate` measure.
     """
 
     def __init__(

@@ -34,11 +34,10 @@ _OURS: Registry = {}  # `data.load` knows the names of our data sets.
 class Inputs(NamedTuple):
     """The data of a run.
 
-    Attributes:
-      dataset: the preprocessed data set.
-      rows: the output of `rows_of`.
-      document: the entry "data" of result.json: name, source, SHA-256, and size of each subset.
-      fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
+    dataset: the preprocessed data set.
+    rows: the output of `rows_of`.
+    document: the entry "data" of result.json: name, source, SHA-256, and size of each subset.
+    fitted: the arrays of the preprocessing, named "step.name"; None without preprocessing.
     """
 
     dataset: Dataset

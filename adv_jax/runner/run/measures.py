@@ -20,9 +20,8 @@ EVALUATION_BATCH = 500  # rows that are evaluated at once
 class Measures:
     """The measures of one replica's model. Its methods are pure.
 
-    Attributes:
-      name: "loss" for a model without classes, else "error".
-      attacks: the attacks of the evaluation, by name.
+    name: "loss" for a model without classes, else "error".
+    attacks: the attacks of the evaluation, by name.
     """
 
     def __init__(

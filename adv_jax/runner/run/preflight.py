@@ -34,11 +34,10 @@ _UNFIT = (ArithmeticError, AttributeError, FlaxError, LookupError, TypeError, Va
 class Checked(NamedTuple):
     """The results of tracing the functions of a replica.
 
-    Attributes:
-      functions: replay the traced operations, as tracing a model again takes seconds. None with
-        several shards or a stream, whose `epoch` takes other arguments, and while JAX is told to
-        debug NaN.
-      metrics: the names of an epoch's metrics.
+    functions: replay the traced operations, as tracing a model again takes seconds. None with
+      several shards or a stream, whose `epoch` takes other arguments, and while JAX is told to
+      debug NaN.
+    metrics: the names of an epoch's metrics.
     """
 
     functions: Functions | None

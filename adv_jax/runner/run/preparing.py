@@ -21,14 +21,13 @@ from adv_jax.types import LogitsFn
 class Prepared(NamedTuple):
     """The parts of a run before its first epoch.
 
-    Attributes:
-      config: complete, with the field `modules`.
-      runs: the replicas.
-      inputs: the data.
-      sources: workdir -> trained model, for the fields `..._fn`.
-      starts: the output of `pretrained.starts`.
-      sha256: of the runs that it reads, the output of `sources.checked_sha256`.
-      traced: `Checked.functions`.
+    config: complete, with the field `modules`.
+    runs: the replicas.
+    inputs: the data.
+    sources: workdir -> trained model, for the fields `..._fn`.
+    starts: the output of `pretrained.starts`.
+    sha256: of the runs that it reads, the output of `sources.checked_sha256`.
+    traced: `Checked.functions`.
     """
 
     config: Mapping[str, Any]

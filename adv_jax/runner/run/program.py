@@ -63,10 +63,9 @@ class Program:
 
     States stay on the devices, [devices, replicas, ...]. Metrics are NumPy arrays [R, ...].
 
-    Attributes:
-      layout: the replicas on the devices; it places and fetches trees of them.
-      held: the replicas on the devices of this process, for `layout.place`.
-      saved: the replicas that each process saves, for `layout.fetch_saved`.
+    layout: the replicas on the devices; it places and fetches trees of them.
+    held: the replicas on the devices of this process, for `layout.place`.
+    saved: the replicas that each process saves, for `layout.fetch_saved`.
     """
 
     def __init__(

@@ -25,15 +25,14 @@ Document = dict[str, Any]
 class Task(NamedTuple):
     """The examples and attacks that all models are evaluated on.
 
-    Attributes:
-      x, y: the examples of this process.
-      shares: the examples of each process.
-      inputs, labels: those of all examples.
-      attacks: name -> attack.
-      eps: sizes of the attacks.
-      bounds: (lo, hi) of the perturbed examples, or None.
-      options: batch_size and the keys of the examples of this process.
-      settings: entries for the JSON documents.
+    x, y: the examples of this process.
+    shares: the examples of each process.
+    inputs, labels: those of all examples.
+    attacks: name -> attack.
+    eps: sizes of the attacks.
+    bounds: (lo, hi) of the perturbed examples, or None.
+    options: batch_size and the keys of the examples of this process.
+    settings: entries for the JSON documents.
     """
 
     x: np.ndarray

@@ -42,9 +42,8 @@ _FOR_A_LINE, _FOR_THE_REST = 10.0, 120.0
 class Tracked(NamedTuple):
     """The run that is tracked.
 
-    Attributes:
-      workdir, config, replicas: of the run.
-      done: the number of epochs that earlier processes finished.
+    workdir, config, replicas: of the run.
+    done: the number of epochs that earlier processes finished.
     """
 
     workdir: Path

@@ -29,15 +29,14 @@ _ROUNDING = 1e-4  # of inputs that two machines have preprocessed, as a part of 
 class Trained(NamedTuple):
     """A trained replica.
 
-    Attributes:
-      logits_fn: f32[B, *D] -> f32[B, K], the model of the lowest validation error, or the last one
-        without a validation set; computes in float32. Without classes, what the model returns.
-      apply: the apply function of the model.
-      variables: the variables of the model.
-      predicts: "labels", "real" or "loss"; see `adv_jax.models`.
-      dataset: its preprocessed data set; the images of a discriminator have class 1, real.
-      about: for documents: the experiment, the model and objective, the data and preprocessing, the
-        seed, the overrides and the epochs.
+    logits_fn: f32[B, *D] -> f32[B, K], the model of the lowest validation error, or the last one
+      without a validation set; computes in float32. Without classes, what the model returns.
+    apply: the apply function of the model.
+    variables: the variables of the model.
+    predicts: "labels", "real" or "loss"; see `adv_jax.models`.
+    dataset: its preprocessed data set; the images of a discriminator have class 1, real.
+    about: for documents: the experiment, the model and objective, the data and preprocessing, the
+      seed, the overrides and the epochs.
     """
 
     logits_fn: LogitsFn

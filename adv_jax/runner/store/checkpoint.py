@@ -36,11 +36,10 @@ _POLL = 0.05  # seconds between looks for the other processes' parts
 class Restored(NamedTuple):
     """The newest intact checkpoint.
 
-    Attributes:
-      epoch: number of finished epochs; 0 without a checkpoint.
-      tree: NumPy arrays; None without a checkpoint.
-      notes: the saved notes.
-      warnings: one line per damaged newer checkpoint.
+    epoch: number of finished epochs; 0 without a checkpoint.
+    tree: NumPy arrays; None without a checkpoint.
+    notes: the saved notes.
+    warnings: one line per damaged newer checkpoint.
     """
 
     epoch: int
