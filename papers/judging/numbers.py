@@ -95,6 +95,11 @@ def entry(name: str) -> Entry:
     return load()[name.partition(".")[0]].entries[name]
 
 
+def fraction(name: str) -> float:
+    """Returns the value of an entry in percent as a fraction."""
+    return round(entry(name)["value"] / 100, 6)
+
+
 def read(folder: Path) -> Paper:
     """Reads the files of a paper's folder; raises UserError as `load`."""
     about = _toml(folder / "about.toml")

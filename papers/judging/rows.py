@@ -29,7 +29,7 @@ def row_document(
     entry = numbers.entry(name) if name else {}
     # Of two places of one number, one may lack the spread.
     again = numbers.entry(entry["same_as"]) if "same_as" in entry else {}
-    printed = entry.get("value", entry.get("error_percent"))
+    printed = entry.get("value")
     n, mean, sd = spread(list(values.values())) if values else (0, None, None)
     if mean is not None:
         mean = round(mean, 10)

@@ -20,15 +20,15 @@ from adv_jax.runner.run.trained import Trained, load_all
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.documents import data_in_words
 from papers.judging.statistics import BySeed, seeds_in_words, span
-from papers.maronas2016.robustness import BATCH_SIZE, TAU, THESIS, noise_of
+from papers.maronas2016.robustness import BATCH_SIZE, TAU, noise_of, printed_errors
 from papers.running.drawing import Drawing, rounded
 from papers.running.readings import Cell, Reading, compared
 
 SEED = 0  # of the random signs and of the corrupted pass
 CELLS = {
-    "fgsm": Cell("FGSM .25", THESIS["fgsm"], 0.0098),
-    "sign_noise": Cell("random signs .25", THESIS["sign_noise"], 0.0011),
-    "clean": Cell("clean", THESIS["clean"], 0.0011),
+    "fgsm": Cell("FGSM .25", printed_errors()["fgsm"], 0.0098),
+    "sign_noise": Cell("random signs .25", printed_errors()["sign_noise"], 0.0011),
+    "clean": Cell("clean", printed_errors()["clean"], 0.0011),
 }
 RUNNING, BATCH = "running statistics", "batch statistics"
 CONSTANT, CORRUPTED = "batch statistics as constants", "the corrupted pass"

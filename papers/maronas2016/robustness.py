@@ -19,12 +19,13 @@ from adv_jax import attacks, evaluate
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array
+from papers.judging import numbers
 from papers.judging.documents import data_in_words
 from papers.running.drawing import SEED, Drawing, picture, rounded
 
 TAU = 0.25
 BATCH_SIZE = 100  # the training batch size of [maronas2016]
-THESIS = {"fgsm": 0.0687, "sign_noise": 0.0061, "clean": 0.0051}  # test errors
+PRINTED = {"fgsm": "fgsm_tau025", "sign_noise": "gauss_sign_tau025", "clean": "clean_reference"}
 _NOISES = {"fgsm": attacks.fgsm, "sign_noise": attacks.sign_noise}
 _TITLES = {
     "fgsm": ("Fig. 23: FGSM", "τ sign(gradient)"),
@@ -95,7 +96,7 @@ def noisy_digit(run: Trained) -> Drawing:
         "seed": SEED,
         "run": run.about,
         "test_error": errors,
-        "thesis": THESIS,
+        "thesis": printed_errors(),
         "warnings": audit_warnings,
         "digit": {"index": 0, "label": int(y[0]), "read_as": read},
     }
@@ -106,9 +107,14 @@ def caption(about: Mapping[str, Any], errors: Mapping[str, float]) -> str:
     """Returns the caption of a net, by what it is trained on, and its test errors."""
     return (
         f"Test error of {about['experiment']}, seed {about['seed']}, {noise_of(about)}: "
-        f"{_percent(errors)}; Maronas 2016 has {_percent(THESIS)}. Gray levels run "
+        f"{_percent(errors)}; Maronas 2016 has {_percent(printed_errors())}. Gray levels run "
         f"from -tau (black) to 1 + tau (white)."
     )
+
+
+def printed_errors() -> dict[str, float]:
+    """Returns the printed test errors."""
+    return {name: numbers.fraction(f"maronas2016.claim.{of}") for name, of in PRINTED.items()}
 
 
 def noise_of(about: Mapping[str, Any]) -> str:

@@ -133,7 +133,7 @@ def plain_alone(both: Reading) -> Reading:
 
 def _cell(name: str, column: str) -> Cell:
     """Returns the printed number nokland2015.NAME, a percentage."""
-    return Cell(column, rounded(numbers.entry(f"nokland2015.{name}")["value"] / 100), WITHIN)
+    return Cell(column, numbers.fraction(f"nokland2015.{name}"), WITHIN)
 
 
 def _drawn(

@@ -11,7 +11,6 @@ from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import by_epoch, one_of_each
 
 LAST = 10  # the number of last epochs that the paper averages
-OVERHEAD = 0.7  # the paper's extra time of an epoch, "roughly"
 _NETS = {"convnet": "conv", "mlp": "fc"}
 _CELLS = {  # method -> the last part of a cell's id
     "plain": "backprop",
@@ -96,16 +95,17 @@ def overhead(workdirs: Sequence[str]) -> Drawing:
             raise UserError(f"{cause} must be equal in both runs, got {found[0]!r}, {found[1]!r}")
     seconds = {method: _seconds_per_epoch(run) for method, run in runs.items()}
     more = seconds["adversarial"] / seconds["plain"] - 1
+    printed = numbers.fraction("nokland2015.disc.overhead")
     caption = (
         f"An epoch of {runs['plain'].net} takes {seconds['plain']:.3g} s plain and "
         f"{seconds['adversarial']:.3g} s adversarial, {100 * more:.0f} % more; the paper has "
-        f"roughly {100 * OVERHEAD:.0f} %. Compilation and the errors after each epoch count."
+        f"roughly {100 * printed:.0f} %. Compilation and the errors after each epoch count."
     )
     document = {
         "caption": caption,
         "seconds_per_epoch": {method: rounded(value) for method, value in seconds.items()},
         "overhead": rounded(more),
-        "overhead_in_paper": OVERHEAD,
+        "overhead_in_paper": printed,
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(None, document)

@@ -83,6 +83,4 @@ def _printed(eps: float, method: str) -> float | None:
     """Returns the paper's error as a fraction; None if it prints none for this method."""
     if method not in CELLS:
         return None
-    return rounded(
-        numbers.entry(f"nokland2015.transfer.{SIZES[eps]}.{CELLS[method]}")["value"] / 100
-    )
+    return numbers.fraction(f"nokland2015.transfer.{SIZES[eps]}.{CELLS[method]}")

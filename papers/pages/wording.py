@@ -111,8 +111,6 @@ def said(entry: Entry) -> str:
         return printed(round(factor * value, 10), sd, entry.get("n_runs"))
     if "value" in entry:
         return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
-    if "error_percent" in entry:
-        return f"{in_words(entry['error_percent'])} %"
     if "errors_removed" in entry:
         return f"{entry['errors_removed']} errors fewer"
     return "–"

@@ -13,6 +13,7 @@ import numpy as np
 
 from adv_jax import attacks, evaluate
 from adv_jax.style import canvas
+from papers.judging import numbers
 from papers.running.drawing import SEED, Drawing, rounded
 from papers.running.runs import one_of_each, trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
@@ -20,7 +21,7 @@ from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
 Curves = dict[str, np.ndarray]  # attack -> accuracies, f[R, E]
 
 SIZES = np.linspace(0, 0.4, 17)
-CROSSOVER = 0.22  # the std at which A overtakes B in the shallow-net thesis
+CROSSOVER = "shallow_thesis.fig3_4.right.crossover"  # the std at which A overtakes B
 ATTACKS = {"fgsm": attacks.fgsm, "gaussian_noise": attacks.gaussian_noise}
 _CAPTION_SIZES = {"fgsm": 0.1, "gaussian_noise": 0.2}
 _XLABELS = {
@@ -91,7 +92,9 @@ def _drawing(
     at = crossover(means["clean"], means["adversarial"])
     if data == "mnist":
         label = "A overtakes B, thesis"
-        panels[1].axvline(CROSSOVER, color="0.4", linestyle=":", label=label)
+        panels[1].axvline(
+            numbers.entry(CROSSOVER)["value"], color="0.4", linestyle=":", label=label
+        )
     for axes in panels:
         axes.legend()
     document = {
@@ -109,7 +112,7 @@ def _drawing(
             for kind, curves in measured.items()
         },
         "crossover": None if at is None else rounded(at),
-        "thesis": {"crossover": CROSSOVER if data == "mnist" else None},
+        "thesis": {"crossover": numbers.entry(CROSSOVER)["value"] if data == "mnist" else None},
         "runs": [run.about() for run in runs.values()],
     }
     return Drawing(drawn, document)
@@ -144,5 +147,6 @@ def _caption(measured: dict[str, Curves], at: float | None, data: str) -> str:
         ]
         parts.append(f"{LABELS[kind][0]}: {', '.join(percent)}")
     noise = "does not overtake B" if at is None else f"overtakes B at a std of {at:.2f}"
-    thesis = f" (the shallow-net thesis: {CROSSOVER})" if data == "mnist" else ""
+    printed = numbers.entry(CROSSOVER)["value"]
+    thesis = f" (the shallow-net thesis: {printed})" if data == "mnist" else ""
     return f"{'; '.join(parts)}. Under noise A {noise}{thesis}."

@@ -11,6 +11,7 @@ import numpy as np
 
 from adv_jax.style import canvas, name_lines
 from adv_jax.types import UserError
+from papers.judging import numbers
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import trained_on
 from papers.shallow_thesis.runs import LABELS, STYLES, ShallowRun, read
@@ -59,7 +60,13 @@ def widths(workdirs: Sequence[str]) -> Drawing:
         axes.set_xticks(ticks, [str(width) for width in ticks])
         axes.minorticks_off()
     document = {
-        "thesis": {"gap": {"5": 0.17}, "plateau": {"clean": [50, 100], "adversarial": 400}},
+        "thesis": {
+            "gap": {"5": numbers.fraction("shallow_thesis.fig3_2.gap_5_units")},
+            "plateau": {
+                "clean": _printed("2.plateau_clean"),
+                "adversarial": _printed("2.plateau_adv"),
+            },
+        },
         "gap": {str(width): rounded(gap[width]) for width in sorted(gap)},
     }
     return Drawing(figure, _document(caption, runs, lines) | document)
@@ -86,13 +93,19 @@ def training_eps(workdirs: Sequence[str]) -> Drawing:
         f"{100 * accuracy[min(accuracy)]:.2f} %. The shallow-net thesis: eps from .05 to .3 "
         "(shaded) are good, .1 (dotted) is best; confidence falls with eps."
     )
+    (low, high), printed_best = _printed("3.good_eps_range"), _printed("3.best_eps")
     title = f"3.3: eps of the training; {runs[0].width} hidden units; {trained_on(runs)}"
     figure = _figure(title, "training eps (units of the input)", lines)
     for axes in figure.axes:
-        axes.axvspan(0.05, 0.3, color="0.93", zorder=0)
-        axes.axvline(0.1, color="0.4", linestyle=":")
-    document = {"thesis": {"good": [0.05, 0.3], "best": 0.1}, "best": rounded(best)}
+        axes.axvspan(low, high, color="0.93", zorder=0)
+        axes.axvline(printed_best, color="0.4", linestyle=":")
+    document = {"thesis": {"good": [low, high], "best": printed_best}, "best": rounded(best)}
     return Drawing(figure, _document(caption, runs, lines) | document)
+
+
+def _printed(place: str) -> Any:
+    """Returns the printed value of a place in a figure, such as "3.best_eps" of Fig. 3.3."""
+    return numbers.entry(f"shallow_thesis.fig3_{place}")["value"]
 
 
 def _by_eps(runs: Sequence[ShallowRun], measure: str) -> Points:

@@ -157,8 +157,7 @@ def _row(run: Trained, measures: Sequence[str], printed: Mapping[str, Cells]) ->
         "run": run.about,
         "error": found,
         "chapter": {
-            measure: rounded(numbers.entry(f"wardefarley2016.{cell}")["value"] / 100)
-            for measure, cell in cells.items()
+            measure: numbers.fraction(f"wardefarley2016.{cell}") for measure, cell in cells.items()
         },
         "warnings": audit_warnings,
     }

@@ -37,7 +37,7 @@ def gradients(run: Trained) -> Drawing:
     fooled, is_sure = over_rows(measured, dataset.test, batch_size=BATCH_SIZE)
     found = {way: rounded(rows.mean()) for way, rows in fooled.items()}
     share, count = rounded(is_sure.mean()), len(dataset.test.y)
-    printed = rounded(numbers.entry(PRINTED)["value"] / 100)
+    printed = numbers.fraction(PRINTED)
     caption = (
         f"Error of the nearest neighbor on FGSM's examples of size {EPS} of smoothed nearest "
         f"neighbors, printed {100 * printed:.1f} %, by the way to compute the gradient in float32: "

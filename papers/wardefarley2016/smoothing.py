@@ -45,7 +45,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
             for name, value in errors(model).items():
                 by_seed[name][model.about["seed"]] = value
         error = {name: rounded(spread([*values.values()]).mean) for name, values in by_seed.items()}
-        printed = rounded(numbers.entry(_id(method))["value"] / 100)
+        printed = numbers.fraction(_id(method))
         rows.append({"method": method, "error": error, "by_seed": by_seed, "printed": printed})
         trained = "hard" if method == "cross_entropy" else "smoothed"
         name = f"{trained} targets, {trained_on([run])}"

@@ -53,8 +53,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
     errors = np.mean(list(matrices.values()), axis=0)
     error = {pair: rounded(_cell(errors, names, pair)) for pair in CELLS}
     chapter = {
-        pair: rounded(numbers.entry(f"wardefarley2016.table1_1.{cell}")["value"] / 100)
-        for pair, cell in CELLS.items()
+        pair: numbers.fraction(f"wardefarley2016.table1_1.{cell}") for pair, cell in CELLS.items()
     }
     title = (
         f"Table 1.1: test error in % on FGSM's examples of size {EPS}\n{images.in_words(dataset)}, "

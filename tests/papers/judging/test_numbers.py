@@ -208,6 +208,7 @@ def test_nothing_that_was_read_is_lost():
                 continue  # It is worded anew.
             if numeric:
                 name = {old: new for new, old in RENAMED.items()}.get(name, name)
+            name = "value" if name == "error_percent" else name
             found = packaged.get(name)
             if name == "value" and "printed" in packaged:
                 found = packaged["printed"]  # The value is corrected here.
