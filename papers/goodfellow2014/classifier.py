@@ -1,7 +1,6 @@
 """Runs of generators, and a classifier of ours that judges their samples."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +45,7 @@ def given(workdirs: Sequence[str]) -> Given:
       UserError: a run is unfinished or has a grid; there is not one run of a classifier beside
         others; the data differ, or those of a generator are preprocessed.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
+    runs = [finished(workdir) for workdir in workdirs]
     models = [run.models() for run in runs]
     classifies = [first.predicts == "labels" for first, *_ in models]
     if sum(classifies) != 1 or len(runs) == 1:

@@ -5,7 +5,6 @@ concept is the ink of a digit: bold a - light a + light b should be a bold b.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +36,7 @@ def interpolation(workdirs: Sequence[str]) -> Drawing:
     """
     if len(workdirs) > 1:
         raise UserError(f"workdir must be one run, got {', '.join(workdirs)}")
-    run = finished(Path(workdirs[0]))
+    run = finished(workdirs[0])
     model = run.models()[0]
     ends = inputs_of(model, 2 * ROWS)
     share = jnp.linspace(0, 1, COLUMNS)[None, :, None]

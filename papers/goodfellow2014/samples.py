@@ -12,7 +12,6 @@ that has collapsed is named; `generative.measures.collapse` has the rule, withou
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -25,15 +24,14 @@ from adv_jax.evaluate.batching import over_rows
 from adv_jax.generative.measures.density import parzen, parzen_bandwidth
 from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, picture, rounded
 from papers.running.runs import (
     drawn,
-    finished,
+    finished_runs,
     key_of,
     require_one_model,
-    require_same_data,
     samples_of,
     trained_on,
 )
@@ -138,11 +136,7 @@ def _drawing(
       name: returns the name of a row, from its number and images.
       nearest: whether to end each row with the training image nearest to its last sample.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
-    for run in runs:
-        if run.config["model"]["name"] not in names:
-            raise UserError(f"workdir must be a run of {' or '.join(names)}, got {run.path}")
+    runs = finished_runs(workdirs, models=names)
     require_one_model(runs)
     models = [model for run in runs for model in run.models()]
     found = {model.about["seed"]: likelihood(model) for model in models}

@@ -7,7 +7,6 @@ lwa_rep     the radius r at the representation h; in the authors' program for CI
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 from adv_jax.types import UserError
@@ -37,7 +36,7 @@ def dropout(workdirs: Sequence[str]) -> Drawing:
       UserError: a run is unfinished, has no two hidden layers with dropout or lacks an attack, or
         the data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
+    runs = [finished(workdir) for workdir in workdirs]
     found = [Reading(_layers(run), _accuracies(run)) for run in runs]
     what = "nets with dropout, clean and perturbed, by the layers that it follows and its rate"
     return _table("dropout", runs, found, what=what, chosen=["layers", "rates"])
@@ -53,7 +52,7 @@ def representation(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished, has another objective or lacks an attack, or the data differ.
     """
-    runs = [finished(Path(workdir), over=(RADIUS,)) for workdir in workdirs]
+    runs = [finished(workdir, over=(RADIUS,)) for workdir in workdirs]
     found = [reading for run in runs for reading in _radii(run)]
     what = "LWA_Rep, clean and perturbed, by the radius r of the representation h"
     return _table("lwa_rep", runs, found, what=what, chosen=["radii"])

@@ -5,7 +5,6 @@ them too; it prints no numbers.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +38,7 @@ def models_without_a_net(workdirs: Sequence[str]) -> Drawing:
     """
     if len(workdirs) != 1:
         raise UserError(f"workdir must be one run for transfer, got {', '.join(workdirs)}")
-    run = finished(Path(workdirs[0]))
+    run = finished(workdirs[0])
     nets = run.models()
     dataset = nets[0].dataset
     models = fitted(dataset.train)

@@ -6,7 +6,6 @@ that the configs rbm_mnist and dbm_mnist cite, [salakhutdinov2008] and [salakhut
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array, Key, UserError
 from papers.running.drawing import Drawing, mosaic, picture, rounded
-from papers.running.runs import Finished, finished, require_same_data, trained_on
+from papers.running.runs import Finished, finished_runs, trained_on
 
 # Machine -> the log-likelihood of another work in nats, or its bound, on the test set.
 PRINTED = {
@@ -48,12 +47,7 @@ def machines(workdirs: Sequence[str]) -> Drawing:
         log Z is known to be too low, or two runs with a likelihood are of one kind, as "by_seed"
         has its values by "RBM", "RBM by NCE" and "DBM".
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
-    for run in runs:
-        if run.config["model"]["name"] not in MODELS:
-            names = "a boltzmann, a normalized_rbm or a dbn"
-            raise UserError(f"workdir must be a run of {names}, got {run.path}")
+    runs = finished_runs(workdirs, models=MODELS)
     title = f"Filters, reconstructions and samples; {trained_on(runs, first=True)}"
     figure, rows = canvas(len(runs), 3, title=title, width=3.2, height=2.2)
     found, by_seed = [], {}

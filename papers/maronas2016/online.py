@@ -5,14 +5,18 @@ Sources: [maronas2016], sec. 3.3.2; the shallow-net thesis, sec. 2.1.
 
 import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from adv_jax.style import COLORS, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import Finished, by_epoch, finished, require_same_data, trained_on
+from papers.running.runs import (
+    Finished,
+    by_epoch,
+    finished_runs,
+    trained_on,
+)
 
 _NAMES = {
     "perceptron": "perceptron (step units)",
@@ -33,8 +37,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: they are not such runs on one data set.
     """
-    runs = [finished(Path(workdir), experiment="online_mnist") for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs, experiment="online_mnist")
     rules = [_rule(run) for run in runs]
     if len(set(rules)) < len(rules):
         raise UserError(f"workdir must be runs of different rules, got {', '.join(rules)}")

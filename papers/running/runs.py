@@ -63,17 +63,18 @@ class MethodRun(Finished):
 OfMethod = TypeVar("OfMethod", bound=MethodRun)
 
 
-def finished(path: Path, *, experiment: str = "", over: Collection[str] = ()) -> Finished:
+def finished(workdir: str | Path, *, experiment: str = "", over: Collection[str] = ()) -> Finished:
     """Reads a finished run.
 
     Args:
-      path: its workdir.
+      workdir: its folder.
       experiment: its experiment; "" for any.
       over: fields, besides the seed, that may differ among its replicas.
 
     Raises:
       UserError: there is no finished run, or it has another experiment or a grid of another field.
     """
+    path = Path(workdir)
     config = read_config(path)
     if experiment not in ("", config["experiment"]):
         raise UserError(
@@ -85,6 +86,31 @@ def finished(path: Path, *, experiment: str = "", over: Collection[str] = ()) ->
         legal = f"a run with a grid of {', '.join(over)} only" if over else "a run without a grid"
         raise UserError(f"workdir must be {legal}, got {path} with {grid}")
     return Finished(path, config, read_result(path))
+
+
+def finished_runs(
+    workdirs: Sequence[str],
+    *,
+    experiment: str = "",
+    over: Collection[str] = (),
+    models: Collection[str] = (),
+) -> list[Finished]:
+    """Reads finished runs on the same data.
+
+    Args:
+      workdirs: their folders.
+      experiment, over: as in `finished`.
+      models: names of the models that they may have; empty for any.
+
+    Raises:
+      UserError: as `finished`; the data of two runs differ; a run has another model.
+    """
+    runs = [finished(workdir, experiment=experiment, over=over) for workdir in workdirs]
+    require_same_data(runs)
+    for run in runs:
+        if models and run.config["model"]["name"] not in models:
+            raise UserError(f"workdir must be a run of {' or '.join(models)}, got {run.path}")
+    return runs
 
 
 def described(run: Finished, *fields: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ adversarial autoencoder. It prints no numbers and no pictures of them.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -19,9 +18,8 @@ from papers.judging.documents import data_in_words
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, mosaic, picture, rounded
 from papers.running.runs import (
-    finished,
+    finished_runs,
     require_one_model,
-    require_same_data,
     samples_of,
     trained_on,
 )
@@ -41,12 +39,7 @@ def generated(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished, has a grid or another model, or the data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
-    for run in runs:
-        name = run.config["model"]["name"]
-        if name not in MODELS:
-            raise UserError(f"workdir must be a run of {' or '.join(MODELS)}, got {run.path}")
+    runs = finished_runs(workdirs, models=MODELS)
     require_one_model(runs)
     name = runs[0].config["model"]["name"]
     bounds = {

@@ -5,7 +5,6 @@ small net of [huang2015]; the seeds of the two halves differ, so that the initia
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +27,7 @@ def halves(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished or has a grid, or they are not two such runs of one config.
     """
-    runs = sorted((finished(Path(w)) for w in workdirs), key=lambda run: _settings(run)[0])
+    runs = sorted((finished(w) for w in workdirs), key=lambda run: _settings(run)[0])
     _check(runs)
     first, second = (run.models() for run in runs)
     by_seed: dict[str, dict[int, float]] = {

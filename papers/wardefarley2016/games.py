@@ -6,7 +6,6 @@ and [edwards2016], and prints no numbers.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -23,7 +22,12 @@ from adv_jax.style import COLORS, canvas, matrix, name_lines
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import Finished, finished, require_one_model, require_same_data, trained_on
+from papers.running.runs import (
+    Finished,
+    finished_runs,
+    require_one_model,
+    trained_on,
+)
 
 WEIGHT = "objective.weight"
 DOMAIN = "images of the target domain"
@@ -126,8 +130,7 @@ def clusters(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished, has a grid or another objective, or the data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs)
     require_one_model(runs)
     for run in runs:
         if run.config["objective"]["name"] != "catgan":
@@ -163,8 +166,7 @@ def _counts(model: Trained) -> np.ndarray:
 
 def _games(workdirs: Sequence[str], objective: str) -> list[Finished]:
     """Reads runs of an objective with a grid of its weight alone."""
-    runs = [finished(Path(workdir), over=[WEIGHT]) for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs, over=[WEIGHT])
     require_one_model(runs)
     for run in runs:
         name, grid = run.config["objective"]["name"], run.config["replicas"]["grid"]

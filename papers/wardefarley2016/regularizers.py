@@ -7,7 +7,6 @@ numbers. Here the net is the small one of [huang2015], which trains to the end i
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,12 @@ from adv_jax import attacks
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import Finished, described, finished, require_same_data, trained_on
+from papers.running.runs import (
+    Finished,
+    described,
+    finished_runs,
+    trained_on,
+)
 from papers.wardefarley2016.targets import ENSEMBLE, MEMBERS, SINGLE, SIZES, decayed
 
 
@@ -30,8 +34,7 @@ def regularizers(workdirs: Sequence[str]) -> Drawing:
       UserError: a run is unfinished or has a grid, two have the same weight decay, all have some,
         or the data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs)
     models = {_named(run): run.models() for run in runs}
     if len(models) < len(runs) or SINGLE not in models:
         raise UserError(

@@ -6,7 +6,6 @@ on this cost makes the correct class more probable.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.statistics import BySeed, spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import described, finished, require_same_data, trained_on
+from papers.running.runs import described, finished_runs, trained_on
 from papers.wardefarley2016.defenses import MEASURES, SMOOTHING, method_of
 
 MEASURE = "FGSM .25"
@@ -35,8 +34,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished, has a grid or another objective, or the data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs)
     rows, cells = [], []
     for run in runs:
         method = method_of(run.config["objective"])

@@ -6,7 +6,6 @@ queries are the last test images, which are not attacked, and FGSM is run on the
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -19,7 +18,11 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import finished, require_one_model, require_same_data, trained_on
+from papers.running.runs import (
+    finished_runs,
+    require_one_model,
+    trained_on,
+)
 from papers.wardefarley2016.targets import EPSILONS, QUERIED
 
 FIRST, ROUNDS, EPOCHS, AUGMENTED = 150, 6, 10, 0.1  # those of [papernot2017]
@@ -42,8 +45,7 @@ def substitutes(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: a run is unfinished, has a grid or other inputs, or the models or data differ.
     """
-    runs = [finished(Path(workdir)) for workdir in workdirs]
-    require_same_data(runs)
+    runs = finished_runs(workdirs)
     require_one_model(runs)
     found = {model.about["seed"]: attacked(model) for run in runs for model in run.models()}
     by_seed = {

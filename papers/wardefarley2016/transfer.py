@@ -6,7 +6,6 @@ on MNIST. All test examples count.
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -84,7 +83,7 @@ def table(workdirs: Sequence[str]) -> Drawing:
 
 def _by_seed(workdirs: Sequence[str]) -> dict[int, list[Trained]]:
     """Returns seed -> the models of all runs with that seed."""
-    runs = [finished(Path(workdir)).models() for workdir in workdirs]
+    runs = [finished(workdir).models() for workdir in workdirs]
     seeds = [[model.about["seed"] for model in run] for run in runs]
     if any(of_run != seeds[0] for of_run in seeds):
         raise UserError(f"workdir must be runs with the same seeds, got {seeds}")

@@ -1,7 +1,6 @@
 """Accuracy under FGSM and PGD over the epochs of one-step training.  [wong2020]"""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,7 @@ from papers.running.drawing import Drawing, rounded
 from papers.running.runs import (
     by_epoch,
     described,
-    finished,
-    require_same_data,
+    finished_runs,
     trained_on,
 )
 
@@ -34,12 +32,11 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: they are not two such runs on one data set.
     """
-    runs = [finished(Path(workdir), experiment="fast_mnist") for workdir in workdirs]
+    runs = finished_runs(workdirs, experiment="fast_mnist")
     starts = [run.config["objective"]["attack"]["random_start"] for run in runs]
     if starts != [True, False]:
         found = ", ".join("start=random" if start else "start=zero" for start in starts)
         raise UserError(f"workdir must be runs of start=random and start=zero, got {found}")
-    require_same_data(runs)
     title = f"Wong 2020, catastrophic overfitting: {trained_on(runs)}"
     figure, (panels,) = canvas(1, 2, title=title, sharey=True)
     shown: list[dict[str, Any]] = []

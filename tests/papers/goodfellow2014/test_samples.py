@@ -11,6 +11,7 @@ from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
 from papers.goodfellow2014 import samples
+from papers.running import runs as shared
 
 RNG = np.random.default_rng(0)
 
@@ -56,20 +57,20 @@ def test_the_likelihood_is_that_of_a_window_at_the_samples_with_the_best_bandwid
 
 def test_a_run_of_another_model_is_refused(monkeypatch):
     plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
-    monkeypatch.setattr(samples, "finished", lambda path: plain)
-    monkeypatch.setattr(samples, "require_same_data", lambda runs: None)
+    monkeypatch.setattr(shared, "finished", lambda path, **_: plain)
+    monkeypatch.setattr(shared, "require_same_data", lambda runs: None)
     with pytest.raises(UserError, match="workdir must be a run of gan or dcgan or vae .*plain"):
         samples.generated(["runs/plain"])
 
 
 def test_runs_of_two_models_are_not_drawn_as_one(monkeypatch):
-    one = lambda path: SimpleNamespace(
+    one = lambda path, **_: SimpleNamespace(
         path=path,
-        config={"model": {"name": path.name}},
+        config={"model": {"name": path}},
         result={"replicas": [{"seed": 1, "overrides": {}}]},
     )
-    monkeypatch.setattr(samples, "finished", one)
-    monkeypatch.setattr(samples, "require_same_data", lambda runs: None)
+    monkeypatch.setattr(shared, "finished", one)
+    monkeypatch.setattr(shared, "require_same_data", lambda runs: None)
     with pytest.raises(UserError, match="workdir must be runs of one model, got gan and dcgan"):
         samples.generated(["gan", "dcgan"])
     with pytest.raises(UserError, match="workdir must be runs of different seeds, got gan, gan"):
@@ -87,7 +88,7 @@ def runs_of(apply, name, monkeypatch):
     )
     monkeypatch.setattr(samples, "SAMPLES", 20)
     monkeypatch.setattr(samples, "HELD_OUT", 5)
-    monkeypatch.setattr(samples, "finished", lambda path: run)
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run)
 
 
 def shown(drawing):

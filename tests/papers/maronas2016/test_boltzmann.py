@@ -13,6 +13,7 @@ from adv_jax.generative import boltzmann
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.maronas2016 import boltzmann as figure
+from papers.running import runs as shared
 
 
 def small_machine(features=(4,)):
@@ -87,7 +88,7 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
         "standard error": 0.1,
         "log-likelihood": -90.0 - model.about["seed"],
     }
-    monkeypatch.setattr(figure, "finished", lambda path: runs[str(path)])
+    monkeypatch.setattr(shared, "finished", lambda path, **_: runs[str(path)])
     ink = {"filters": 1.0, "digits and reconstructions": 0.2, "samples": 0.01}
     pictures = {name: np.full((9, 2, 2), value) for name, value in ink.items()}
     monkeypatch.setattr(figure, "_pictures", lambda model: pictures)
@@ -103,8 +104,8 @@ def test_a_document_has_the_likelihoods_of_all_seeds_of_machines_with_one(monkey
 
 def test_a_run_without_a_machine_is_refused(monkeypatch):
     plain = SimpleNamespace(path="runs/plain", config={"model": {"name": "mlp"}}, result={})
-    monkeypatch.setattr(figure, "finished", lambda path: plain)
-    monkeypatch.setattr(figure, "require_same_data", lambda runs: None)
-    message = "workdir must be a run of a boltzmann, a normalized_rbm or a dbn, got runs/plain"
+    monkeypatch.setattr(shared, "finished", lambda path, **_: plain)
+    monkeypatch.setattr(shared, "require_same_data", lambda runs: None)
+    message = "workdir must be a run of boltzmann or normalized_rbm or dbn, got runs/plain"
     with pytest.raises(UserError, match=message):
         figure.machines(["runs/plain"])

@@ -10,6 +10,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
+from papers.running import runs as shared
 from papers.wardefarley2016 import autoencoders
 from papers.wardefarley2016.autoencoders import BETWEEN, BOUND, COLUMNS, GRID, SAMPLED
 
@@ -61,7 +62,7 @@ def test_the_rows_are_samples_digits_reconstructions_and_lines_between_codes():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "bounds"), [("vae", {1: -100.0, 2: -102.0}), ("vae_gan", None)])
 def test_the_bound_of_a_seed_is_minus_its_test_loss(monkeypatch, name, bounds):
-    monkeypatch.setattr(autoencoders, "finished", lambda path: run_of(name))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of(name))
     drawing = autoencoders.generated(["runs/a"])
     beside = [axes.get_ylabel() for axes in drawing.figure.axes if axes.get_ylabel()]
     assert beside == [*["sampled"] * 2, "test digits", "reconstructed", *["in between"] * 3]
@@ -71,13 +72,13 @@ def test_the_bound_of_a_seed_is_minus_its_test_loss(monkeypatch, name, bounds):
 
 def test_the_error_of_another_autoencoder_is_no_bound(monkeypatch):
     names = {"a": "vae", "b": "adversarial_autoencoder"}
-    monkeypatch.setattr(autoencoders, "finished", lambda path: run_of(names[str(path)], path))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of(names[str(path)], path))
     with pytest.raises(UserError, match="workdir must be runs of one model, got a and b"):
         autoencoders.generated(["a", "b"])
 
 
 def test_a_run_of_another_model_is_refused(monkeypatch):
-    monkeypatch.setattr(autoencoders, "finished", lambda path: run_of("gan", path))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of("gan", path))
     with pytest.raises(UserError, match="workdir must be a run of vae or .*, got runs/a$"):
         autoencoders.generated(["runs/a"])
 

@@ -1,7 +1,6 @@
 """Figures and tables of [wardefarley2016]: on linear models, against NumPy in float64."""
 
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -168,7 +167,7 @@ def workdirs_of(monkeypatch):
     def named(*runs):
         for run in runs:
             run[:] = [m._replace(about={**m.about, "seed": seed}) for seed, m in enumerate(run)]
-        known = {Path(str(i)): SimpleNamespace(models=lambda r=r: r) for i, r in enumerate(runs)}
+        known = {str(i): SimpleNamespace(models=lambda r=r: r) for i, r in enumerate(runs)}
         monkeypatch.setattr(transfer, "finished", known.__getitem__)
         return [str(i) for i in range(len(runs))]
 

@@ -10,6 +10,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Output, UserError
+from papers.running import runs as shared
 from papers.running import works
 from papers.wardefarley2016 import games, targets
 
@@ -43,7 +44,7 @@ ERRORS = {(0.0, 1): 0.3, (0.0, 2): 0.5, (1.0, 1): 0.1, (1.0, 2): 0.2}
 
 @pytest.mark.parametrize("name", ["domain_adversarial", "output_matching"])
 def test_the_errors_of_all_seeds_are_drawn_by_weight(name, monkeypatch):
-    monkeypatch.setattr(games, "finished", lambda path, over: run_of(name, ERRORS))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of(name, ERRORS))
     found = getattr(games, name)(["run"])
     none, full = found.document["by_seed"].values()
     assert none == {1: 0.3, 2: 0.5} and full == {1: 0.1, 2: 0.2}
@@ -58,7 +59,7 @@ def test_every_row_of_a_target_is_in_its_figure(name, monkeypatch):
         SimpleNamespace(about={"seed": seed, "overrides": {WEIGHT: weight}})
         for weight, seed in errors
     ]
-    monkeypatch.setattr(games, "finished", lambda path, over: run)
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run)
     monkeypatch.setattr(games, "leaks", lambda model: dict.fromkeys(games.ATTRIBUTES, 0.5))
     found = getattr(games, name)(["run"]).document["by_seed"]
     rows = works.TARGETS[f"wardefarley2016.{name}"].rows
@@ -66,14 +67,14 @@ def test_every_row_of_a_target_is_in_its_figure(name, monkeypatch):
 
 
 def test_a_seed_given_twice_is_refused(monkeypatch):
-    monkeypatch.setattr(games, "finished", lambda path, over: run_of("output_matching", ERRORS))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of("output_matching", ERRORS))
     with pytest.raises(UserError, match="workdir must be runs of different seeds, got run, run"):
         games.output_matching(["a", "b"])
 
 
 @pytest.mark.parametrize(("objective", "grid"), [("gan", True), ("domain_adversarial", False)])
 def test_a_run_of_another_game_or_without_a_grid_is_refused(objective, grid, monkeypatch):
-    monkeypatch.setattr(games, "finished", lambda path, over: run_of(objective, ERRORS, grid=grid))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of(objective, ERRORS, grid=grid))
     with pytest.raises(UserError, match="must be a run of domain_adversarial with a grid of"):
         games.domain_adversarial(["run"])
 
@@ -93,7 +94,7 @@ def test_clusters_are_matched_before_errors_are_counted(monkeypatch):
     mixed[0] = np.roll(mixed[0], 1)  # One image in the cluster of another label.
     run = run_of("catgan", ERRORS, grid=False)
     run.models = lambda: [trained(lambda x: x, x, y, seed=seed) for seed, x in ((1, mixed), (2, x))]
-    monkeypatch.setattr(games, "finished", lambda path: run)
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run)
     found = games.clusters(["run"]).document
     assert found["by_seed"] == {games.CLUSTERS: {1: 1 / 40, 2: 0}}
     assert np.trace(found["counts"]) == 39 and np.sum(found["counts"]) == 40
@@ -101,7 +102,7 @@ def test_clusters_are_matched_before_errors_are_counted(monkeypatch):
 
 
 def test_clusters_of_another_objective_are_refused(monkeypatch):
-    monkeypatch.setattr(games, "finished", lambda path: run_of("gan", ERRORS, grid=False))
+    monkeypatch.setattr(shared, "finished", lambda path, **_: run_of("gan", ERRORS, grid=False))
     with pytest.raises(UserError, match="workdir must be a run of catgan, got run"):
         games.clusters(["run"])
 

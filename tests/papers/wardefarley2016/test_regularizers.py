@@ -12,6 +12,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
+from papers.running import runs as shared
 from papers.wardefarley2016 import regularizers
 
 RNG = np.random.default_rng(0)
@@ -49,7 +50,7 @@ def workdirs_of(monkeypatch):
                 },
                 models=lambda models=models: models,
             )
-        monkeypatch.setattr(regularizers, "finished", known.__getitem__)
+        monkeypatch.setattr(shared, "finished", lambda path, **_: known[Path(path)])
         return [str(i) for i in range(len(runs))]
 
     return named

@@ -10,6 +10,7 @@ import pytest
 from adv_jax.data.dataset import Arrays, Dataset
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
+from papers.running import runs as shared
 from papers.running.works import TARGETS
 from papers.wardefarley2016 import substitution
 
@@ -40,7 +41,7 @@ def drawn(monkeypatch):
                 Trained(logits_fn, None, {}, predicts, data, about(seed)) for seed in (1, 2)
             ],
         )
-        monkeypatch.setattr(substitution, "finished", lambda path: run)
+        monkeypatch.setattr(shared, "finished", lambda path, **_: run)
         return substitution.substitutes(["run"]).document
 
     return made
