@@ -144,6 +144,18 @@ def shares(axes: Axes, measure: str) -> None:
     axes.set(ylabel=measure, ylim=(0, 1))
 
 
+def band(axes: Axes, x: ArrayLike, values: np.ndarray, **look: Any) -> None:
+    """Draws the mean of values f[R, E] over R, shaded from the lowest to the highest.
+
+    Those that are NaN are left out.
+
+    look: of the line, as of `Axes.plot`.
+    """
+    (line,) = axes.plot(x, np.nanmean(values, axis=0), **look)
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    axes.fill_between(x, low, high, color=line.get_color(), alpha=0.2, linewidth=0)
+
+
 def widen(axes: Axes, values: ArrayLike, *, x: bool = False) -> bool:
     """Makes the y axis (or x) logarithmic if the values differ much and are positive.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from adv_jax.style import attack_style, canvas, name_lines
+from adv_jax.style import attack_style, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import Finished, described, finished, require_same_data, trained_on
@@ -72,9 +72,7 @@ def _drawn(runs: Sequence[Finished], figure: str) -> Drawing:
         for attack, style in _STYLES.items():
             curve = run.result["evaluation"][attack]
             accuracy = 100 * (1 - np.array(curve["error"]))
-            axes.plot(curve["eps"], accuracy.mean(0), markersize=4, **style)
-            low, high = accuracy.min(0), accuracy.max(0)
-            axes.fill_between(curve["eps"], low, high, color=style["color"], alpha=0.2)
+            band(axes, curve["eps"], accuracy, markersize=4, **style)
         label = "l2 length of the perturbation (inputs are bytes / 256)"
         axes.set(title=_title(run), xlabel=label, ylabel="test accuracy (%)", ylim=(0, 100))
         name_lines(axes)

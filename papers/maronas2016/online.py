@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adv_jax.style import COLORS, canvas, name_lines
+from adv_jax.style import COLORS, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import (
@@ -49,9 +49,8 @@ def curves(workdirs: Sequence[str]) -> Drawing:
     styles = itertools.cycle(zip(COLORS, "o^vsDx", strict=True))
     for (rule, error), (color, marker) in zip(errors.items(), styles, strict=False):
         epochs = np.arange(1, error.shape[1] + 1)
-        line = {"color": color, "marker": marker, "markersize": 4, "label": _NAMES[rule]}
-        axes.plot(epochs, 100 * error.mean(0), **line)
-        axes.fill_between(epochs, 100 * error.min(0), 100 * error.max(0), color=color, alpha=0.15)
+        look = {"color": color, "marker": marker, "markersize": 4, "label": _NAMES[rule]}
+        band(axes, epochs, 100 * error, **look)
     axes.set(xlabel="epoch", ylabel="test error in %, mean and range over seeds")
     axes.xaxis.get_major_locator().set_params(integer=True)
     name_lines(axes)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from adv_jax.style import COLORS, canvas
+from adv_jax.style import COLORS, band, canvas
 from papers.nokland2015.runs import LABELS, read
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import by_epoch, trained_on
@@ -30,12 +30,10 @@ def errors(workdirs: Sequence[str]) -> Drawing:
         color, curve = COLORS[i % len(COLORS)], {}
         for metric, style in _STYLES.items():
             values = 100 * _side_by_side(by_epoch(run, metric))
-            epochs, mean = np.arange(1, values.shape[1] + 1), np.nanmean(values, axis=0)
-            low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+            epochs = np.arange(1, values.shape[1] + 1)
             label = f"{run.net}, {LABELS[run.method]}, {metric.removesuffix('_error')}"
-            axes.plot(epochs, mean, style, color=color, label=label)
-            axes.fill_between(epochs, low, high, color=color, alpha=0.2)
-            curve[metric] = rounded(mean / 100)
+            band(axes, epochs, values, linestyle=style, color=color, label=label)
+            curve[metric] = rounded(np.nanmean(values, axis=0) / 100)
             curve["seeds"] = (~np.isnan(values)).sum(0).tolist()
         curves.append({"net": run.net, "method": run.method, **curve})
     # Logarithmic above .1 %, linear below.

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from adv_jax import attacks, evaluate
-from adv_jax.style import canvas
+from adv_jax.style import band, canvas
 from papers.judging import numbers
 from papers.running.drawing import SEED, Drawing, rounded
 from papers.running.runs import one_of_each, trained_on
@@ -83,10 +83,8 @@ def _drawing(
     drawn, (panels,) = canvas(1, 2, title=title, sharey=True)
     for axes, attack in zip(panels, ATTACKS, strict=True):
         for kind, curves in measured.items():
-            values, color = curves[attack], STYLES[kind]["color"]
-            style = {**STYLES[kind], "markersize": 4}
-            axes.plot(SIZES, values.mean(0), label=LABELS[kind], **style)
-            axes.fill_between(SIZES, values.min(0), values.max(0), color=color, alpha=0.2)
+            look = {**STYLES[kind], "markersize": 4}
+            band(axes, SIZES, curves[attack], label=LABELS[kind], **look)
         axes.set(xlabel=_XLABELS[attack], ylabel="test accuracy (fraction)", ylim=(0, 1))
     means = {kind: curves["gaussian_noise"].mean(0) for kind, curves in measured.items()}
     at = crossover(means["clean"], means["adversarial"])

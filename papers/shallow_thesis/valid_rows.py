@@ -18,7 +18,7 @@ import numpy as np
 from adv_jax import attacks, evaluate, tabular
 from adv_jax.data import Dataset
 from adv_jax.runner.run.trained import Trained
-from adv_jax.style import canvas
+from adv_jax.style import band, canvas
 from adv_jax.types import LogitsFn
 from papers.running.drawing import SEED, Drawing, rounded
 from papers.running.runs import one_of_each, require_same_inputs, trained_on
@@ -80,11 +80,8 @@ def covtype(workdirs: Sequence[str]) -> Drawing:
     drawn, (panels,) = canvas(1, 2, title=title, sharey=True)
     for axes, (attack, words) in zip(panels, _PANELS.items(), strict=True):
         for kind, curves in measured.items():
-            values, style = curves[attack], {**STYLES[kind], "markersize": 4}
-            axes.plot(SIZES, values.mean(0), label=LABELS[kind], **style)
-            axes.fill_between(
-                SIZES, values.min(0), values.max(0), color=STYLES[kind]["color"], alpha=0.2
-            )
+            look = {**STYLES[kind], "markersize": 4}
+            band(axes, SIZES, curves[attack], label=LABELS[kind], **look)
         axes.set(title=words, xlabel="eps (units of the input)", ylim=(0, 1))
         axes.legend()
     panels[0].set_ylabel("test accuracy (fraction)")

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from adv_jax.style import GRAY, attack_style, canvas, name_lines
+from adv_jax.style import GRAY, attack_style, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.judging.statistics import span
 from papers.running.drawing import Drawing, rounded
@@ -46,8 +46,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         for name, look in _LINES.items():
             values = accuracy[name]
             epochs = np.arange(1, values.shape[1] + 1)
-            axes.plot(epochs, values.mean(0), marker="o", markersize=3, **look)
-            axes.fill_between(epochs, values.min(0), values.max(0), color=look["color"], alpha=0.2)
+            band(axes, epochs, values, marker="o", markersize=3, **look)
         start = "a random start" if attack["random_start"] else "the digit"
         step = f"a step of {attack['step_size'] / attack['eps']:g} eps from {start}"
         axes.set(title=f"trained on {step}", xlabel="epoch", ylim=(0, 1))

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from adv_jax import evaluate, style
 from adv_jax.runner.config.building import attacks_of
@@ -65,7 +64,8 @@ def attack_curves(
         for attack, curve in evaluation.items():
             if measure in curve:
                 look = style.WORST_CASE if attack == "worst_case" else style.attack_style(attack)
-                _line(axes, curve["eps"], np.array(curve[measure]), attack, **look)
+                values, name = np.array(curve[measure]), attack.replace("_", " ")
+                style.band(axes, curve["eps"], values, marker=".", label=name, **look)
         axes.set_xlabel(label)
         style.shares(axes, measure)
         style.name_lines(axes)
@@ -89,11 +89,3 @@ def transfer_matrices(
         style.matrix(axes, matrix, names, form="{:.3f}", top=1)
         axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
     style.save(figure, path)
-
-
-def _line(axes: Axes, points: Sequence[float], values: np.ndarray, label: str, **look: Any) -> None:
-    """Draws the mean and the range of values f[R, E]."""
-    axes.plot(points, values.mean(0), marker=".", label=label.replace("_", " "), **look)
-    axes.fill_between(
-        points, values.min(0), values.max(0), color=look["color"], alpha=0.2, linewidth=0
-    )
