@@ -48,13 +48,13 @@ def _rows(
     rows = []
     for method in methods:
         run = Run(config, f"method={method},fixed={{source}}", {"replicas.seeds": seeds}, source)
-        paper = f"huang2015.table{table}.{method}"
-        rows.append(Row(f"{METHODS[method]}, clean", run, f"{paper}.validation", tolerance=0.005))
+        entry = f"huang2015.table{table}.{method}"
+        rows.append(Row(f"{METHODS[method]}, clean", run, f"{entry}.validation", tolerance=0.005))
         rows += [
             Row(
                 f"{METHODS[method]}, {ATTACKS[attack]}",
                 run,
-                f"{paper}.{column}",
+                f"{entry}.{column}",
                 tolerance=0.05,
                 measure=Measure("error", attack, eps),
             )
@@ -63,12 +63,12 @@ def _rows(
     return tuple(rows)
 
 
-def _gain(attack: str, paper: str | None = None) -> Below:
+def _gain(attack: str, entry: str | None = None) -> Below:
     return Below(
         f"LWA is more accurate than Goodfellow's method under {attack}",
         lower=f"Goodfellow, {attack}",
         higher=f"LWA, {attack}",
-        paper=paper,
+        id=entry,
     )
 
 
@@ -127,7 +127,7 @@ def _fig1() -> Target:
             f"at l2 length {eps:g}, Adv_Alpha is stronger than Adv_Loss, and that than "
             "Adv_Loss_Sign",
             tuple(label(attack, eps) for attack in attacks),
-            paper="huang2015.fig1.order",
+            id="huang2015.fig1.order",
         )
         for eps in LENGTHS
     ]
@@ -135,7 +135,7 @@ def _fig1() -> Target:
         Falling(
             f"the accuracy falls as the l2 length of {ATTACKS[attack]} grows",
             (clean, *(label(attack, eps) for eps in LENGTHS)),
-            paper="huang2015.fig1.monotone",
+            id="huang2015.fig1.monotone",
         )
         for attack in attacks
     ]
@@ -209,13 +209,13 @@ TARGETS = (
                 "Dropout falls to the attack Adv_Loss too",
                 lower="Dropout, Adv_Loss",
                 higher="Dropout, clean",
-                paper="huang2015.table1.claim_dropout",
+                id="huang2015.table1.claim_dropout",
             ),
             Below(
                 "Adv_Loss lowers the accuracy of Normal more than Adv_Loss_Sign of equal l2 length",
                 lower="Normal, Adv_Loss",
                 higher="Normal, Adv_Loss_Sign",
-                paper="huang2015.sec6_1.stronger",
+                id="huang2015.sec6_1.stronger",
             ),
         ),
     ),
@@ -229,12 +229,12 @@ TARGETS = (
                 row="LWA, clean",
                 than="Normal, clean",
                 margin=0.005,
-                paper="huang2015.lenet.no_tradeoff",
+                id="huang2015.lenet.no_tradeoff",
             ),
             Falling(
                 "on LeNet, Adv_Alpha is stronger than Adv_Loss, and that than Adv_Loss_Sign",
                 ("Normal, Adv_Loss_Sign", "Normal, Adv_Loss", "Normal, Adv_Alpha"),
-                paper="huang2015.fig1.order",
+                id="huang2015.fig1.order",
             ),
         ),
     ),
@@ -253,7 +253,7 @@ TARGETS = (
                 "LWA is more accurate than Normal under Adv_Loss",
                 lower="Normal, Adv_Loss",
                 higher="LWA, Adv_Loss",
-                paper="huang2015.table3.claim",
+                id="huang2015.table3.claim",
             ),
         ),
     ),

@@ -9,7 +9,7 @@ from papers.judging.statistics import spread
 
 def row_document(
     label: str,
-    name: str | None,
+    id: str | None,
     metric: str,
     values: Mapping[Any, float],
     *,
@@ -20,13 +20,13 @@ def row_document(
 
     Args:
       label: unique in the document.
-      name: id of the paper's number; None if the paper prints none.
+      id: of the paper's number; None if the paper prints none.
       metric: key of `METRICS`, of `values` and of the printed number.
       values: ours by seed; {} if nothing was run.
       tolerance: largest difference that counts as equal; None to not compare.
       training: key of the training in the document.
     """
-    entry = numbers.entry(name) if name else {}
+    entry = numbers.entry(id) if id else {}
     # Of two places of one number, one may lack the spread.
     again = numbers.entry(entry["same_as"]) if "same_as" in entry else {}
     printed = entry.get("value")
@@ -36,7 +36,7 @@ def row_document(
     difference = None if mean is None or printed is None else round(mean - printed, 10)
     return {
         "label": label,
-        "id": name,
+        "id": id,
         "metric": metric,
         "paper": printed,
         "paper_sd": entry.get("spread", again.get("spread")),

@@ -16,9 +16,9 @@ WHITE_BOX = {
 }
 
 
-def _row(paper: str, label: str, attack: str) -> Row:
+def _row(entry: str, label: str, attack: str) -> Row:
     measure = Measure("error", attack, 0.3)
-    return Row(label, RUN, paper, tolerance=1.5, measure=measure)
+    return Row(label, RUN, entry, tolerance=1.5, measure=measure)
 
 
 TARGETS = (
@@ -36,7 +36,7 @@ TARGETS = (
                 tuple(
                     WHITE_BOX[cell][0] for cell in ("fgsm", "pgd_40_1", "pgd_40_20", "pgd_100_20")
                 ),
-                paper="madry2018.claim.multi_step_stronger",
+                id="madry2018.claim.multi_step_stronger",
             ),
         ),
     ),

@@ -88,7 +88,7 @@ def _ten_seeds(table: int) -> Target:
         "adversarial noise lowers the error",
         lower=rows[0].label,
         higher=rows[1].label,
-        paper=claim and f"maronas2016.claim.{claim}",
+        id=claim and f"maronas2016.claim.{claim}",
     )
     return Target(name, title, rows, (gain,))
 
@@ -124,7 +124,7 @@ def _table1() -> Target:
                 f"the costs above the bottom lower the error by {gain:g} points only, {task}",
                 lower=whole,
                 higher=bottom,
-                paper="maronas2016.claim.gamma_enough",
+                id="maronas2016.claim.gamma_enough",
                 by=gain,
                 tolerance=LIMITS[task],
             ),
@@ -288,7 +288,7 @@ def _table5() -> Target:
         "Gaussian noise helps the net without unlabeled costs",
         lower=with_noise.label,
         higher=without.label,
-        paper="maronas2016.claim.noise_helps_supervised",
+        id="maronas2016.claim.noise_helps_supervised",
     )
     return Target("maronas2016.table5", "Without unlabeled costs", (with_noise, without), (claim,))
 

@@ -40,8 +40,8 @@ def _mnist(activation: str, width: int, method: str = "adversarial") -> Row:
     run, label = Run("backprop_mnist", options), f"{method}, 2x{width} {words}"
     if method != "adversarial":
         return Row(label, run, measure=LAST)
-    paper = f"nokland2015.table2.{activation}.2x{width}"
-    return Row(label, run, paper, _limit(paper), LAST)
+    entry = f"nokland2015.table2.{activation}.2x{width}"
+    return Row(label, run, entry, _limit(entry), LAST)
 
 
 def _of_400(label: str, cell: str, method: str, name: str) -> Row:
@@ -57,8 +57,8 @@ def _cifar(net: str, preprocess: str, cell: str) -> Row:
     # The available text of the paper lacks the cells of the full net with ZCA.
     if (net, preprocess) == ("fc", "zca"):
         return Row(label, run)
-    paper = f"nokland2015.table3.{net}.{preprocess}.{cell}"
-    return Row(label, run, paper, _limit(paper))
+    entry = f"nokland2015.table3.{net}.{preprocess}.{cell}"
+    return Row(label, run, entry, _limit(entry))
 
 
 def _table2(name: str, widths: tuple[int, ...]) -> Target:
@@ -74,15 +74,15 @@ def _table2(name: str, widths: tuple[int, ...]) -> Target:
                 f"adversarial back-propagation lowers the error of {net}",
                 lower=f"adversarial, {net}",
                 higher=f"plain, {net}",
-                paper=f"nokland2015.abstract.{activation}",
+                id=f"nokland2015.abstract.{activation}",
             )
             for (activation, _), net in zip(nets, names, strict=True)
         ),
     )
 
 
-def _limit(paper: str) -> float:
-    return round(2.8 * numbers.entry(paper)["spread"], 3)
+def _limit(entry: str) -> float:
+    return round(2.8 * numbers.entry(entry)["spread"], 3)
 
 
 TARGETS = (
@@ -103,7 +103,7 @@ TARGETS = (
                 f"adversarial back-propagation helps against another net's examples of .{eps}",
                 lower=f"adversarial, eps .{eps}",
                 higher=f"plain, eps .{eps}",
-                paper=f"nokland2015.transfer.eps{eps}.gain",
+                id=f"nokland2015.transfer.eps{eps}.gain",
             )
             for eps in (25, 50)
         ),
@@ -120,7 +120,7 @@ TARGETS = (
                 "adversarial back-propagation silences more units",
                 lower="plain, zeros",
                 higher="adversarial, zeros",
-                paper="nokland2015.sparsity.gain",
+                id="nokland2015.sparsity.gain",
             ),
         ),
     ),
@@ -140,13 +140,13 @@ TARGETS = (
                     f"convolutional, ZCA, {method}"
                     for method in ("plain", "adversarial", "dropout", "adversarial and dropout")
                 ),
-                paper="nokland2015.table3.conv_zca",
+                id="nokland2015.table3.conv_zca",
             ),
             Below(
                 "with ZCA adversarial back-propagation lowers the convolutional net's error",
                 lower="convolutional, ZCA, adversarial",
                 higher="convolutional, ZCA, plain",
-                paper="nokland2015.table3.conv_zca",
+                id="nokland2015.table3.conv_zca",
             ),
         ),
     ),

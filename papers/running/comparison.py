@@ -160,7 +160,7 @@ def _measured(
 
 def metric(row: Row) -> str:
     """Returns the metric of the paper's entry, else the row's own."""
-    return numbers.entry(row.paper)["metric"] if row.paper else row.metric
+    return numbers.entry(row.id)["metric"] if row.id else row.metric
 
 
 def misses(found: Mapping[str, Any]) -> list[str]:
@@ -176,12 +176,12 @@ def misses(found: Mapping[str, Any]) -> list[str]:
 
 def _row(row: Row, values: BySeed) -> dict[str, Any]:
     own = {"tolerance": row.tolerance, "training": row.run.key}
-    return row_document(row.label, row.paper, metric(row), values, **own)
+    return row_document(row.label, row.id, metric(row), values, **own)
 
 
 def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
     """Returns the definition of a claim for `judge`."""
-    said = {"text": claim.text, "id": claim.paper}
+    said = {"text": claim.text, "id": claim.id}
     if isinstance(claim, Below):
         size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
         form = "size" if size else "gain"

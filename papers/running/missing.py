@@ -162,9 +162,9 @@ def _open_verdicts(
     Claims with fewer seeds than they need do not count.
     """
     seeds = {row.label: trainings[row.run.key].config["replicas"]["seeds"] for row in target.rows}
-    compared = [row.paper for row in target.rows if None not in (row.paper, row.tolerance)]
+    compared = [row.id for row in target.rows if None not in (row.id, row.tolerance)]
     claims = [
-        claim.paper or claim.text
+        claim.id or claim.text
         for claim in target.claims
         if min(seeds[label] for label in claim_document(claim, target)["rows"]) >= FEWEST_SEEDS
     ]

@@ -9,21 +9,21 @@ To add a table, add a `Target` to the tuple `TARGETS` of `papers/PAPER/targets.p
             Row(
                 "LWA, clean",                             # unique in the target
                 Run("huang_mlp_mnist", "method=lwa"),     # configs/huang_mlp_mnist.py:method=lwa
-                paper="huang2015.table1.lwa.validation",  # an id of papers/huang2015/numbers.json
+                id="huang2015.table1.lwa.validation",     # an id of papers/huang2015/numbers.json
                 tolerance=0.004,                          # largest difference that counts as equal
             ),
             Row(
                 "LWA, Adv_Loss",
                 Run("huang_mlp_mnist", "method=lwa"),     # the same run is trained once
                 measure=Measure("error", attack="adv_loss", eps=1.5),
-                paper="huang2015.table1.lwa.loss",
+                id="huang2015.table1.lwa.loss",
                 tolerance=0.03,
             ),
             ...
         ),
         claims=(
             Below("LWA resists better than Goodfellow's mix", lower="mix, Adv_Loss",
-                  higher="LWA, Adv_Loss", paper="huang2015.table1.claim_loss_gain"),
+                  higher="LWA, Adv_Loss", id="huang2015.table1.claim_loss_gain"),
         ),
     )
 
@@ -96,7 +96,7 @@ class Row(NamedTuple):
 
     label: unique in the target.
     run: the training.
-    paper: id of the paper's number; None if the paper prints none.
+    id: of the paper's number; None if the paper prints none.
     tolerance: largest difference that counts as equal, in the paper's unit; None to not compare.
     measure: place of our number in result.json or in the document of a figure.
     at: point of the run's grid, {path: value}.
@@ -105,7 +105,7 @@ class Row(NamedTuple):
 
     label: str
     run: Run
-    paper: str | None = None
+    id: str | None = None
     tolerance: float | None = None
     measure: Measure | Drawn = Measure()
     at: Mapping[str, float] = _NOTHING
@@ -119,7 +119,7 @@ class Below(NamedTuple):
 
     text: the claim in our words.
     lower, higher: labels of rows.
-    paper: id of the claim, if the paper states it.
+    id: of the claim, if the paper states it.
     by: the claimed difference, in the rows' unit; None for a difference of any size.
     tolerance: largest deviation from `by` that counts as equal.
     """
@@ -127,7 +127,7 @@ class Below(NamedTuple):
     text: str
     lower: str
     higher: str
-    paper: str | None = None
+    id: str | None = None
     by: float | None = None
     tolerance: float | None = None
 
@@ -138,14 +138,14 @@ class NotBelow(NamedTuple):
     text: the claim in our words.
     row, than: labels of rows.
     margin: in the rows' unit.
-    paper: id of the claim, if the paper states it.
+    id: of the claim, if the paper states it.
     """
 
     text: str
     row: str
     than: str
     margin: float
-    paper: str | None = None
+    id: str | None = None
 
 
 class Lowest(NamedTuple):
@@ -154,7 +154,7 @@ class Lowest(NamedTuple):
     text: str
     row: str
     among: tuple[str, ...] = ()
-    paper: str | None = None
+    id: str | None = None
 
 
 class Falling(NamedTuple):
@@ -162,7 +162,7 @@ class Falling(NamedTuple):
 
     text: str
     rows: tuple[str, ...]
-    paper: str | None = None
+    id: str | None = None
 
 
 Claim = Below | NotBelow | Lowest | Falling

@@ -126,8 +126,8 @@ def _transferred(label: str, net: str, cell: str) -> Row:
     return Row(label, NETS[net], f"wardefarley2016.table1_1.{cell}", 10.0, Drawn(cell))
 
 
-def _under(label: str, run: Run, paper: str, attack: str, eps: float) -> Row:
-    return Row(label, run, f"wardefarley2016.{paper}", 10.0, Measure("error", attack, eps))
+def _under(label: str, run: Run, cell: str, attack: str, eps: float) -> Row:
+    return Row(label, run, f"wardefarley2016.{cell}", 10.0, Measure("error", attack, eps))
 
 
 TARGETS = (
@@ -158,7 +158,7 @@ TARGETS = (
                 "source attacks the cost of the smoothed ones (figure label_smoothing_costs)",
                 lower=HARD,
                 higher="plain, FGSM",
-                paper="wardefarley2016.label_smoothing.works",
+                id="wardefarley2016.label_smoothing.works",
             ),
         ),
     ),
@@ -176,7 +176,7 @@ TARGETS = (
                 "training with FGSM of .25 helps against the iterated attack of .1",
                 lower="trained, iterated .1",
                 higher="plain, iterated .1",
-                paper="wardefarley2016.advtrain.confers",
+                id="wardefarley2016.advtrain.confers",
             ),
         ),
     ),
@@ -345,7 +345,7 @@ TARGETS = (
                 "along the gradient, FGSM for that norm",
                 lower="the gradient, l2 norm 1.5",
                 higher="Huang's attack, l2 norm 1.5",
-                paper="wardefarley2016.huang_smaller",
+                id="wardefarley2016.huang_smaller",
             ),
         ),
     ),
@@ -365,7 +365,7 @@ TARGETS = (
                     row=f"{name}, FGSM .1",
                     than=f"{SINGLE}, FGSM .1",
                     margin=10.0,
-                    paper="wardefarley2016.regularizers_fail",
+                    id="wardefarley2016.regularizers_fail",
                 )
                 for name in (ENSEMBLE, decayed(DECAYS[0]), decayed(DECAYS[1]))
             ),
@@ -374,7 +374,7 @@ TARGETS = (
                 "regularizers), raises the clean error",
                 lower=f"{SINGLE}, clean",
                 higher=f"{decayed(DECAYS[-1])}, clean",
-                paper="wardefarley2016.regularizers_fail",
+                id="wardefarley2016.regularizers_fail",
             ),
         ),
     ),

@@ -20,7 +20,7 @@ TARGETS = (
                 "a random start resists PGD better",
                 lower="start at the digit",
                 higher="random start",
-                paper="wong2020.claim.random_start",
+                id="wong2020.claim.random_start",
             ),
         ),
     ),

@@ -173,7 +173,7 @@ def test_a_claim_with_a_test_has_no_reason_why_it_has_none(found):
     for paper in numbers.load().values():
         one = chapters.chapter(paper, found)
         of_targets = {
-            c.paper for t in works.TARGETS.values() if t.paper == paper.name for c in t.claims
+            c.id for t in works.TARGETS.values() if t.paper == paper.name for c in t.claims
         }
         of_runs = {c.get("id") for d in one.of_runs for c in d["claims"]}
         assert not (of_targets | of_runs) & paper.untested.keys()

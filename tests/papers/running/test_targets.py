@@ -45,8 +45,8 @@ def flaws(target, configs):
             yield f"{label} is a key, not words"
     for row in target.rows:
         config = configs[row.run.key]
-        if row.paper is not None and row.paper not in paper.entries:
-            yield f"{row.paper} is no number of the paper"
+        if row.id is not None and row.id not in paper.entries:
+            yield f"{row.id} is no number of the paper"
         elif metric(row) not in METRICS:
             yield f"{row.label}: nothing is known of the metric {metric(row)}"
         if isinstance(row.measure, Drawn):
@@ -62,8 +62,8 @@ def flaws(target, configs):
         if not any(same_point(row.at, replica.overrides) for replica in replicas(config)):
             yield f"{row.label}: no replica is at {dict(row.at)}"
     for claim in target.claims:
-        if claim.paper is not None and claim.paper not in paper.entries:
-            yield f"{claim.paper} is no claim of the paper"
+        if claim.id is not None and claim.id not in paper.entries:
+            yield f"{claim.id} is no claim of the paper"
         named = {
             Below: lambda claim: (claim.lower, claim.higher),
             Lowest: lambda claim: (claim.row, *claim.among),
@@ -93,7 +93,7 @@ def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
         (Row("a", Run("quickstart")), (Below("", "a", "b"),), "there is no row b"),
         (Row("pgd_40", Run("quickstart")), (), "pgd_40 is a key, not words"),
         (Row("noise=udg, tau .25", Run("quickstart")), (), "is a key, not words"),
-        (Row("a", Run("quickstart")), (Lowest("", "a", paper="maronas2016.x"),), "no claim of the"),
+        (Row("a", Run("quickstart")), (Lowest("", "a", id="maronas2016.x"),), "no claim of the"),
     ],
 )
 def test_a_misfit_of_a_target_is_found(row, claims, flaw):
@@ -108,7 +108,7 @@ def test_every_table_of_maronas_has_a_target_whose_cells_are_all_of_the_paper():
         for name, entry in numbers.load()["maronas2016"].entries.items()
         if entry["kind"] in ("result", "search")
     }
-    covered = {row.paper for target in TARGETS.values() for row in target.rows}
+    covered = {row.id for target in TARGETS.values() for row in target.rows}
     assert of_paper <= covered
     assert {f"maronas2016.table{n}" for n in range(1, 29)} <= TARGETS.keys()
 
@@ -116,7 +116,7 @@ def test_every_table_of_maronas_has_a_target_whose_cells_are_all_of_the_paper():
 @pytest.mark.parametrize("name", [name for name in TARGETS if name.startswith("maronas2016.")])
 def test_the_settings_of_a_row_are_those_that_the_paper_prints(name, configs):
     for row in TARGETS[name].rows:
-        entry = numbers.entry(row.paper) if row.paper else {}
+        entry = numbers.entry(row.id) if row.id else {}
         if entry.get("kind") not in ("result", "search"):
             continue
         config = configs[row.run.key]
@@ -142,11 +142,11 @@ def test_tolerances_are_the_repeatability_limit_of_the_printed_spread():
     """1.96 sqrt(2) = 2.77 standard deviations of a run; in the tables of ten without outliers."""
     for name in ("nokland2015.table2", "nokland2015.table3"):
         for row in TARGETS[name].rows:
-            spread = numbers.entry(row.paper)["spread"] if row.paper else None
+            spread = numbers.entry(row.id)["spread"] if row.id else None
             assert row.tolerance == (spread and pytest.approx(2.77 * spread, rel=0.02)), row.label
     for table, outliers in ((17, ()), (20, (8,))):
         (row,) = TARGETS[f"maronas2016.table{table}"].rows
-        runs = numbers.entry(row.paper)["per_seed"].items()
+        runs = numbers.entry(row.id)["per_seed"].items()
         spread = np.std([v for seed, v in runs if int(seed) not in outliers], ddof=1)
         assert row.tolerance == pytest.approx(2.77 * spread, rel=0.15), row.label
 
@@ -181,7 +181,7 @@ def test_lwa_is_compared_only_where_it_learns_clean_digits():
 def test_the_title_of_a_table_has_its_trained_noise_and_its_caption(table):
     target = TARGETS[f"maronas2016.table{table}"]
     objective = config_of(target.rows[0].run, BUDGETS["paper"], {})["objective"]
-    entry = numbers.entry(target.rows[0].paper)
+    entry = numbers.entry(target.rows[0].id)
     title = target.title.replace("SGN and norm 4.5e-5", "SGN 4.5e-5 and norm 4.5e-5")
     for word, field, printed in (
         ("SGN", "attack", "tau_supervised"),
