@@ -4,6 +4,7 @@ The source directory is the root, so that the README and the guides are pages wh
 their links hold on the site as in the clone.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -76,83 +77,97 @@ _CAPTION = 'class="caption" role="heading"'
 
 def setup(app):
     """Docstrings are rewritten before Napoleon reads their sections."""
+    app.connect("builder-inited", _write)
+    app.connect("build-finished", _redirect)
+    app.connect("source-read", _extend)
+    app.connect("missing-reference", _resolve)
+    app.connect("html-page-context", _accessible, priority=900)
+    app.connect("doctree-read", _anchor)
+    app.connect("autodoc-process-docstring", _rewrite, priority=400)
+    app.connect("autodoc-process-signature", _shorten)
+    app.connect("autodoc-skip-member", _skip)
+
+
+@functools.cache
+def _written():
+    """Returns {type: alias} of types that autodoc would write out, the longest first."""
     from sphinx.util.typing import stringify_annotation
 
-    # Types that autodoc would write out, the longest first.
     names = ["Objective", "Aux", "Apply", "Bounds", "Mask"]
     aliases = {getattr(types, name): f"~adv_jax.types.{name}" for name in names}
     aliases = {ArrayLike: "~jax.typing.ArrayLike", **aliases}
-    written = {stringify_annotation(alias, "smart"): name for alias, name in aliases.items()}
+    return {stringify_annotation(alias, "smart"): name for alias, name in aliases.items()}
 
-    def write(app):
-        """Writes the pages with charts and figures of results, which no commit holds."""
-        site.write(Path(app.srcdir) / "docs" / "works")
 
-    def extend(app, name, source):
-        """Links a work's page to that of all its numbers, which only the site has."""
-        if work := _WORK.fullmatch(name):
-            source[0] += _ALL_NUMBERS.format(work=work[1])
+def _write(app):
+    """Writes the pages with charts and figures of results, which no commit holds."""
+    site.write(Path(app.srcdir) / "docs" / "works")
 
-    def anchor(app, doctree):
-        """Tells Sphinx and MyST of the anchors in REFERENCES.md, which are HTML."""
-        if (name := app.env.docname) == "docs/REFERENCES":
-            slugs = app.env.metadata[name].setdefault("myst_slugs", {})
-            for key in _ANCHOR.findall(Path(app.env.doc2path(name)).read_text("utf-8")):
-                app.env.domains.standard_domain.note_hyperlink_target(key, name, key, key)
-                slugs[key] = (0, key, key)
 
-    def resolve(app, env, node, text):
-        """Links a name of adv_jax that lacks its beginning, such as `norms.canonical`."""
-        target = node.get("reftarget", "")
-        if node.get("reftype") != "obj" or target.startswith("adv_jax."):
-            return None
-        domain, name = env.domains["py"], node["refdoc"]
-        return domain.resolve_xref(env, name, app.builder, "obj", f"adv_jax.{target}", node, text)
+def _extend(app, name, source):
+    """Links a work's page to that of all its numbers, which only the site has."""
+    if work := _WORK.fullmatch(name):
+        source[0] += _ALL_NUMBERS.format(work=work[1])
 
-    def rewrite(app, what, name, obj, options, lines):
-        module = getattr(obj, "__module__", None) or ""
-        lines[:] = restructured(completed("\n".join(lines), module)).split("\n")
 
-    def shorten(app, what, name, obj, options, signature, returned):
-        """Without what Flax adds to each module, and without the addresses of functions."""
-        if signature:
-            for type_, name in written.items():
-                signature = signature.replace(type_, name)
-            signature = re.sub(r", parent: .*", ")", signature)
-            signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
-        return signature, returned
+def _anchor(app, doctree):
+    """Tells Sphinx and MyST of the anchors in REFERENCES.md, which are HTML."""
+    if (name := app.env.docname) == "docs/REFERENCES":
+        slugs = app.env.metadata[name].setdefault("myst_slugs", {})
+        for key in _ANCHOR.findall(Path(app.env.doc2path(name)).read_text("utf-8")):
+            app.env.domains.standard_domain.note_hyperlink_target(key, name, key, key)
+            slugs[key] = (0, key, key)
 
-    def skip(app, what, name, obj, skip, options):
-        """Fields of named tuples have docstrings that say nothing."""
-        return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
 
-    def accessible(app, name, template, context, doctree):
-        """Adds levels of captions, focus for what scrolls, and places to break names in tables."""
-        tree = context.get("furo_navigation_tree", "")
-        context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
-        body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
-        body = _CELL.sub(lambda cell: _LONG.sub(breakable, cell[0]), body)
-        context["body"] = _PARAMETERS.sub(listed, body)
+def _resolve(app, env, node, text):
+    """Links a name of adv_jax that lacks its beginning, such as `norms.canonical`."""
+    target = node.get("reftarget", "")
+    if node.get("reftype") != "obj" or target.startswith("adv_jax."):
+        return None
+    domain, name = env.domains["py"], node["refdoc"]
+    return domain.resolve_xref(env, name, app.builder, "obj", f"adv_jax.{target}", node, text)
 
-    def breakable(word):
-        return re.sub(r"[/_.](?=\w)", r"\g<0><wbr>", word[0])
 
-    def listed(parameters):
-        items = parameters[1].replace("<dd>", "<li>").replace("</dd>", "</li>")
-        return f'<ul class="signature">{items}</ul>'
+def _rewrite(app, what, name, obj, options, lines):
+    module = getattr(obj, "__module__", None) or ""
+    lines[:] = restructured(completed("\n".join(lines), module)).split("\n")
 
-    def redirect(app, exception):
-        """Writes the index.html at which a browser begins; the pages lie as in the clone."""
-        if exception is None and app.builder.name == "html":
-            page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
-            (Path(app.outdir) / "index.html").write_text(page)
 
-    app.connect("builder-inited", write)
-    app.connect("build-finished", redirect)
-    app.connect("source-read", extend)
-    app.connect("missing-reference", resolve)
-    app.connect("html-page-context", accessible, priority=900)
-    app.connect("doctree-read", anchor)
-    app.connect("autodoc-process-docstring", rewrite, priority=400)
-    app.connect("autodoc-process-signature", shorten)
-    app.connect("autodoc-skip-member", skip)
+def _shorten(app, what, name, obj, options, signature, returned):
+    """Without what Flax adds to each module, and without the addresses of functions."""
+    if signature:
+        for type_, name in _written().items():
+            signature = signature.replace(type_, name)
+        signature = re.sub(r", parent: .*", ")", signature)
+        signature = re.sub(r"<function .+?>(?=[,)])", "...", signature)
+    return signature, returned
+
+
+def _skip(app, what, name, obj, skip, options):
+    """Fields of named tuples have docstrings that say nothing."""
+    return str(getattr(obj, "__doc__", "")).startswith("Alias for field number") or None
+
+
+def _accessible(app, name, template, context, doctree):
+    """Adds levels of captions, focus for what scrolls, and places to break names in tables."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace(_CAPTION, f'{_CAPTION} aria-level="2"')
+    body = context.get("body", "").replace("<pre>", '<pre tabindex="0">')
+    body = _CELL.sub(lambda cell: _LONG.sub(_breakable, cell[0]), body)
+    context["body"] = _PARAMETERS.sub(_listed, body)
+
+
+def _breakable(word):
+    return re.sub(r"[/_.](?=\w)", r"\g<0><wbr>", word[0])
+
+
+def _listed(parameters):
+    items = parameters[1].replace("<dd>", "<li>").replace("</dd>", "</li>")
+    return f'<ul class="signature">{items}</ul>'
+
+
+def _redirect(app, exception):
+    """Writes the index.html at which a browser begins; the pages lie as in the clone."""
+    if exception is None and app.builder.name == "html":
+        page = f'<meta http-equiv="refresh" content="0; url={root_doc}.html">\n'
+        (Path(app.outdir) / "index.html").write_text(page)
