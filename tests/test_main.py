@@ -187,7 +187,8 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     where = [(line["epoch"], line["replica"]) for line in map(json.loads, lines)]
     assert where == [(epoch, replica) for epoch in (1, 2) for replica in range(4)]
-    assert done.out.count("objective.attack.eps=0.1") == 2  # in the closing table
+    # In the closing tables: two seeds, then two attacks and their worst case.
+    assert done.out.count("objective.attack.eps=0.1") == 2 + 3
     assert re.search(r"test error [\d.]+ % \(sd [\d.]+\) on 1000 examples", done.out)
 
 
