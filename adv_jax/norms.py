@@ -20,7 +20,7 @@ outside.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -44,15 +44,16 @@ _WORDS = {
     "rms": '"rms"',
     "l0": '"l0"',
 }
+ALL = tuple(_WORDS)
 CONVEX = ("linf", "l2", "l1", "rms")  # whose balls are convex
 _NAMES = {"linf": "linf", "inf": "linf", "rms": "rms", "l0": "l0"}
 _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1"}
 
 
-def canonical(norm: str | float, *, among: Collection[str] = tuple(_WORDS)) -> str:
+def canonical(norm: str | float, *, among: Sequence[str] = ALL) -> str:
     """Returns the canonical name of a norm or its alias: "linf", "l2", "l1", "rms" or "l0".
 
-    among: the canonical names of the legal norms.
+    among: the canonical names of the legal norms, two or more.
 
     Raises:
       UserError: unknown norm, or another one.

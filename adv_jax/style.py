@@ -147,7 +147,7 @@ def shares(axes: Axes, measure: str) -> None:
 def band(axes: Axes, x: ArrayLike, values: np.ndarray, **look: Any) -> None:
     """Draws the mean of values f[R, E] over R, shaded from the lowest to the highest.
 
-    Those that are NaN are left out.
+    Those that are NaN are left out; no column has them alone.
 
     look: of the line, as of `Axes.plot`.
     """

@@ -156,9 +156,11 @@ def _check_metric(metric: str, measured: set[str]) -> None:
     if metric in measured - legal:
         names = ", ".join(sorted(legal))
         raise ConfigError(f"--metric must be to minimize, one of {names}, got {metric!r}")
+    if metric.startswith("valid_") and not any(name.startswith("valid_") for name in legal):
+        names = ", ".join(sorted(legal))
+        raise ConfigError(f"--metric must be one of {names} without data.num_valid, got {metric!r}")
     if metric not in legal:
-        of_valid = "; it needs data.num_valid" if metric == "valid_error" else ""
-        raise ConfigError(unknown("--metric", metric, legal) + of_valid)
+        raise ConfigError(unknown("--metric", metric, legal))
 
 
 class _Round(NamedTuple):

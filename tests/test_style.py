@@ -127,3 +127,14 @@ def test_a_long_title_stays_inside_a_narrow_figure():
     (title,) = figure.texts
     box = title.get_window_extent()
     assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+
+
+def test_a_band_is_the_mean_with_the_range_of_the_numbers_that_are_there():
+    axes = Figure().subplots()
+    values = np.array([[1.0, 2.0, np.nan], [3.0, 4.0, 8.0]])
+    style.band(axes, [0, 1, 2], values, color="C1", label="of two seeds")
+    (line,), (shade,) = axes.lines, axes.collections
+    np.testing.assert_array_equal(line.get_ydata(), [2, 3, 8])
+    corners = {tuple(corner) for corner in shade.get_paths()[0].vertices.tolist()}
+    assert corners == {(0, 1), (0, 3), (1, 2), (1, 4), (2, 8)}
+    assert line.get_label() == "of two seeds"

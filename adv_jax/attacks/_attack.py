@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
@@ -35,7 +35,7 @@ def attack(
     ranges: Mapping[str, str] = {},
     row_ranges: Mapping[str, str] = {},
     losses: Mapping[str, RowFn] | None = None,
-    sparse: bool = False,
+    legal_norms: Sequence[str] = norms.CONVEX,
     logits: bool = True,
     check: Callable[[Settings], None] | None = None,
     compiles: bool = True,
@@ -53,7 +53,7 @@ def attack(
     Args:
       size, norm, rank, aimed, gradient, needs_key, decisions, minimal, confined: as in `Traits`.
         Noise is never aimed: it does not read logits_fn, y and aux.
-      ranges, row_ranges, losses, sparse, logits, check: as in `_calls.Body`.
+      ranges, row_ranges, losses, legal_norms, logits, check: as in `_calls.Body`.
       compiles: False for an attack that only calls others.
 
     Raises:
@@ -95,7 +95,7 @@ def attack(
             found = described(fn)
             raise UserError(f"an attack must be a function (logits_fn, x, y, *, ...), got {found}")
         signature, name = inspect.signature(fn), function_name(fn)
-        body = Body(fn, traits, ranges, row_ranges, losses, sparse, logits, check)
+        body = Body(fn, traits, ranges, row_ranges, losses, legal_norms, logits, check)
         if size is not None and size not in signature.parameters:
             found = ", ".join(signature.parameters)
             raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")

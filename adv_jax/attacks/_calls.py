@@ -2,14 +2,14 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, get_args, get_origin
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax import annotations
+from adv_jax import annotations, norms
 from adv_jax.annotations import catch_all, function_name, is_optional, members_of
 from adv_jax.attacks._bare import Fn, compiled
 from adv_jax.attacks._climbing import checked_start, folded
@@ -48,7 +48,7 @@ class Body(NamedTuple):
       `adv_jax.ranges`.
     row_ranges: of those that may also be f32[B].
     losses: by name, if it climbs one of them or a function of the user; else None.
-    sparse: the attack knows the norm l0.
+    legal_norms: those that it knows, of `norms.ALL`.
     logits: logits_fn returns logits, which are checked.
     check: (arguments by name, but for the model) -> None; more checks, made on the arguments as the
       user passed them.
@@ -59,7 +59,7 @@ class Body(NamedTuple):
     ranges: Mapping[str, str] = {}
     row_ranges: Mapping[str, str] = {}
     losses: Mapping[str, RowFn] | None = None
-    sparse: bool = False
+    legal_norms: Sequence[str] = norms.CONVEX
     logits: bool = True
     check: Callable[[Settings], None] | None = None
 
@@ -257,7 +257,7 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
         box,
         settings.get("mask"),
         name=name,
-        sparse=body.sparse,
+        legal_norms=body.legal_norms,
         optional=optional,
     )
 

@@ -1,5 +1,6 @@
 """The points that an attack may reach: the ball around x within the bounds."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -35,10 +36,10 @@ class Region(NamedTuple):
         bounds: Bounds | None,
         mask: Mask | None,
         *,
-        sparse: bool = False,
+        legal_norms: Sequence[str] = norms.CONVEX,
     ) -> "Region":
-        """Returns the region of the arguments of an attack; see `checks.ball` for `sparse`."""
-        radius, scale = ball(eps, x, norm, bounds, mask, sparse=sparse, optional=True)
+        """Returns the region of the arguments of an attack; see `checks.ball` for `legal_norms`."""
+        radius, scale = ball(eps, x, norm, bounds, mask, legal_norms=legal_norms, optional=True)
         return cls(x, radius, norms.canonical(norm), bounds, scale)
 
     def units(self, eps: Any) -> Array | None:

@@ -59,7 +59,7 @@ class Fooling(NamedTuple):
     fools: Array
 
 
-@attack(rank=ENSEMBLE, needs_key=True, minimal=True)
+@attack(rank=ENSEMBLE, needs_key=True, minimal=True, legal_norms=("linf", "l2"))
 def auto_attack(
     logits_fn: LogitsFn,
     x: Array,
@@ -123,7 +123,7 @@ def auto_attack(
     Array([1, 0], dtype=int32)
     """
     names = _names(version, members)
-    norm, keys = norms.canonical(norm, among=("linf", "l2")), row_keys(key, x.shape[0])
+    norm, keys = norms.canonical(norm), row_keys(key, x.shape[0])
     region = Region.of(x, eps, norm, bounds, mask)
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])

@@ -53,6 +53,7 @@ class Plane(NamedTuple):
 @attack(
     rank=ITERATED,
     minimal=True,
+    legal_norms=("linf", "l2"),
     ranges={
         "alpha_max": "[0, 1]",
         "eta": "[1, inf)",
@@ -131,7 +132,7 @@ def fab(
     """
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
-    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
+    region = Region.of(x, eps, norm, bounds, mask)
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), logits))
     others = most_probable_others(logits, y)

@@ -30,6 +30,7 @@ POINTS = 256  # of all rows, evaluated at once to estimate a direction
     needs_key=True,
     decisions=True,
     minimal=True,
+    legal_norms=("linf", "l2"),
     check=check_box,
 )
 def hop_skip_jump(
@@ -94,7 +95,7 @@ def hop_skip_jump(
     >>> jnp.round(x_adv, 1) + 0
     Array([[0., 0.]], dtype=float32)
     """
-    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
+    region = Region.of(x, eps, norm, bounds, mask)
     norm, keys = region.norm, row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)

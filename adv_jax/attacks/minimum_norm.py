@@ -107,7 +107,7 @@ def ddn(
     minimal=True,
     ranges={"gamma": "[0.001, 1)"},
     row_ranges={"step_size": "(0, inf)"},
-    sparse=True,
+    legal_norms=norms.ALL,
 )
 def fmn(
     logits_fn: LogitsFn,
@@ -165,7 +165,7 @@ def fmn(
     >>> jnp.round(fmn(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 1) + 0
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    region = Region.of(x, eps, norm, bounds, mask, sparse=True)
+    region = Region.of(x, eps, norm, bounds, mask, legal_norms=norms.ALL)
     norm, scale = region.norm, region.scale
     rate = rate_fn(margin, logits_fn, x, y, targeted=targeted)
     length = search_length(logits_fn, x, y, bounds, scale, targeted=targeted)

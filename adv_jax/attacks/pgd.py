@@ -34,7 +34,7 @@ from adv_jax.types import (
 Carry = tuple[Array, Array, Any]  # r, x + r, the `Best` so far or None
 
 
-@attack(rank=ITERATED, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES, sparse=True)
+@attack(rank=ITERATED, row_ranges={"step_size": "[0, inf)"}, losses=LOSSES, legal_norms=norms.ALL)
 def pgd(
     logits_fn: LogitsFn,
     x: Array,
@@ -121,7 +121,7 @@ def pgd(
         raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
     if early_stop and returns == "last":
         raise UserError('early_stop must be False for returns="last", got True')
-    region = Region.of(x, eps, norm, bounds, mask, sparse=True)
+    region = Region.of(x, eps, norm, bounds, mask, legal_norms=norms.ALL)
     step = _step(step_size, num_steps, region)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     zero = jnp.zeros_like(x, working_dtype(x.dtype))

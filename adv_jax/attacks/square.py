@@ -31,7 +31,14 @@ _TURN = 10  # queries before the rows that are not fooled are gathered again
 _LOSSES: dict[str, RowFn] = {"margin": margin}
 
 
-@attack(rank=ITERATED, gradient=False, needs_key=True, ranges={"p_init": "(0, 1]"}, losses=_LOSSES)
+@attack(
+    rank=ITERATED,
+    gradient=False,
+    needs_key=True,
+    ranges={"p_init": "(0, 1]"},
+    losses=_LOSSES,
+    legal_norms=("linf", "l2"),
+)
 def square(
     logits_fn: LogitsFn,
     x: Array,
@@ -93,7 +100,7 @@ def square(
     >>> square(lambda x: x @ w, x, y, eps=.1, num_queries=20, key=jax.random.key(0))
     Array([[0.4, 0.4]], dtype=float32)
     """
-    region = Region.of(x, eps, norms.canonical(norm, among=("linf", "l2")), bounds, mask)
+    region = Region.of(x, eps, norm, bounds, mask)
     climbed = row_loss(loss, _LOSSES)
     if climbed is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)

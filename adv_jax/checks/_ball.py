@@ -1,12 +1,13 @@
 """Checks of the radius, of one number or of each feature, and of the mask."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.checks._values import broadcasts, convex, radius
+from adv_jax.checks._values import broadcasts, radius
 from adv_jax.types import (
     Array,
     Bounds,
@@ -42,7 +43,7 @@ def ball(
     mask: Mask | None = None,
     *,
     name: str = "eps",
-    sparse: bool = False,
+    legal_norms: Sequence[str] = norms.CONVEX,
     optional: bool = False,
 ) -> Any:
     """Returns the `Ball` of an attack.
@@ -52,16 +53,16 @@ def ball(
         broadcasts to it, whose width is not checked: it may be a multiple of any units. None: no
         limit.
       mask: bool, or 0 and 1, broadcast to x by NumPy's rules: what may be changed; None: all.
-      sparse: the attack knows the norm l0.
+      legal_norms: those that the attack knows.
       optional: eps may be None.
 
     Raises:
-      UserError: eps or mask of another shape or dtype; the norm is l0, but the attack does not know
-        it or eps is of each feature; where values are known: eps is negative or not finite, a mask
-        has other numbers; and as `check_width`; the norm is unknown.
+      UserError: eps or mask of another shape or dtype; the attack does not know the norm, or it is
+        l0 and eps is of each feature; where values are known: eps is negative or not finite, a mask
+        has other numbers; and as `check_width`.
     """
     dtype = working_dtype(x.dtype)
-    kind = norms.canonical(norm) if sparse else convex(norm, instead=", which pgd and fmn take")
+    kind = norms.canonical(norm, among=legal_norms)
     allowed = None if mask is None else checked_mask(mask, x)
     if not is_per_feature(eps, x):
         free = optional and eps is None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
 
+from adv_jax.annotations import unwrapped
 from adv_jax.checks._calls import arity, traceable
 from adv_jax.types import (
     Apply,
@@ -170,8 +171,9 @@ def checked_apply(apply: Any) -> Apply:
             raise UserError(f"apply must return {_OUTPUT}, got {described(output)}")
         return output
 
-    # The method of a module returns no Output, and takes no key.
-    is_of_module = isinstance(getattr(apply, "__self__", apply), nn.Module)
+    # `apply` of a module returns logits alone, and passes train and key on to the module.
+    own = unwrapped(apply)
+    is_of_module = isinstance(getattr(own, "__self__", own), nn.Module)
     if not callable(apply) or is_of_module:
         raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
     return applied

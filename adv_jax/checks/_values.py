@@ -153,21 +153,6 @@ def broadcasts(value: Any, shape: tuple[int, ...] | None) -> bool:
         return False
 
 
-def convex(norm: Norm, *, instead: str = "") -> str:
-    """Returns the canonical name of a norm whose balls are convex: any but l0.
-
-    instead: what takes l0, for the message.
-
-    Raises:
-      UserError: l0; the norm is unknown.
-    """
-    try:
-        return norms.canonical(norm, among=norms.CONVEX)
-    except UserError as error:
-        is_l0 = str(norm).lower() == "l0"
-        raise UserError(f"{error}{instead if is_l0 else ''}") from None
-
-
 def check_rows(name: str, tree: RowTree | None, *, batch: int) -> None:
     """Raises UserError unless all leaves of a tree are arrays [B, ...] that JAX takes."""
     for leaf in jax.tree.leaves(tree):

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.checks import check_width, checked_count, convex, own_keywords
+from adv_jax import norms
+from adv_jax.checks import check_width, checked_count, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
@@ -137,7 +138,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
       UserError: not one or more radii of at least 0 that the bounds allow; the norm is l0 or
         unknown.
     """
-    kind = convex(norm)
+    kind = norms.canonical(norm, among=norms.CONVEX)
     check_eps_sequence(eps)
     check_some("eps", eps)
     check_eps_values("eps", eps, x)

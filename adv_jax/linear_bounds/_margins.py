@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from adv_jax import norms
 from adv_jax.checks import (
     as_batch,
     check_bounds,
@@ -15,7 +16,6 @@ from adv_jax.checks import (
     check_rows,
     checked_labels,
     checked_number,
-    convex,
     radius,
     traced_model,
     with_aux,
@@ -140,7 +140,7 @@ def _checked(
     check_function(logits_fn)
     as_batch(x, bounds)
     check_bounds(bounds, (1, *jnp.shape(x)[1:]))
-    kind = convex(norm)
+    kind = norms.canonical(norm, among=norms.CONVEX)
     checked_number("eps", eps, "[0, inf)")
     radius(eps, x, kind, bounds)
     check_rows("aux", aux, batch=len(x))

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adv_jax.data import preprocessing
 from adv_jax.evaluate.batching import over_rows
-from adv_jax.runner.config.binding import bind, registry
+from adv_jax.runner.config.binding import PREPROCESSING, bind
 from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, UserError
 from papers.running.runs import Finished, finished
@@ -68,7 +67,7 @@ def judge(classifier: Trained, train: np.ndarray) -> Callable[[np.ndarray], Judg
     """
     transforms = []
     for i, spec in enumerate(classifier.about["preprocess"]):
-        fit = bind(spec, registry(preprocessing), field=f"data.preprocess[{i}]")()
+        fit = bind(spec, PREPROCESSING, field=f"data.preprocess[{i}]")()
         transforms.append(fit(train))
         train = transforms[-1].apply(train)
 

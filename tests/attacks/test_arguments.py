@@ -193,11 +193,25 @@ def test_radii_of_features_and_masks_are_refused_in_words():
     assert said == "mask must be 0 or 1, got 2"
 
 
+@pytest.mark.parametrize("norm", ["l0", "L3", "l1", None])
+@pytest.mark.parametrize("name", ["auto_attack", "fab", "hop_skip_jump", "square"])
+def test_attacks_of_two_norms_name_them_for_any_other(name, norm):
+    said = refused(
+        getattr(attacks, name),
+        *(model, X, Y),
+        eps=0.1,
+        norm=norm,
+        bounds=(0, 1),
+        key=jax.random.key(0),
+    )
+    assert said == f'norm must be "linf" ("inf", jnp.inf) or "l2" (2), got {norm!r}'
+
+
 def test_l0_is_refused_where_it_is_not_known():
     for attack in (attacks.fgsm, attacks.apgd, attacks.deepfool, attacks.uniform_noise):
         said = refused(attack, model, X, Y, eps=1, norm="l0", key=jax.random.key(0))
         legal = '"linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms"'
-        assert said.startswith(f"norm must be {legal}, got 'l0'")
+        assert said == f"norm must be {legal}, got 'l0'"
     pgd = functools.partial(attacks.pgd, model, X, Y, norm="l0")
     said = refused(pgd, eps=3, bounds=(0, 1))
     assert said == "eps must be at most 2, the l0 width of the bounds (0, 1), got 3"

@@ -105,7 +105,7 @@ def test_no_misclassified_row_is_certified_where_logits_share_a_huge_offset(prob
         ({"method": "lp"}, "method must be one of ibp, crown_ibp, crown, got 'lp'"),
         (
             {"norm": "l0"},
-            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got',
+            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got \'l0\'',
         ),
         ({"norm": "l3"}, 'norm must be "linf" ("inf", jnp.inf), "l2" (2)'),
         ({"x": np.full((2, 6), 2.0, np.float32), "bounds": (0, 1)}, "x must be within the bounds"),

@@ -145,6 +145,16 @@ def test_an_unknown_attack_is_refused_with_the_nearest(digits):
         programs.compile_config(short_run.document(), tpu(jax.devices()), attacks=["pdg"])
 
 
+def test_an_unknown_attack_is_refused_before_the_topology(monkeypatch):
+    flag = lambda value: SimpleNamespace(value=value)
+    monkeypatch.setattr(command, "CONFIG", flag(ConfigDict(short_run.document())))
+    monkeypatch.setattr(command, "_OUT", flag(None))
+    monkeypatch.setattr(command, "_ATTACK", flag(["fgsm", "pdg"]))
+    monkeypatch.setattr(command, "target", None)
+    with pytest.raises(UserError, match="attacks.pdg.name must be .* did you mean 'pgd'"):
+        command.main([])
+
+
 @pytest.mark.parametrize(
     ("out", "reason"),
     [("nowhere/out.json", "No such file or directory"), ("folder", "Is a directory")],

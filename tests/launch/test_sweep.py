@@ -71,7 +71,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
             ([GRID, "--min_epochs=1"], ["--min_epochs must be unset with --grid, got 1"]),
             (
                 [GRID, "--config.data.num_valid=0"],
-                ["--metric must be", "got 'valid_error'; it needs data.num_valid"],
+                ["--metric must be", "test_error without data.num_valid, got 'valid_error'"],
             ),
             (
                 [GRID, "--config.model.name=mlpp"],

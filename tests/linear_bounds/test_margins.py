@@ -304,7 +304,7 @@ def test_a_bare_call_with_another_eps_or_bounds_compiles_nothing():
         ),
         (
             {"norm": "l0"},
-            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got',
+            'norm must be "linf" ("inf", jnp.inf), "l2" (2), "l1" (1) or "rms", got \'l0\'',
         ),
         ({"eps": -0.1}, "eps must be a finite number of at least 0, got -0.1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),

@@ -194,7 +194,7 @@ def test_a_model_that_returns_logits_alone_is_refused():
     "function", [objectives.cross_entropy, generative.objectives.gan, generative.objectives.vae]
 )
 def test_a_model_that_is_no_function_is_refused(function):
-    for apply in (models.mlp(), models.mlp().apply, None):
+    for apply in (models.mlp(), models.mlp().apply, partial(models.mlp().apply), None):
         with pytest.raises(UserError, match="^apply must be a function that returns an adv_jax"):
             function(apply, W, BATCH, key=jax.random.key(0))
 

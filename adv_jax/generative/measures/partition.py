@@ -98,7 +98,8 @@ def annealed_log_partition(
 
     Raises:
       UserError: num_chains below 2; betas of another shape, or that fall or do not go from 0 to 1;
-        base_biases of other shapes; no key; a machine as refused by `log_partition`.
+        base_biases of other shapes; no key; the shapes of a machine do not fit, or it is not
+        finite.
 
     Source: [salakhutdinov2008], sec. 3 and 4, whose base has biases of the visible units only.
     """

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from adv_jax import attacks, generative, models, objectives
 from adv_jax.annotations import allowed_values, catch_all, fits, parameters_of
+from adv_jax.data import preprocessing
 from adv_jax.models import initializers
 from adv_jax.ranges import positional_of, takes
 from adv_jax.runner.config import plugins
@@ -40,6 +41,7 @@ ATTACKS = registry(attacks)
 INITIALIZERS = registry(initializers)
 MODELS = registry(models, generative.models)
 OBJECTIVES = registry(objectives, generative.objectives)
+PREPROCESSING = registry(preprocessing)
 
 
 class Call(NamedTuple):

@@ -60,7 +60,7 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     for path in grid:
         if path not in legal:
             field = "a path of replicas.grid, a number of objective or optimizer in the config,"
-            if path.startswith(_PARTS) and _is_setting(path, config):
+            if _lacks(config, path):
                 raise ConfigError(
                     "a path of replicas.grid must be a number that the config sets, got "
                     f"{path!r}: --config.{path}=NUMBER sets it"
@@ -69,7 +69,10 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     return grid
 
 
-def _is_setting(path: str, config: Mapping[str, Any]) -> bool:
-    """Returns whether a part of the config takes the setting at a path, which it leaves out."""
+def _lacks(config: Mapping[str, Any], path: str) -> bool:
+    """Returns whether a config lacks the real number at a path, which a grid could vary."""
     group, _, name = path.rpartition(".")
-    return any(part.field == group and name in part.settings()[0] for part in parts(config))
+    if path in dict(leaves(config)) or not path.startswith(_PARTS):
+        return False
+    ranges = [part.ranges().get(name) for part in parts(config) if part.field == group]
+    return any(found is not None and not found.whole for found in ranges)

@@ -30,6 +30,9 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
         if result["evaluation"]:
             norms = map(evaluate.norm_of, attacks_of(config, {}).values())
             found = with_accuracy(result["evaluation"])
+            points = {tuple(replica["overrides"].items()) for replica in result["replicas"]}
+            if len(points) > 1:
+                title += f"; {len(points)} points of a grid as one"
             attack_curves(files.figures / "evaluation.png", found, title=title, norms=norms)
 
 

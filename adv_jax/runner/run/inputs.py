@@ -20,7 +20,7 @@ from adv_jax.data import (
 )
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.config import catalogue
-from adv_jax.runner.config.binding import MAKER, Registry, bind, named, registry, settings
+from adv_jax.runner.config.binding import MAKER, PREPROCESSING, Registry, bind, named, settings
 from adv_jax.runner.config.document import ConfigError, is_import_path
 from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import error_line
@@ -119,7 +119,8 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
                 seed=replica.seed,
             )
         except DataError as error:
-            raise DataError(f"data.{error}") from error
+            group = "data." if str(error).startswith(("num_", "stratified")) else ""
+            raise DataError(f"{group}{error}") from error
         for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
     return {name: np.stack(chosen) for name, chosen in rows.items()}
@@ -238,7 +239,7 @@ def _fits(data: Mapping[str, Any], field: str) -> list[tuple[str, Fit]]:
     if not isinstance(specs, tuple | list) or not all(isinstance(s, Mapping) for s in specs):
         example = "({'name': 'zca', 'regularizer': 0.1},)"
         raise ConfigError(f"{path} must be a tuple such as {example}, got {specs!r}")
-    bound = [bind(s, registry(preprocessing), field=f"{path}[{i}]") for i, s in enumerate(specs)]
+    bound = [bind(s, PREPROCESSING, field=f"{path}[{i}]") for i, s in enumerate(specs)]
     return [(spec["name"], make()) for spec, make in zip(specs, bound, strict=True)]
 
 

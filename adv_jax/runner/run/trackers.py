@@ -214,7 +214,8 @@ def check(names: Sequence[str]) -> None:
         # A folder of that name, as wandb makes one, is found too, but has no origin.
         if not getattr(find_spec(package), "origin", None):
             raise ConfigError(
-                f"trackers must be of installed packages, got {name!r}: {install_hint(name)}"
+                f"trackers must be of installed packages, got {name!r} without {package}: "
+                f"{install_hint(name)}"
             )
 
 

@@ -1,7 +1,7 @@
 """Builds result.json: the measurements and the data of a finished run, with its provenance."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +129,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
         [
             str(i),
             str(replica["seed"]),
-            _settings(replica) or "-",
+            _settings(replica["overrides"].items()) or "-",
             *(values[i] for values in measures.values()),
             str(replica["epochs"]),
             str(replica["best_epoch"] or "-"),
@@ -157,7 +157,8 @@ def under_attack(
       result: the contents of result.json, with at least one attack in its evaluation.
       attacks: the attacks of the evaluation, by name.
     """
-    curves, replicas = result["evaluation"], [_settings(of) for of in result["replicas"]]
+    curves = result["evaluation"]
+    replicas = [tuple(replica["overrides"].items()) for replica in result["replicas"]]
     points = {point: [of == point for of in replicas] for point in dict.fromkeys(replicas)}
     sizes = next(iter(curves.values()))["eps"]
     norms = {name: ball_of(attack) for name, attack in attacks.items()}
@@ -165,7 +166,7 @@ def under_attack(
         [
             name,
             norms.get(name) or "",
-            *([point] if len(points) > 1 else []),
+            *([_settings(point)] if len(points) > 1 else []),
             *(f"{100 * error:.2f}" for error in np.mean(np.asarray(curve["error"])[of], axis=0)),
         ]
         for name, curve in curves.items()
@@ -178,9 +179,9 @@ def under_attack(
     return f"test error % under attack, by eps{of}", columns, rows
 
 
-def _settings(replica: Mapping[str, Any]) -> str:
-    """Returns the settings of a replica that its grid varies, in words."""
-    return ", ".join(f"{path}={value:g}" for path, value in replica["overrides"].items())
+def _settings(overrides: Iterable[tuple[str, float]]) -> str:
+    """Returns the settings that a grid varies, in words; nine digits tell float32 apart."""
+    return ", ".join(f"{path}={value:.9g}" for path, value in overrides)
 
 
 def audited(

@@ -143,6 +143,11 @@ def test_an_unknown_field_is_refused_with_its_group_and_the_nearest_one(
     )
 
 
+def test_a_group_around_an_unknown_field_is_not_suggested(folder, monkeypatch):
+    message = explained(monkeypatch, "--config=configs/ladder_mnist.py", "--config.model.x=1")
+    assert message.endswith(", got 'model.x'")
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [

@@ -89,6 +89,16 @@ def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
         assert message.endswith(f"; did you mean {suggested!r}?")
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["objective.attack.norm", "optimizer.nesterov", "objective.attack", "objective.attack.mask"],
+)
+def test_a_grid_over_what_is_no_real_number_lists_those_of_the_config(path):
+    message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
+    assert message.startswith("a path of replicas.grid, a number of objective or optimizer ")
+    assert "must be one of objective.alpha, objective.attack.eps, " in message
+
+
 def test_a_grid_over_a_setting_that_the_config_lacks_names_the_flag_that_adds_it():
     assert refusal(replicas, document(replicas__grid={"optimizer.weight_decay": (0.0, 0.1)})) == (
         "a path of replicas.grid must be a number that the config sets, got "

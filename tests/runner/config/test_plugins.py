@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -14,7 +15,9 @@ from short_run import document
 from adv_jax import train
 from adv_jax.runner.config.plugins import find, recorded
 from adv_jax.runner.run import evaluation, trained
+from adv_jax.types import UserError
 
+refused = partial(refusal, error=UserError)
 MINE = """
 import flax.linen as nn
 import jax
@@ -135,7 +138,7 @@ def test_an_attack_that_returns_nan_has_no_error(folder):
     (folder / "mine.py").write_text(MINE.replace("return x + eps", "return x + eps / (eps - 0.2)"))
     changed = config(objective={"attack": {"name": "mine:shift", "eps": 0.0}})
     changed["evaluation"] = {"attacks": {"own": {"name": "mine:shift"}}, "eps": (0.0, 0.2)}
-    said = refusal(train.run, changed, "run")
+    said = refused(train.run, changed, "run")
     assert said == "evaluation.attacks.own must return finite inputs, got NaN or infinity"
     assert not (folder / "run" / "result.json").exists()
 
@@ -167,9 +170,9 @@ def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
 def test_a_run_is_not_resumed_or_loaded_after_a_change_of_the_users_file(finished):
     folder = finished
     (folder / "mine.py").write_text(MINE.replace("jnp.tanh", "jnp.sin"))
-    message = refusal(train.run, config(model={"units": 5}), "run")
+    message = refused(train.run, config(model={"units": 5}), "run")
     assert message.startswith("workdir run holds a run of another config: the file of module mine ")
-    message = refusal(trained.load, "run")
+    message = refused(trained.load, "run")
     assert message.startswith(f"run/config.json: modules.mine must be the SHA-256 of {folder}/mine")
     (folder / "mine.py").write_text(MINE)
     assert trained.load("run").about["epochs"] == 2
@@ -188,7 +191,7 @@ def test_a_changed_file_is_imported_again_before_the_next_run(folder):
 def test_a_run_read_from_another_folder_names_the_missing_module(finished, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    message = refusal(trained.load, "../run")
+    message = refused(trained.load, "../run")
     assert message.startswith(
         "../run/config.json: data.name must be package.module:attribute of a "
     )
@@ -253,7 +256,7 @@ def test_a_config_without_import_paths_is_recorded_as_it_is():
     ],
 )
 def test_invalid_parts_are_refused_in_one_line(folder, changes, says):
-    assert says in refusal(train.run, config(**changes), "run")
+    assert says in refused(train.run, config(**changes), "run")
     assert not (folder / "run").exists()
 
 
@@ -275,7 +278,7 @@ def test_invalid_parts_are_refused_in_one_line(folder, changes, says):
 def test_a_function_that_returns_no_valid_data_set_is_refused(folder, name, says):
     changed = config()
     changed["data"] = {k: v for k, v in changed["data"].items() if k != "count"} | {"name": name}
-    assert says in refusal(train.run, changed, "run")
+    assert says in refused(train.run, changed, "run")
 
 
 def test_an_optimizer_must_be_one_of_optax(folder):
@@ -283,7 +286,7 @@ def test_an_optimizer_must_be_one_of_optax(folder):
     changed["optimizer"] = {"name": "mine:four"}
     assert (
         "must make an optax.GradientTransformation, got 'mine:four', which made a int"
-        in refusal(train.run, changed, "run")
+        in refused(train.run, changed, "run")
     )
 
 
@@ -309,7 +312,7 @@ def test_an_optimizer_must_be_one_of_optax(folder):
 def test_an_error_in_the_users_code_is_one_line_before_training(folder, old, new, says):
     assert old in MINE
     (folder / "mine.py").write_text(MINE.replace(old, new))
-    assert says in refusal(train.run, config(), "run")
+    assert says in refused(train.run, config(), "run")
     assert not (folder / "run").exists()
 
 
@@ -324,4 +327,4 @@ def test_an_error_in_the_users_code_is_one_line_before_training(folder, old, new
 )
 def test_a_module_that_cannot_be_imported_is_refused_in_one_line(folder, content, says):
     (folder / "mine.py").write_text(content)
-    assert refusal(find, "mine:Net", field="model.name").endswith(says)
+    assert refused(find, "mine:Net", field="model.name").endswith(says)

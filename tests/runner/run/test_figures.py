@@ -97,12 +97,15 @@ def test_the_figure_of_a_run_shows_accuracy_and_the_norms_of_its_config(tmp_path
         },
     }
     found = {"one": {"eps": [0.0, 0.1], "error": [[0.25, 0.5]]}}
+    replicas = [{"overrides": {"objective.alpha": alpha}} for alpha in (0, 0, 1)]
     result = {"data": {"name": "mnist", "source": "embedded"}, "evaluation": found}
+    result["replicas"] = replicas
     line = {"epoch": 1, "replica": 0, "loss": 1.0, "test_error": 0.25}
     figures.draw(SimpleNamespace(figures=tmp_path, metrics=lambda: [line]), config, result)
     accuracy = drawn[1].axes[0]
     assert lines_of(accuracy) == {"one": ([0.0, 0.1], [0.75, 0.5])}
     assert accuracy.get_xlabel() == "eps (l2 or linf), units of the input"
+    assert drawn[1].get_suptitle().endswith("(embedded); 2 points of a grid as one")
 
 
 def test_transfer_matrices_have_a_row_for_each_model_the_examples_were_crafted_on(tmp_path, drawn):

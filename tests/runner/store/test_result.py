@@ -41,7 +41,8 @@ def test_errors_under_attack_of_a_grid_have_a_row_for_each_of_its_points():
     own = {name: partial(getattr(attacks, name), norm="l2") for name in ("fgsm", "pgd")}
     errors = {"fgsm": [[0.1], [0.2], [0.5], [0.6]], "pgd": [[0.2], [0.3], [0.6], [0.9]]}
     evaluation = {name: {"eps": [0.1], "error": error} for name, error in errors.items()}
-    replicas = [{"overrides": {"objective.attack.eps": eps}} for eps in (0.1, 0.1, 0.2, 0.2)]
+    near = 0.1000001  # another number in float32
+    replicas = [{"overrides": {"objective.attack.eps": eps}} for eps in (0.1, 0.1, near, near)]
     title, columns, rows = result.under_attack(
         {"evaluation": evaluation, "replicas": replicas}, own
     )
@@ -49,9 +50,9 @@ def test_errors_under_attack_of_a_grid_have_a_row_for_each_of_its_points():
     assert columns == ["attack", "norm", "settings", "0.1"]
     assert rows == [
         ["fgsm", "l2", "objective.attack.eps=0.1", "15.00"],
-        ["fgsm", "l2", "objective.attack.eps=0.2", "55.00"],
+        ["fgsm", "l2", "objective.attack.eps=0.1000001", "55.00"],
         ["pgd", "l2", "objective.attack.eps=0.1", "25.00"],
-        ["pgd", "l2", "objective.attack.eps=0.2", "75.00"],
+        ["pgd", "l2", "objective.attack.eps=0.1000001", "75.00"],
     ]
 
 
