@@ -12,13 +12,7 @@ from jax.tree_util import Partial
 
 from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
-from adv_jax.checks import (
-    check_finite,
-    check_flags,
-    logit_flags,
-    traced_model,
-    with_aux,
-)
+from adv_jax.checks import check_finite, check_flags, logit_flags, traced_model, with_aux
 from adv_jax.convolution import fast_in_loops
 from adv_jax.loss_gradients import (
     Rated,

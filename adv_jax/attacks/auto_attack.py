@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
 from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
@@ -123,15 +122,14 @@ def auto_attack(
     Array([1, 0], dtype=int32)
     """
     names = _names(version, members)
-    norm, keys = norms.canonical(norm), row_keys(key, x.shape[0])
+    keys = row_keys(key, x.shape[0])
     region = Region.of(x, eps, norm, bounds, mask)
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     targets = most_probable_others(logits, y)[:, :num_targets]
     rows, size = Rows.of(logits_fn, y, keys, region), rows_at_a_time(block_size, x.shape[0])
-    setting = {"norm": norm}
-    climb = partial(_apgd, **setting, num_steps=num_steps)
-    to_boundary = partial(_fab, **setting, num_steps=num_steps)
+    climb = partial(_apgd, norm=region.norm, num_steps=num_steps)
+    to_boundary = partial(_fab, norm=region.norm, num_steps=num_steps)
     restarts = RESTARTS[version]
     runs_of = {
         "apgd-ce": (partial(climb, loss=cross_entropy), restarts),
@@ -139,7 +137,7 @@ def auto_attack(
         "apgd-t": (partial(climb, loss=None), targets.shape[1]),
         "fab": (partial(to_boundary, targeted=False), restarts),
         "fab-t": (partial(to_boundary, targeted=True), targets.shape[1]),
-        "square": (partial(_square, **setting, num_queries=num_queries), 1),
+        "square": (partial(_square, norm=region.norm, num_queries=num_queries), 1),
     }
     # With eps = 0 there is nothing to search.
     done = (margin(logits, y) > 0) | (region.radius.reshape(-1) == 0)

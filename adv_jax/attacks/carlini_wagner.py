@@ -16,21 +16,10 @@ from adv_jax.attacks._lengths import typical_length
 from adv_jax.attacks._penalty import among, first_const, search
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    checked_logits,
-)
+from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
 from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread
-from adv_jax.types import (
-    Array,
-    Bounds,
-    Key,
-    LogitsFn,
-    Mask,
-    RowTree,
-    UserError,
-    widened,
-)
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, widened
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0

@@ -10,16 +10,10 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._linear_model import (
-    most_probable_others,
-    strongest_other,
-)
+from adv_jax.attacks._linear_model import most_probable_others, strongest_other
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    checked_labels,
-    checked_logits,
-)
+from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, dot, in_units, limits, or_one, perturbed, spread

@@ -14,12 +14,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._decisions import check_box
 from adv_jax.attacks._images import check_images, within_range
-from adv_jax.checks import (
-    as_batch,
-    check_bounds,
-    checked_number,
-    own_keywords,
-)
+from adv_jax.checks import as_batch, check_bounds, checked_number, own_keywords
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits, or_one

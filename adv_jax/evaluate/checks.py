@@ -24,11 +24,7 @@ from adv_jax.checks import (
     traced_model,
     with_aux,
 )
-from adv_jax.evaluate.batching import (
-    mesh_sharding,
-    over_batches,
-    row_shards,
-)
+from adv_jax.evaluate.batching import mesh_sharding, over_batches, row_shards
 from adv_jax.evaluate.crafting import naming
 from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.preparing import check_named

@@ -9,12 +9,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import checked_count, checked_number, has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
-from adv_jax.evaluate.checks import (
-    check_model,
-    checked_data,
-    checked_sizes,
-    like_batch,
-)
+from adv_jax.evaluate.checks import check_model, checked_data, checked_sizes, like_batch
 from adv_jax.evaluate.measures import summary
 from adv_jax.evaluate.preparing import noticed, with_settings
 from adv_jax.evaluate.progress import Progress, shown, silent

@@ -23,16 +23,7 @@ from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT
-from adv_jax.types import (
-    Attack,
-    Bounds,
-    Key,
-    LogitsFn,
-    Norm,
-    UserError,
-    described,
-    host_array,
-)
+from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described, host_array
 
 
 @own_keywords

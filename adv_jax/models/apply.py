@@ -46,10 +46,13 @@ def apply_fn(model: nn.Module) -> Apply:
         rngs = None if key is None else {"noise": key, "dropout": key}
         mutable = [name for name in variables if name != "params"] if train else []
         options |= _mode(model, method, train=train)
-        _check_arguments(model, method, inputs, options)
-        found, model_state = model.apply(
-            variables, *inputs, rngs=rngs, mutable=mutable, method=method, **options
-        )
+        try:
+            found, model_state = model.apply(
+                variables, *inputs, rngs=rngs, mutable=mutable, method=method, **options
+            )
+        except TypeError:
+            _check_arguments(model, method, inputs, options)
+            raise
         logits, extras = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
         if not hasattr(logits, "dtype") or not isinstance(extras, Mapping):
             raise UserError(

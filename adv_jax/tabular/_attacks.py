@@ -16,16 +16,7 @@ from adv_jax.perturbations import choose
 from adv_jax.random import fold_in_rows, row_keys, split_rows
 from adv_jax.tabular._constraints import Constraints
 from adv_jax.tabular._repair import Reach
-from adv_jax.types import (
-    Array,
-    Key,
-    LogitsFn,
-    Norm,
-    RowTree,
-    UserError,
-    check_callable,
-    described,
-)
+from adv_jax.types import Array, Key, LogitsFn, Norm, RowTree, UserError, check_callable, described
 
 
 class Found(NamedTuple):

@@ -11,12 +11,7 @@ import numpy as np
 from adv_jax.style import COLORS, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import (
-    Finished,
-    by_epoch,
-    finished_runs,
-    trained_on,
-)
+from papers.running.runs import Finished, by_epoch, finished_runs, trained_on
 
 _NAMES = {
     "perceptron": "perceptron (step units)",

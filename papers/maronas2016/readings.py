@@ -25,10 +25,11 @@ from papers.running.drawing import Drawing, rounded
 from papers.running.readings import Cell, Reading, compared
 
 SEED = 0  # of the random signs and of the corrupted pass
+_PRINTED = printed_errors()
 CELLS = {
-    "fgsm": Cell("FGSM .25", printed_errors()["fgsm"], 0.0098),
-    "sign_noise": Cell("random signs .25", printed_errors()["sign_noise"], 0.0011),
-    "clean": Cell("clean", printed_errors()["clean"], 0.0011),
+    "fgsm": Cell("FGSM .25", _PRINTED["fgsm"], 0.0098),
+    "sign_noise": Cell("random signs .25", _PRINTED["sign_noise"], 0.0011),
+    "clean": Cell("clean", _PRINTED["clean"], 0.0011),
 }
 RUNNING, BATCH = "running statistics", "batch statistics"
 CONSTANT, CORRUPTED = "batch statistics as constants", "the corrupted pass"

@@ -17,12 +17,7 @@ from adv_jax.types import Array, UserError
 from papers.judging.documents import data_in_words
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, mosaic, picture, rounded
-from papers.running.runs import (
-    finished_runs,
-    require_one_model,
-    samples_of,
-    trained_on,
-)
+from papers.running.runs import finished_runs, require_one_model, samples_of, trained_on
 
 MODELS = ("vae", "vae_gan", "adversarial_autoencoder", "semi_supervised_autoencoder")
 COLUMNS, SAMPLED, BETWEEN = 10, 2, 3  # digits in a row, and rows

@@ -22,12 +22,7 @@ from adv_jax.style import COLORS, canvas, matrix, name_lines
 from adv_jax.types import Array, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import (
-    Finished,
-    finished_runs,
-    require_one_model,
-    trained_on,
-)
+from papers.running.runs import Finished, finished_runs, require_one_model, trained_on
 
 WEIGHT = "objective.weight"
 DOMAIN = "images of the target domain"

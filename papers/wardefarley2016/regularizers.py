@@ -15,12 +15,7 @@ from adv_jax import attacks
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import (
-    Finished,
-    described,
-    finished_runs,
-    trained_on,
-)
+from papers.running.runs import Finished, described, finished_runs, trained_on
 from papers.wardefarley2016.targets import ENSEMBLE, MEMBERS, SINGLE, SIZES, decayed
 
 

@@ -18,11 +18,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import (
-    finished_runs,
-    require_one_model,
-    trained_on,
-)
+from papers.running.runs import finished_runs, require_one_model, trained_on
 from papers.wardefarley2016.targets import EPSILONS, QUERIED
 
 FIRST, ROUNDS, EPOCHS, AUGMENTED = 150, 6, 10, 0.1  # those of [papernot2017]

@@ -82,8 +82,8 @@ def run(
       command: the command line that repeats the evaluation, for the page.
 
     Raises:
-      UserError: an argument is invalid; there are more processes than examples, or
-        they have different runs.
+      UserError: an argument is invalid; there are more processes than examples, or they have
+        different runs.
     """
     began = time.monotonic()
     with own_computation():

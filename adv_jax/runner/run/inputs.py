@@ -119,7 +119,7 @@ def rows_of(config: Mapping[str, Any], dataset: Dataset, replicas: list[Replica]
                 seed=replica.seed,
             )
         except DataError as error:
-            group = "data." if str(error).startswith(("num_", "stratified")) else ""
+            group = "data." if str(error).startswith(("num_valid", "num_labels")) else ""
             raise DataError(f"{group}{error}") from error
         for name, chosen in (("train", train), ("valid", valid), ("labeled", train[subset])):
             rows[name].append(chosen)
