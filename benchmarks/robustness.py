@@ -2,8 +2,8 @@
 
 Two perceptrons are trained on 4,000 of the 5,000 embedded digits (seed 0), one on clean digits, one
 half on PGD's examples of eps .15; each attack with a radius meets the first 200 of the other 1,000
-digits, at its default settings. `benchmarks.pages` shows the table in the README, beside the
-speeds of `benchmarks.attacks`.
+digits, at its default settings. The README shows the table, beside the speeds of
+`benchmarks.attacks`.
 """
 
 import argparse

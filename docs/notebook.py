@@ -1,4 +1,4 @@
-"""Writes tutorial.ipynb from tutorial.md: `python docs/notebook.py`.
+"""The notebook of the tutorial: `python -m docs.pages` writes tutorial.ipynb from tutorial.md.
 
 The page is the only source. Jupytext splits it into cells. A block of ```text or an image after a
 code cell is the output of that cell, so the notebook shows the same results as the page.
@@ -49,10 +49,6 @@ def _output(text: str | None, image: str | None) -> NotebookNode:
     return v4.new_output("display_data", data={"image/png": data, "text/plain": "<Figure>"})
 
 
-def written(page: str) -> str:
-    """Returns the text of the notebook file."""
-    return jupytext.writes(notebook(page), fmt="ipynb") + "\n"
-
-
-if __name__ == "__main__":
-    NOTEBOOK.write_text(written(PAGE.read_text()))
+def pages() -> dict[Path, str]:
+    """Returns the text of the notebook file by its path."""
+    return {NOTEBOOK: jupytext.writes(notebook(PAGE.read_text("utf-8")), fmt="ipynb") + "\n"}

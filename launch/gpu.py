@@ -1,9 +1,9 @@
 """Compiles what a user starts with for GPUs, without one: `python -m launch.gpu`.
 
 Needs `pip install -e '.[cuda]'`, no data, no driver and half an hour of two cores. It compiles the
-cases that launch/compiling/gpu.json lacks, stores each at once, and writes launch/GPU.md from that
-file, as `python -m launch.compiling.gpu_page` does. After a change of programs, delete the file, or
-its cases. Names as arguments, such as `dcgan_mnist`, select configs.
+cases that launch/compiling/gpu.json lacks, and stores each at once; `python -m docs.pages` writes
+launch/GPU.md from that file. After a change of programs, delete the file, or its cases. Names as
+arguments, such as `dcgan_mnist`, select configs.
 """
 
 import os
@@ -17,11 +17,10 @@ from absl import app
 
 from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.store.writing import replace
 from adv_jax.types import UserError
 from launch.compiling.cases import cases_of, document_of
 from launch.compiling.gpu_cases import Case, cases, config_of
-from launch.compiling.gpu_page import PAGE, RESULT, page
+from launch.compiling.gpu_page import RESULT
 from launch.compiling.programs import compile_config
 from launch.compiling.target import TooLarge
 from launch.compiling.topologies import target
@@ -41,10 +40,9 @@ def compile_case(case: Case) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Compiles the cases of the configs named, or of all, and writes the page."""
+    """Compiles the cases of the configs named, or of all."""
     for case in cases_of(cases(), argv[1:]):
         document_of(case, compile_case, RESULT)
-    replace(PAGE, page().encode())
 
 
 if __name__ == "__main__":

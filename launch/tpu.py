@@ -2,9 +2,8 @@
 
 Needs `pip install -e '.[tpu]'`, no data, and hours of a core. Names as arguments, such as
 `resnet_cifar10:depth=110`, select configs. Each case is compiled once: what compiling/tpu.json
-holds is skipped, so the command continues where it was stopped. At its end it writes TPU.md from
-that file, as `python -m launch.compiling.tpu_page` does. After a change, delete the file, or its
-cases.
+holds is skipped, so the command continues where it was stopped. `python -m docs.pages` writes
+TPU.md from that file. After a change, delete the file, or its cases.
 
 With one replica a chip there is no communication, and every chip runs one program. So that of 4
 chips is compiled. For 16, 64 and 256 chips it is lowered, to compare the modules (`of_one_chip`).
@@ -27,14 +26,14 @@ from adv_jax.runner.config.command_line import read_flags
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run.inputs import Inputs
-from adv_jax.runner.store.writing import WorkdirError, replace
+from adv_jax.runner.store.writing import WorkdirError
 from adv_jax.types import UserError
 from launch.compiling import tpus
 from launch.compiling.cases import cases_of, document_of
 from launch.compiling.programs import compiled, load, prepared, step_of, versions
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
-from launch.compiling.tpu_page import PAGE, RESULT, page
+from launch.compiling.tpu_page import RESULT
 
 
 def compile_case(case: Case) -> dict[str, Any]:
@@ -94,12 +93,11 @@ def of_one_chip(module: str, chips: int) -> str:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Compiles what is missing, of the configs named or of all, and writes the page."""
+    """Compiles what is missing, of the configs named or of all."""
     wanted = cases_of(cases(), argv[1:])
     tpus.target(TOPOLOGIES[4])  # Without libtpu no case is compiled.
     for case in wanted:
         _compile_missing(case)
-    replace(PAGE, page().encode())
 
 
 def _compile_missing(case: Case) -> None:

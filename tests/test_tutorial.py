@@ -1,7 +1,6 @@
-"""The tutorial: page and notebook are equal, and show the outputs of their code."""
+"""The tutorial: its notebook shows the outputs of its code."""
 
 import re
-import runpy
 from pathlib import Path
 
 import nbclient
@@ -11,7 +10,6 @@ import pytest
 from matplotlib import image
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = DOCS / "tutorial.md"
 NOTEBOOK = DOCS / "tutorial.ipynb"
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # Rounding differs between machines, and training amplifies it.
@@ -58,11 +56,6 @@ def executed(committed, folder, tmp_path_factory):
             nbformat.from_dict(committed), timeout=600, kernel_name="python3", resources=where
         )
         return client.execute()
-
-
-def test_the_notebook_equals_the_one_generated_from_the_page():
-    written = runpy.run_path(str(DOCS / "notebook.py"))["written"]
-    assert NOTEBOOK.read_text() == written(PAGE.read_text()), "run `python docs/notebook.py`"
 
 
 def test_the_notebook_is_valid_and_small_and_names_no_local_path(committed):

@@ -1,19 +1,13 @@
-"""The cells of compiled programs, and the command, for `gpu_page` and `tpu_page`.
+"""The cells of compiled programs, for `gpu_page` and `tpu_page`.
 
 A document is what `launch.gpu` or `launch.tpu` stores for a case; a function is one compiled
 program in it, with the fields of `programs.Compiled`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from absl import app
-
-from adv_jax.runner.config.command_line import read_flags_alone
-from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.store.writing import replace
-from papers.pages.tables import markdown
+from papers.pages.markup import markdown
 
 Document = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Document], str]]
@@ -48,14 +42,3 @@ def collectives(function: Document) -> str:
     """Returns the collectives of a function by kind."""
     kinds = function["collectives"].items()
     return ", ".join(f"{count} {kind}" for kind, count in kinds) or "0"
-
-
-def run(path: Path, page: Callable[[], str]) -> None:
-    """Runs the command that writes a page: path, its file; page, a function that returns it."""
-
-    def main(_: Sequence[str]) -> None:
-        replace(path, page().encode())
-        print(path.name)
-
-    with without_traceback():
-        app.run(main, flags_parser=read_flags_alone)

@@ -1,1 +1,1 @@
-"""Tables, charts and the generated pages; `python -m papers.pages` writes these."""
+"""Tables, charts and the generated pages; `python -m docs.pages` writes these."""

@@ -25,7 +25,7 @@ from papers.judging.words import (
     joined,
 )
 from papers.pages.chapters import Line
-from papers.pages.tables import folded, markdown
+from papers.pages.markup import folded, markdown
 from papers.pages.wording import place_of
 
 MARKS = {

@@ -20,7 +20,7 @@ from papers.judging.words import FULL, joined
 from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
-from papers.pages.tables import markdown
+from papers.pages.markup import markdown
 from papers.pages.wording import words_of_key
 from papers.running import stored
 from papers.running.budget import PAPER

@@ -21,7 +21,7 @@ from papers.judging.words import (
 )
 from papers.pages import printed
 from papers.pages.chapters import Chapter, Line
-from papers.pages.tables import markdown
+from papers.pages.markup import markdown
 
 NUMBERS, CLAIMS, OWN, ARITHMETIC = KINDS = "numbers", "claims", "own tests", "arithmetic"
 STATES = (*FINDINGS, SHORT, NOT_RUN, RIGHT, WRONG)

@@ -12,7 +12,7 @@ from adv_jax.types import UserError
 from launch import gpu, tpu
 from launch.compiling import gpus, programs
 from launch.compiling.gpu_cases import LADDER, PGD, cases, config_of
-from launch.compiling.gpu_page import PAGE, RESULT, kernels_of_step, kernels_of_turn, page
+from launch.compiling.gpu_page import RESULT, kernels_of_step, kernels_of_turn
 from launch.compiling.target import TooLarge
 from launch.compiling.topologies import target
 
@@ -26,11 +26,6 @@ def stored():
     return json.loads(RESULT.read_text("utf-8"))
 
 
-def test_the_page_is_not_stale():
-    """If it is: python -m launch.compiling.gpu_page"""
-    assert PAGE.read_text("utf-8") == page()
-
-
 def test_the_result_file_names_no_folder_of_a_machine():
     text = RESULT.read_text("utf-8")
     assert not any(root in text for root in ("/tmp", "/work", "/home", "/root"))
@@ -41,8 +36,8 @@ def test_what_is_stored_is_a_case():
 
 
 @pytest.mark.parametrize("command", [gpu, tpu])
-def test_an_unknown_config_is_refused_and_no_page_is_written(command, monkeypatch):
-    monkeypatch.setattr(command, "replace", lambda *_: pytest.fail("a file is written"))
+def test_an_unknown_config_is_refused_and_nothing_is_compiled(command, monkeypatch):
+    monkeypatch.setattr(command, "document_of", lambda *_: pytest.fail("a case is compiled"))
     line = "^an argument must be .*, got 'dcgan_mnits'; did you mean 'dcgan_mnist'\\?$"
     with pytest.raises(UserError, match=line):
         command.main(["prog", "dcgan_mnits"])

@@ -9,18 +9,13 @@ from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.step import DEVICES
 from launch.compiling.tpu_cases import Case, cases, config_of
-from launch.compiling.tpu_page import PAGE, RESULT, page
+from launch.compiling.tpu_page import RESULT
 from launch.tpu import of_one_chip
 
 
 def lowered(fn, chips: int) -> str:
     mapped = jax.pmap(fn, axis_name=DEVICES, devices=jax.devices()[:chips])
     return mapped.lower(jax.ShapeDtypeStruct((chips, 3, 2), "float32")).as_text()
-
-
-def test_the_page_is_not_stale():
-    """If it is: python -m launch.compiling.tpu_page"""
-    assert PAGE.read_text("utf-8") == page()
 
 
 def test_the_result_file_names_no_folder_of_a_machine():

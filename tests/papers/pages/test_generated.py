@@ -7,7 +7,6 @@ import shutil
 import pytest
 from command_line import ROOT
 
-from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.verdicts import num_tests
 from papers.judging.words import FINDINGS
@@ -18,12 +17,6 @@ from papers.running import stored, works
 @pytest.fixture(scope="module")
 def made():
     return generated.pages()
-
-
-def test_no_generated_page_is_stale(made):
-    """If one is: python -m papers.pages"""
-    stale = [str(path) for path, text in made.items() if path.read_text("utf-8") != text]
-    assert stale == []
 
 
 def test_there_is_a_page_for_the_results_the_readme_and_each_work(made):
@@ -370,35 +363,6 @@ def test_findings_of_full_runs_stand_first(made):
         assert words == sorted(words, key=[*FINDINGS, ""].index)
 
 
-def test_a_page_without_its_marks_is_named(tmp_path):
-    (tmp_path / "page.md").write_text("no marks")
-    with pytest.raises(ValueError, match="page.md must have the lines"):
-        generated.with_generated(tmp_path / "page.md", "text")
-
-
 def test_the_readme_is_short_but_for_its_tables():
     lines = (ROOT / "README.md").read_text("utf-8").splitlines()
     assert sum(not line.startswith("| ") for line in lines) <= 150
-
-
-def test_the_command_outside_a_clone_ends_in_one_line(tmp_path):
-    line = f"papers.pages must run in a clone of adv_jax, got {tmp_path}: no README.md"
-    with pytest.raises(UserError, match=f"^{re.escape(line)}$"):
-        generated.main(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("papers.pages", "benchmarks.pages"),
-        *("launch.compiling.gpu_page", "launch.compiling.tpu_page"),
-    ],
-)
-def test_a_command_that_writes_pages_refuses_arguments_and_has_a_help(commands, module):
-    wrong = commands.run("huang2015", module=module)
-    line = "error: the arguments must be flags, --..., got 'huang2015'\n"
-    assert (wrong.status, wrong.out, wrong.err) == (1, "", line)
-    shown = commands.run("--help", module=module)
-    assert shown.out.strip().startswith("Writes ") and "results.md\n" not in shown.out
