@@ -54,6 +54,22 @@ def catch_all(parameters: Mapping[str, inspect.Parameter]) -> str | None:
     return next((name for name, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
 
 
+def accepts(
+    parameters: Mapping[str, inspect.Parameter], positional: Sequence[str], keywords: Sequence[str]
+) -> bool:
+    """Returns whether a call may pass these arguments by position and by name, beside others.
+
+    >>> accepts(parameters_of(lambda fn, x, *, key: x), ("logits_fn", "x"), ("key",))
+    True
+    """
+    try:
+        signature = inspect.Signature([*parameters.values()])
+        signature.bind_partial(*positional, **dict.fromkeys(keywords))
+    except TypeError:
+        return False
+    return True
+
+
 def is_optional(parameter: inspect.Parameter) -> bool:
     """Whether a parameter accepts None, by its default or annotation."""
     return parameter.default is None or types.NoneType in members_of(parameter.annotation)

@@ -30,7 +30,7 @@ from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import without_traceback
-from adv_jax.runner.run.training import run_checked
+from adv_jax.runner.run.training import run
 from adv_jax.runner.store.workdir import default_path
 from adv_jax.types import UserError
 
@@ -68,7 +68,7 @@ def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any
         processes.silence_others()
         workdir = Path(workdir or default_path(config))
         print(f"workdir {workdir}", flush=True)
-        run_checked(config, workdir)
+        run(config, workdir)
     except processes.Lost as error:
         processes.end(error)
 

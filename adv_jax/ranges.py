@@ -10,7 +10,7 @@ import functools
 import inspect
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
@@ -155,20 +155,6 @@ def check_ranges(part: Any, ranges: Mapping[str, str]) -> None:
             Range.of(text)
         except (TypeError, UserError):
             raise UserError(f"{of} must be {_SUCH_AS}, got {text!r} for {name}") from None
-
-
-def takes(
-    parameters: Mapping[str, inspect.Parameter], positional: Sequence[str], keywords: Sequence[str]
-) -> bool:
-    """Returns whether a function can be called with these arguments, by position and by name.
-
-    >>> takes(parameters_of(lambda fn, x, *, key: x), ("logits_fn", "x"), ("key",))
-    True
-    """
-    found, count = positional_of(parameters), len(positional)
-    is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    named = catch_all(parameters) or (parameters.keys() - found[:count]).issuperset(keywords)
-    return bool(named) and (is_variadic or len(found) >= count)
 
 
 def positional_of(parameters: Mapping[str, inspect.Parameter]) -> list[str]:

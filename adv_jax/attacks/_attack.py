@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
-from adv_jax.annotations import catch_all, function_name
+from adv_jax.annotations import accepts, catch_all, function_name
 from adv_jax.attacks._calls import Body, Settings, called
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
-from adv_jax.ranges import check_ranges, positional_of, takes
+from adv_jax.ranges import check_ranges, positional_of
 from adv_jax.types import RowFn, UserError, check_choice, described
 
 P = ParamSpec("P")
@@ -149,7 +149,7 @@ def _check_signature(
     """Raises UserError unless an attack takes the model, x and perhaps y, then settings by name."""
     by_position = positional_of(parameters)[:3]
     is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
-    if size in by_position or is_variadic or not takes(parameters, ("logits_fn", "x"), ()):
+    if size in by_position or is_variadic or not accepts(parameters, ("logits_fn", "x"), ()):
         bare = [p.replace(annotation=p.empty, default=p.empty) for p in parameters.values()]
         legal, found = f"(logits_fn, x, y, *, {size or '...'})", inspect.Signature(bare)
         raise UserError(f"an attack must take {legal}, got {name}, which takes {found}")

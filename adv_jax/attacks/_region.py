@@ -1,6 +1,5 @@
 """The points that an attack may reach: the ball around x within the bounds."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -29,17 +28,10 @@ class Region(NamedTuple):
 
     @classmethod
     def of(
-        cls,
-        x: Array,
-        eps: Any,
-        norm: Norm,
-        bounds: Bounds | None,
-        mask: Mask | None,
-        *,
-        legal_norms: Sequence[str] = norms.CONVEX,
+        cls, x: Array, eps: Any, norm: Norm, bounds: Bounds | None, mask: Mask | None
     ) -> "Region":
-        """Returns the region of the arguments of an attack; see `checks.ball` for `legal_norms`."""
-        radius, scale = ball(eps, x, norm, bounds, mask, legal_norms=legal_norms, optional=True)
+        """Returns the region of the arguments of an attack, whose decorator checked the norm."""
+        radius, scale = ball(eps, x, norm, bounds, mask, legal_norms=norms.ALL, optional=True)
         return cls(x, radius, norms.canonical(norm), bounds, scale)
 
     def units(self, eps: Any) -> Array | None:

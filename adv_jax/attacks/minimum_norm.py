@@ -165,7 +165,7 @@ def fmn(
     >>> jnp.round(fmn(lambda x: x @ w, jnp.array([[.5, .3]]), jnp.array([0])), 1) + 0
     Array([[ 0.1, -0.1]], dtype=float32)
     """
-    region = Region.of(x, eps, norm, bounds, mask, legal_norms=norms.ALL)
+    region = Region.of(x, eps, norm, bounds, mask)
     norm, scale = region.norm, region.scale
     rate = rate_fn(margin, logits_fn, x, y, targeted=targeted)
     length = search_length(logits_fn, x, y, bounds, scale, targeted=targeted)

@@ -121,7 +121,7 @@ def pgd(
         raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
     if early_stop and returns == "last":
         raise UserError('early_stop must be False for returns="last", got True')
-    region = Region.of(x, eps, norm, bounds, mask, legal_norms=norms.ALL)
+    region = Region.of(x, eps, norm, bounds, mask)
     step = _step(step_size, num_steps, region)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     zero = jnp.zeros_like(x, working_dtype(x.dtype))

@@ -20,7 +20,7 @@ from adv_jax.checks import (
     traceable,
     with_aux,
 )
-from adv_jax.evaluate.traits import checked_parameters, scale_of, takes
+from adv_jax.evaluate.traits import checked_parameters, scale_of, takes_keyword
 from adv_jax.loss_gradients import check_noted, noted_flags, rows_flagged
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
@@ -46,7 +46,7 @@ def at_size(
     """
     name, scale, traits = function_name(attack), scale_of(attack), traits_of(attack)
     settings: dict[str, Any] = {scale: norms.per_row(scale, size, x) if jnp.ndim(size) else size}
-    if takes(attack, "key"):
+    if takes_keyword(attack, "key"):
         settings["key"] = keys
     inputs = (x,)
     if aux is not None and "aux" in checked_parameters(attack):

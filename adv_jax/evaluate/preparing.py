@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.attacks import Traits, function_name, traits_of
 from adv_jax.evaluate.crafting import at_size, naming
-from adv_jax.evaluate.traits import checked_parameters, inner_attack, scale_of, takes
+from adv_jax.evaluate.traits import checked_parameters, inner_attack, scale_of, takes_keyword
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
 
 
@@ -80,7 +80,7 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
     parameters, bound = checked_parameters(attack), getattr(attack, "keywords", {})
 
     def free(name: str) -> bool:
-        return name in parameters and name not in bound and takes(attack, name)
+        return name in parameters and name not in bound and takes_keyword(attack, name)
 
     settings: dict[str, Any] = {}
     none = (None, inspect.Parameter.empty)
@@ -108,7 +108,7 @@ def noticed(
     Args:
       x, y, keys, aux: shapes of a batch.
     """
-    if traits_of(attack) is not None or keys is None or not takes(attack, "key"):
+    if traits_of(attack) is not None or keys is None or not takes_keyword(attack, "key"):
         return attack
     called: list[LogitsFn] = []
 

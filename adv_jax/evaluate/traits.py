@@ -127,10 +127,10 @@ def sizes_of(
     return dict(eps) if isinstance(eps, Mapping) else dict.fromkeys(attacks, eps)
 
 
-def takes(attack: Attack, keyword: str) -> bool:
+def takes_keyword(attack: Attack, keyword: str) -> bool:
     """Returns whether an attack can be called with a keyword; a wrapper may take less than it says.
 
-    >>> takes(lambda x, **settings: x, "key"), takes(lambda x: x, "key")
+    >>> takes_keyword(lambda x, **settings: x, "key"), takes_keyword(lambda x: x, "key")
     (True, False)
     """
     said, own = (inspect.signature(attack, follow_wrapped=f).parameters for f in (True, False))

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import numpy as np
 from flax.errors import InvalidRngError
 
+from adv_jax.annotations import accepts
 from adv_jax.checks import check_keywords, checked_apply, like_x, targets
 from adv_jax.random import one_key
-from adv_jax.ranges import ranged, takes
+from adv_jax.ranges import ranged
 from adv_jax.types import (
     Apply,
     Array,
@@ -104,7 +105,7 @@ def objective(
 
     def stated(function: Function) -> Function:
         signature = inspect.signature(function)
-        if not takes(signature.parameters, _POSITIONAL, ("key",)):
+        if not accepts(signature.parameters, _POSITIONAL, ("key",)):
             legal, found = ", ".join(_POSITIONAL), ", ".join(signature.parameters)
             taken = f"{function.__name__}, which takes ({found})"
             raise UserError(f"an objective must take ({legal}, *, key), got {taken}")

@@ -7,10 +7,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from adv_jax import attacks, generative, models, objectives
-from adv_jax.annotations import allowed_values, catch_all, fits, parameters_of
+from adv_jax.annotations import accepts, allowed_values, catch_all, fits, parameters_of
 from adv_jax.data import preprocessing
 from adv_jax.models import initializers
-from adv_jax.ranges import positional_of, takes
+from adv_jax.ranges import positional_of
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
 
@@ -134,6 +134,6 @@ def settings(
 def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: str) -> None:
     """Raises ConfigError if a user's function does not take what the program passes."""
     parameters = parameters_of(function)
-    if not takes(parameters, call.positional, call.keywords):
+    if not accepts(parameters, call.positional, call.keywords):
         legal, found = ", ".join([*call.positional, "*", *call.keywords]), ", ".join(parameters)
         raise ConfigError(f"{field} must take ({legal}), got {name!r}, which takes ({found})")

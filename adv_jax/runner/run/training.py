@@ -51,13 +51,6 @@ def run(
     """
     config = config.to_dict() if isinstance(config, ConfigDict) else config
     check(config)
-    return run_checked(config, workdir, ends=ends)
-
-
-def run_checked(
-    config: Mapping[str, Any], workdir: str | Path, *, ends: float = math.inf
-) -> dict[str, Any]:
-    """Runs a config that has already been checked by `config.fields.check`; see `run`."""
     trackers.check(config["trackers"])
     with (
         same_numerics(),
