@@ -12,6 +12,7 @@ from jax.extend.core import get_opaque_trace_state, jaxpr_as_fun
 
 from adv_jax import losses, programs
 from adv_jax.checks import bad_rows, checked_labels, checked_logits
+from adv_jax.perturbations import spread
 from adv_jax.types import Array, LogitsFn, RowFn, UserError, working_dtype
 
 
@@ -143,7 +144,8 @@ def linearized(
             return (without_nan(gradient, values),)
         unit = _unit(slopes, slopes[:, 0])
         (gradient,) = pull_logits(slopes / unit[:, None])
-        gradient = _times(unit, gradient.astype(working_dtype(x.dtype)))
+        gradient = gradient.astype(working_dtype(x.dtype))
+        gradient = spread(unit, gradient) * gradient
         return (without_nan(gradient, values),)
 
     return values, pullback
@@ -217,8 +219,7 @@ def without_nan(gradient: Array, values: Array) -> Array:
     There the model itself fails, which a traced attack shows in its result.
     """
     failed = jnp.isnan(values).reshape(len(values), -1).any(axis=1)
-    failed = failed.reshape(-1, *(1,) * (gradient.ndim - 1))
-    return jnp.where(jnp.isnan(gradient) & ~failed, 0, gradient)
+    return jnp.where(jnp.isnan(gradient) & ~spread(failed, gradient), 0, gradient)
 
 
 def loss_gradient(
@@ -260,7 +261,7 @@ def _gradient_with_nan(rate: RateFn, x: Array) -> tuple[Rated, Array]:
     gradient, (at, unit) = jax.grad(total, has_aux=True)(x)
     dtype = working_dtype(x.dtype)
     gradient = gradient.astype(dtype)
-    gradient = _times(unit, gradient) if in_float16 else gradient
+    gradient = spread(unit, gradient) * gradient if in_float16 else gradient
     return at._replace(loss=at.loss.astype(dtype)), gradient
 
 
@@ -293,8 +294,3 @@ def _unit(slopes: Any, like: Array) -> Array:
     # A number without mantissa is a power of two; 1 / unit is a normal number too.
     unit = jax.lax.reduce_precision(jnp.clip(most, limits.tiny, limits.max / 4), limits.nexp, 0)
     return jnp.where((most > 0) & (most < jnp.inf), unit, 1)
-
-
-def _times(unit: Array, rows: Array) -> Array:
-    """Returns unit f[B] times rows f[B, *D]."""
-    return unit.reshape(-1, *(1,) * (rows.ndim - 1)).astype(rows.dtype) * rows

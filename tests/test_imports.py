@@ -68,7 +68,8 @@ MAY_IMPORT = {
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.optimizers": {"adv_jax.checks"},
-    "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"},
+    "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"}
+    | {"adv_jax.perturbations"},
     "adv_jax.attacks": {
         f"adv_jax.{name}" for name in ("convolution", "meshes", "norms", "programs")
     }

@@ -112,7 +112,7 @@ def rating(
     *,
     targeted: bool,
     gradient: bool,
-    of_logits: bool = False,
+    of_logits: bool,
 ) -> Callable[[Array, RowTree], Rated]:
     """Returns (x, (aux, y)) -> Rated; without `fooled` no point fools and only the loss counts.
 

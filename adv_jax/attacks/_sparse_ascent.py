@@ -58,7 +58,7 @@ def ascend_sparsely(
     start: Array,
     *,
     num_steps: int,
-    early_stop: bool = False,
+    early_stop: bool,
 ) -> Best:
     """Runs Auto-PGD under l1 from x + start; arguments and result as of `apgd.ascend`.
 

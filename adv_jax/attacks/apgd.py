@@ -198,7 +198,7 @@ def ascend(
     *,
     num_steps: int,
     rho: ArrayLike = 0.75,
-    early_stop: bool = False,
+    early_stop: bool,
 ) -> Best:
     """Runs Auto-PGD from x + start; returns the best of `best` and all iterates, per row.
 

@@ -12,7 +12,7 @@ from adv_jax.attacks._decisions import Space, check_box, space, started
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature
-from adv_jax.perturbations import choose
+from adv_jax.perturbations import choose, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
@@ -135,7 +135,7 @@ def _on_sphere(at: Space, walk: Walk, keys: Key) -> Array:
     toward = norms.dual(walk.u, "l2")
     drawn = at.normal(keys)
     drawn = drawn - jnp.sum(drawn * toward, axis=axes, keepdims=True) * toward
-    around = walk.around.reshape(-1, *(1,) * len(axes))
+    around = spread(walk.around, walk.u)
     ahead = norms.dual(toward + around * norms.dual(drawn, "l2"), "l2")
     distance = norms.norm(walk.u, "l2").reshape(around.shape)
     return at.in_units(at.of_units(distance * ahead))

@@ -56,7 +56,7 @@ def find(folder: Path, name: str) -> Path | None:
     return next((p for p in both if os.path.exists(p)), None)
 
 
-def required(folder: Path, name: str, *, others: str = "") -> Path:
+def required(folder: Path, name: str, *, others: str) -> Path:
     """Returns the file `name` in `folder`, as `find`.
 
     Args:

@@ -71,7 +71,7 @@ def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
     return _choose("data.source", source, sources, of=f" for {name}{own}")(folder)
 
 
-def _choose(field: str, value: str, table, *, of: str = ""):
+def _choose(field: str, value: str, table, *, of: str):
     if value not in table:
         legal = ", ".join(map(repr, table))
         raise DataError(

@@ -93,7 +93,7 @@ def over_batches(
     return jax.tree.map(joined, *values)
 
 
-def first_batch(arrays: Any, *, batch_size: int, full: bool = False) -> tuple[Any, ...]:
+def first_batch(arrays: Any, *, batch_size: int, full: bool) -> tuple[Any, ...]:
     """Returns what `over_batches` gives to fn first."""
     index, taken, _ = _placed_batches(arrays, batch_size, full=full)
     return taken(index[0])

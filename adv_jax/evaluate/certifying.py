@@ -18,7 +18,6 @@ from adv_jax.evaluate.checks import (
     check_some,
     checked_data,
     checked_predictions,
-    warnings_of_rows,
 )
 from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown
@@ -111,8 +110,8 @@ def certify(
     kind, radii = checked_ball(eps, norm, x, bounds)
     check_choice("method", method, METHODS)
     x = widened(x)
-    clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
-    issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
+    clean, warnings = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+    issue(warnings)
     bound = partial(_margins, method=method, norm=kind, bounds=bounds)
     program = Batched(bound, logits_fn, in_axes=(0, 0, 0, None))
     with shown(progress) as steps:

@@ -224,24 +224,19 @@ def checked_predictions(
     logits_fn: LogitsFn,
     x: Array,
     y: Array,
-    aux: Any = None,
+    aux: Any,
     *,
     batch_size: int,
-) -> dict[str, np.ndarray]:
-    """Returns `predictions` for all clean rows, f[N] each, after checking the model.
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns `predictions` for all clean rows, f[N] each, and `warnings_of_rows`.
 
     Raises:
       UserError: as `check_model`; a logit is NaN or infinite, or all are probabilities.
     """
     check_model(logits_fn, *like_batch(x, aux, batch_size), y=y)
-
-    found = over_batches(
-        Batched(predicted, logits_fn),
-        (x, aux),
-        batch_size=batch_size,
-    )
+    found = over_batches(Batched(predicted, logits_fn), (x, aux), batch_size=batch_size)
     check_flags(found)
-    return found
+    return found, warnings_of_rows(logits_fn, x, aux, batch_size=batch_size)
 
 
 def warnings_of_rows(logits_fn: LogitsFn, x: Array, aux: Any, *, batch_size: int) -> list[str]:

@@ -12,7 +12,7 @@ from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.checks import check_model, checked_data, checked_sizes, like_batch
 from adv_jax.evaluate.measures import summary
 from adv_jax.evaluate.preparing import noticed, with_settings
-from adv_jax.evaluate.progress import Progress, shown, silent
+from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.result import Evaluation, Examples
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import RowDigest, Setup
@@ -133,8 +133,8 @@ def measured_rows(
     bounds: Bounds | None,
     aux: Any = None,
     bits: int | None = None,
-    examples: bool = False,
-    progress: Progress = silent,
+    examples: bool,
+    progress: Progress,
 ) -> tuple[Suite, Measured]:
     """Returns the programs of `evaluate` and what they measure of each row, for `concluded`.
 

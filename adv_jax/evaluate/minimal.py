@@ -14,7 +14,6 @@ from adv_jax.evaluate.checks import (
     check_attacks,
     checked_data,
     checked_predictions,
-    warnings_of_rows,
 )
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import with_settings
@@ -73,8 +72,8 @@ def minimal_eps(
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
     chosen = with_settings({"attack": attack}, bounds=bounds, norm=norm, threat_model=threat_model)
     check_attacks(chosen, {"attack": [high]}, x, bounds=bounds, name="high")
-    clean = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
-    issue(warnings_of_rows(logits_fn, x, aux, batch_size=batch_size))
+    clean, warnings = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+    issue(warnings)
     keys = None if key is None else row_keys(key, len(x))
 
     def fooled(logits_fn: LogitsFn, x: Array, y: Array, keys: Any, aux: Any, eps: Array) -> Any:

@@ -18,7 +18,6 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
     like_batch,
-    warnings_of_rows,
 )
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import check_named, with_settings
@@ -112,9 +111,8 @@ def transferred_rows(
     _check_same_classes(models, *like_batch(x, aux, batch_size), y=y)
     for name, logits_fn in models.items():
         with _naming(name):
-            checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
-        found = warnings_of_rows(logits_fn, x, aux, batch_size=batch_size)
-        issue((f"{name}: {warning}" for warning in found), stacklevel=5)
+            _, warnings = checked_predictions(logits_fn, x, y, aux, batch_size=batch_size)
+        issue((f"{name}: {warning}" for warning in warnings), stacklevel=5)
     keys = None if key is None else row_keys(key, len(x))
 
     size = np.asarray(eps, working_dtype(x.dtype))
