@@ -1,12 +1,8 @@
 """Adversarial back-propagation: training on perturbed examples alone."""
 
-from functools import partial
-
-import jax
-
 from adv_jax.losses import loss_fn
-from adv_jax.objectives.cross_entropy import accuracy, attack_key
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, attack_key, frozen
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -42,8 +38,8 @@ def adversarial_backprop(
     Source: [nokland2015], eq. 1 and 2, the algorithm of sec. 2.
     """
     x, y = batch["x"], batch["y"]
-    frozen = partial(apply, jax.lax.stop_gradient(variables), train=same_dropout, key=key)
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
+    attacked = frozen(apply, variables, train=same_dropout, key=key)
+    x_adv = attack(attacked, x, y, key=attack_key(key))
     logits, _, model_state = apply(variables, x_adv, train=True, key=key)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     return loss_fn(loss)(logits, y).mean(), (model_state, metrics)

@@ -1,11 +1,9 @@
 """Training on a weighted mix of clean and adversarial examples."""
 
-from functools import partial
-
 import jax
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, frozen, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -44,10 +42,8 @@ def adversarial_mix(
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    if same_dropout:
-        frozen = partial(frozen, train=True, key=key_adv)
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
+    options = {"train": True, "key": key_adv} if same_dropout else {}
+    x_adv = attack(frozen(apply, variables, **options), x, y, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
     loss = alpha * mean_cross_entropy(clean, y) + (1 - alpha) * mean_cross_entropy(adversarial, y)

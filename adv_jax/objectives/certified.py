@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from adv_jax.linear_bounds import margin_bounds
 from adv_jax.losses import classes
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Norm, Variables
 
 

@@ -1,15 +1,14 @@
 """Adversarial training with consistent predictions on two augmentations of an image."""
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from adv_jax.losses import as_logits
-from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, attack_key, frozen, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, UserError, Variables, described
 
 
@@ -55,8 +54,7 @@ def consistency(
     if second.shape != first.shape:
         raise UserError(f"second must be like x, {described(first)}, got {described(second)}")
     x, y = jnp.concatenate([first, second]), jnp.concatenate([labels, labels])
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
+    x_adv = attack(frozen(apply, variables), x, y, key=attack_key(key))
     logits, _, model_state = apply(variables, x_adv, train=True, key=key)
     log_p = jnp.stack(jnp.split(jax.nn.log_softmax(as_logits(logits) / temperature), 2))
     log_m = jnp.logaddexp(*log_p) - math.log(2)

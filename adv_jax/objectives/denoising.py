@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, frozen
 from adv_jax.types import (
     Apply,
     Array,
@@ -43,8 +43,7 @@ def denoising(
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_pass = jax.random.split(key)
-    frozen = jax.lax.stop_gradient(variables)
-    x_adv = attack(lambda x: apply(frozen, x).logits, x, y, key=key_attack)
+    x_adv = attack(frozen(apply, variables), x, y, key=key_attack)
     logits, extras, model_state = apply(variables, x_adv, train=True, key=key_pass)
     if "denoised" not in extras:
         allowed = "return (logits, extras) with extras['denoised'], as models.denoised does"

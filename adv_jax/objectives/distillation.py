@@ -9,8 +9,8 @@ import optax
 
 from adv_jax.checks import check_function, check_logits
 from adv_jax.losses import as_logits, cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, LogitsFn, UserError, Variables
 
 

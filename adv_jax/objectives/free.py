@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.checks import check_bounds
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy
 from adv_jax.types import (
     Apply,
     Array,

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.losses import classes, cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
 
 FORMS = ("printed", "uniform", "others")

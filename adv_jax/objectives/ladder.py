@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.types import (
     Apply,
     Array,

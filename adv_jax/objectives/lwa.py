@@ -1,13 +1,11 @@
 """Learning with a strong adversary: training on perturbed examples alone."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.objectives.cross_entropy import accuracy, attack_key, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, attack_key, frozen, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -36,8 +34,7 @@ def lwa(
     Sources: [huang2015], Algorithm 2, Prop. 6; [madry2018], sec. 2.1.
     """
     x, y = batch["x"], batch["y"]
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=attack_key(key))
+    x_adv = attack(frozen(apply, variables), x, y, key=attack_key(key))
     logits, _, model_state = apply(variables, x_adv, train=True, key=key)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     return mean_cross_entropy(logits, y), (model_state, metrics)
@@ -79,14 +76,14 @@ def lwa_rep(
     CIFAR-10.
     """
     x, y = batch["x"], batch["y"]
-    frozen = partial(apply, jax.lax.stop_gradient(variables), layer=layer)
     h = apply(variables, x, train=True, key=key, method="represent", layer=layer)
     fixed = jax.lax.stop_gradient(h.logits)
     unit = norms.norm(fixed, "l2") if relative else 1.0
     unit = norms.per_row("unit", unit, fixed).astype(fixed.dtype)
     point = fixed / jnp.where(unit > 0, unit, 1)
-    classify = lambda point: frozen(unit * point, method="classify").logits
-    r = unit * (attack(classify, point, y, key=attack_key(key)) - point)
+    classify = frozen(apply, variables, layer=layer, method="classify")
+    attacked = attack(lambda point: classify(unit * point), point, y, key=attack_key(key))
+    r = unit * (attacked - point)
     # The upper half's model state includes the lower half's.
     variables = {**variables, **h.model_state}
     logits, _, model_state = apply(

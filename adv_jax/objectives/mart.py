@@ -1,14 +1,12 @@
 """MART: adversarial training that weighs the divergence by the errors on clean examples."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import optax
 
 from adv_jax.losses import classes, log_odds
-from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, frozen, log_probs, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -46,8 +44,7 @@ def mart(
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    x_adv = attack(lambda x: frozen(x).logits, x, y, key=key_attack)
+    x_adv = attack(frozen(apply, variables), x, y, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
     log_p, log_q = log_probs(clean), log_probs(adversarial)

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.losses import as_labels, as_logits, classes
-from adv_jax.objectives.cross_entropy import accuracy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, widened
 
 

@@ -1,13 +1,11 @@
 """TRADES: cross-entropy on clean examples plus the divergence of predictions under attack."""
 
-from functools import partial
-
 import jax
 import optax
 
 from adv_jax.losses import as_logits
-from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, frozen, log_probs, mean_cross_entropy
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -47,9 +45,9 @@ def trades(
     """
     x, y = batch["x"], batch["y"]
     key_attack, key_clean, key_adv = jax.random.split(key, 3)
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    p = jax.nn.softmax(as_logits(frozen(x).logits))
-    x_adv = attack(lambda x: frozen(x).logits, x, p, key=key_attack)
+    attacked = frozen(apply, variables)
+    p = jax.nn.softmax(as_logits(attacked(x)))
+    x_adv = attack(attacked, x, p, key=key_attack)
     clean, _, model_state = apply(variables, x, train=True, key=key_clean)
     adversarial = apply(variables, x_adv, train=True, key=key_adv).logits
     log_p, log_q = log_probs(clean), log_probs(adversarial)

@@ -1,12 +1,10 @@
 """Virtual adversarial training: cross-entropy plus local smoothness of the prediction."""
 
-from functools import partial
-
 import jax
 import optax
 
-from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, frozen, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
 
@@ -43,8 +41,7 @@ def virtual_adversarial_training(
     """
     u = unlabeled(batch)
     key_attack, key_labeled, key_unlabeled = jax.random.split(key, 3)
-    frozen = partial(apply, jax.lax.stop_gradient(variables))
-    u_adv = attack(lambda u: frozen(u).logits, u, None, key=key_attack)
+    u_adv = attack(frozen(apply, variables), u, None, key=key_attack)
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key_labeled)
     log_p, log_p_adv = (
         log_probs(apply(variables, inputs, train=True, key=key_unlabeled).logits)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from adv_jax.generative.objectives.gan import GENERATED, REAL, check_players, constant
 from adv_jax.generative.objectives.reconstruction import corrupted
 from adv_jax.losses import binary_cross_entropy
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 PLAYERS = ("encoder", "decoder", "discriminator")

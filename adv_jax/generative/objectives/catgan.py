@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.generative.objectives.gan import PLAYERS, check_players, constant
-from adv_jax.objectives.cross_entropy import accuracy, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, log_probs, mean_cross_entropy, unlabeled
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 

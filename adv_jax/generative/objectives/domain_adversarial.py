@@ -6,8 +6,8 @@ import numpy as np
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
 from adv_jax.losses import as_classes
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, UserError, Variables, described
 
 SOURCE, TARGET = 0, 1  # classes of the adversary

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax.losses import as_logits
-from adv_jax.objectives.cross_entropy import mean_cross_entropy
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import mean_cross_entropy
 from adv_jax.types import Apply, Array, Aux, Batch, Key, UserError, Variables
 
 GENERATED, REAL = 0, 1  # classes of the discriminator

@@ -11,8 +11,8 @@ from adv_jax.generative.objectives.gan import (
     probability,
 )
 from adv_jax.losses import classes
-from adv_jax.objectives.cross_entropy import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import accuracy, mean_cross_entropy, unlabeled
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
 PLAYERS = ("classifier", "adversary")

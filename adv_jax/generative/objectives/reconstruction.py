@@ -6,8 +6,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from adv_jax.objectives.cross_entropy import unlabeled
 from adv_jax.objectives.stating import objective
+from adv_jax.objectives.terms import unlabeled
 from adv_jax.random import bernoulli, normal
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables
 
