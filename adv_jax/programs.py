@@ -25,6 +25,7 @@ from adv_jax.types import Array, UserError
 
 MAX_PROGRAMS = 64  # auto_attack takes 750 memory maps each; Linux allows 65,530 per process.
 
+_Jitted = type(jax.jit(lambda: None))
 _RULES = ("custom_jvp_call", "custom_vjp_call")  # Operations whose author gives the derivative.
 # The code of functions whose operations determine the derivative, as they get it once, at import.
 _ONE_RULE_EACH = (
@@ -82,13 +83,21 @@ def plain_errors() -> Iterator[None]:
         raise
 
 
-def new_jaxpr(fn: Callable[..., Any], *inputs: Any) -> tuple[ClosedJaxpr, Any]:
+def is_jitted(fn: Any) -> bool:
+    """Returns whether a function is the result of `jax.jit`."""
+    return isinstance(fn, _Jitted)
+
+
+def new_jaxpr(fn: Any, *inputs: Any) -> tuple[ClosedJaxpr, Any]:
     """Returns the operations of a function, and the shapes and dtypes of its outputs."""
+    if is_jitted(fn):  # It is traced once for equal shapes, and reads the arrays of that time.
+        found = fn.trace(*inputs)
+        return found.jaxpr, found.out_info
     # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
     return jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
 
 
-def traced(fn: Callable[..., Any], *inputs: Any, derivatives: bool = True) -> Traced:
+def traced(fn: Any, *inputs: Any, derivatives: bool = True) -> Traced:
     """Traces a function of trees of arrays.
 
     derivatives: it will be differentiated, so rules of its own for that belong to the key. They

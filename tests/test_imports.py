@@ -65,7 +65,7 @@ MAY_IMPORT = {
     | {"adv_jax.perturbations"},
     "adv_jax.losses": set(),
     "adv_jax.models": {"adv_jax.convolution", "adv_jax.losses", "adv_jax.programs"},
-    "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms"},
+    "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms", "adv_jax.programs"},
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.optimizers": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"}

@@ -36,6 +36,7 @@ from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of, is_known, is_
 
 Settings = dict[str, Any]
 parameters_of = functools.cache(annotations.parameters_of)
+_NONE = {type(None)}
 
 
 class Body(NamedTuple):
@@ -194,15 +195,15 @@ def _unchanged(x: Array) -> Array:
 
 def _check_numbers(body: Body, settings: Settings) -> None:
     """Checks counts and flags, which become Python's, and real numbers with a range."""
-    parameters = parameters_of(body.fn)
+    parameters, kinds = parameters_of(body.fn), _kinds_of(body.fn)
     needed = {name for name, parameter in parameters.items() if not is_optional(parameter)}
     given = {n: v for n, v in settings.items() if v is not None or n in needed}
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
             checked_number(name, given[name], interval, per_row=name in body.row_ranges)
-    for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, int)}:
+    for name in given.keys() & {n for n in parameters if kinds[n] - _NONE == {int}}:
         settings[name] = checked_count(name, given[name])
-    for name in given.keys() & {n for n, p in parameters.items() if _is_only(p, bool)}:
+    for name in given.keys() & {n for n in parameters if kinds[n] - _NONE == {bool}}:
         check_booleans(**{name: given[name]})
         settings[name] = bool(given[name])
 
@@ -226,20 +227,15 @@ def _is_real(body: Body, name: str) -> bool:
 
     Its annotation is float, or its range is real: ArrayLike, which has int too, may be an index.
     """
-    ranges, parameter = {**body.ranges, **body.row_ranges}, parameters_of(body.fn).get(name)
+    ranges, kinds = {**body.ranges, **body.row_ranges}, _kinds_of(body.fn).get(name, set())
     if name == body.traits.size or (name in ranges and not Range.of(ranges[name]).whole):
         return True
-    kinds = set() if parameter is None else _members(parameter.annotation)
     return float in kinds and int not in kinds
 
 
 def _as_plain(value: Any) -> Any:
     """Returns an array without axes as a number, by which programs are told apart."""
     return value.item() if isinstance(value, np.ndarray | jax.Array) else value
-
-
-def _is_only(parameter: inspect.Parameter, kind: type) -> bool:
-    return _members(parameter.annotation) - {type(None)} == {kind}
 
 
 def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings) -> None:
@@ -276,8 +272,7 @@ def _check_outputs(
 
 def _is_static(body: Body, name: str, settings: Settings) -> bool:
     """Returns whether a program is compiled for the value of a setting; else it is an argument."""
-    value, parameter = settings[name], parameters_of(body.fn).get(name)
-    kinds = _members(inspect.Parameter.empty if parameter is None else parameter.annotation)
+    value, kinds = settings[name], _kinds_of(body.fn).get(name, {inspect.Parameter.empty})
     unknown = any(kind is inspect.Parameter.empty or isinstance(kind, str) for kind in kinds)
     if isinstance(value, np.ndarray | jax.Array):
         is_number = is_real(value) or jnp.issubdtype(dtype_of(value), jnp.bool_)
@@ -287,7 +282,7 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
         return jax.Array not in kinds and not kinds.isdisjoint((int, bool, str))
     if unknown:  # A text names what only type checkers import.
         return not isinstance(value, float | np.floating) and not _is_real(body, name)
-    return jax.Array not in kinds and kinds - {type(None)} != {float}
+    return jax.Array not in kinds and kinds - _NONE != {float}
 
 
 def labels_name(function: Callable[..., Any]) -> str | None:
@@ -296,6 +291,12 @@ def labels_name(function: Callable[..., Any]) -> str | None:
     needed = [p for p in parameters_of(function).values() if p.default is p.empty]
     names = [p.name for p in needed if p.kind in kinds]
     return names[2] if len(names) > 2 else None
+
+
+@functools.cache
+def _kinds_of(function: Callable[..., Any]) -> dict[str, set[Any]]:
+    """Returns the types that each parameter of a function accepts, by its annotation."""
+    return {name: _members(p.annotation) for name, p in parameters_of(function).items()}
 
 
 def _members(annotation: Any) -> set[Any]:

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from adv_jax.annotations import unwrapped
 from adv_jax.checks._calls import arity, traceable
+from adv_jax.programs import is_jitted
 from adv_jax.types import (
     Apply,
     Array,
@@ -108,7 +109,7 @@ def with_aux(fn: Callable[..., Any], aux: RowTree | None) -> Callable[[Array], A
 
 
 def traced_model(
-    fn: Callable[..., Any],
+    fn: Any,
     *inputs: Any,
     name: str = "logits_fn",
     takes: Sequence[str] = ("x", "aux"),
@@ -126,6 +127,9 @@ def traced_model(
     """
     try:
         with traceable(name), arity(name, fn, takes[: len(inputs)]):
+            if is_jitted(fn):
+                _array(fn.eval_shape(*inputs), name)
+                return by(fn, *inputs)
             return by(lambda *inputs: _array(fn(*inputs), name), *inputs)
     except Exception as error:
         if isinstance(error, UserError):
