@@ -182,7 +182,7 @@ def described(value: Any) -> str:
     >>> described((0, np.ones((28, 28), np.float32)))
     '(0, float32[28, 28])'
     >>> described(["a"] * 9)
-    "('a', 'a', 'a', 'a', ...)"
+    "['a', 'a', 'a', 'a', ...]"
     >>> described(np.ones(3, ">f4")), described(np.ma.ones(3))
     ('>f4[3]', 'masked float64[3]')
     >>> described(jax.ShapeDtypeStruct((), np.float32)), described(np.float32(1))
@@ -191,6 +191,8 @@ def described(value: Any) -> str:
     '{a: float64[2, 3], b: 1}'
     >>> described(described)
     'the function described'
+    >>> described([0.1]), described((0.1,))
+    ('[0.1]', '(0.1,)')
     >>> described(10**400)
     'an int, 10000000000000000000...'
     """
@@ -199,7 +201,10 @@ def described(value: Any) -> str:
         return "{" + ", ".join(parts + ["..."] * (len(value) > 4)) + "}"
     if isinstance(value, tuple | list):
         parts = [described(part) for part in value[:4]] + ["..."] * (len(value) > 4)
-        return f"({', '.join(parts)})"
+        text = ", ".join(parts)
+        if isinstance(value, list):
+            return f"[{text}]"
+        return f"({text},)" if len(value) == 1 else f"({text})"
     shape = list(np.shape(value))
     unknown = isinstance(value, jax.core.Tracer | jax.core.ShapedArray | jax.ShapeDtypeStruct)
     text = f"{_dtype_name(value)}{shape}" if shape or unknown else _on_one_line(value)

@@ -25,7 +25,11 @@ for i in "${!hosts[@]}"; do
 done
 
 status=0
-for _ in "${hosts[@]}"; do
-  wait -n || status=$?
+for process in $(jobs -p); do
+  wait "$process" || status=$?
+  # A signal ends this wait; the process first saves its epoch.
+  while kill -0 "$process" 2>/dev/null; do
+    wait "$process" || status=$?
+  done
 done
 exit "$status"

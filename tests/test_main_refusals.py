@@ -159,7 +159,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ),
             (
                 [QUICK, "--config.objective.attack.bounds=(0.0,)"],
-                ["bounds must be (lo, hi) with lo < hi, got (0.0)"],
+                ["bounds must be (lo, hi) with lo < hi, got (0.0,)"],
             ),
             (
                 [QUICK, "--config.objective.attack.bounds=('a','b')"],
@@ -192,6 +192,10 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             (
                 [QUICK, "--coordinator=foo", "--num_processes=1", "--process_id=0"],
                 ["--coordinator must be HOST:PORT of the first process, or auto, got 'foo'"],
+            ),
+            (
+                [QUICK, "--coordinator=auto"],
+                ["--coordinator must be HOST:PORT outside a job of Slurm", "got auto"],
             ),
             (
                 [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],

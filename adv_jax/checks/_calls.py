@@ -130,9 +130,9 @@ def traceable(
     except _TRAINING as error:
         raise UserError(
             f"{name} must be a model in evaluation mode, got one that draws random numbers or "
-            "updates its state, as dropout and batch normalization do in training, and nnx.jit "
-            "always: call model.eval() in Flax NNX, and the model itself; or pass train=False in "
-            "Linen, as the model names it"
+            "updates its state, as dropout and batch normalization do in training: call "
+            "model.eval() in Flax NNX, and the model itself, not nnx.jit of it; or pass "
+            "train=False in Linen, as the model names it"
         ) from error
 
 

@@ -111,4 +111,9 @@ def _batches(data: Any) -> Iterable[Any]:
     """Returns the batches of arrays, of a Dataset's test rows, or of an iterable of batches."""
     if hasattr(data, "test"):
         return [tuple(data.test)]
-    return [data] if isinstance(data, tuple) else data
+    if isinstance(data, tuple):
+        return [data]
+    if hasattr(data, "dtype") or not isinstance(data, Iterable):
+        allowed = "arrays (x, y), a Dataset, or an iterable of batches (x, y)"
+        raise UserError(f"data must be {allowed}, got {described(data)}")
+    return data

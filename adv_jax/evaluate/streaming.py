@@ -23,7 +23,17 @@ from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.suite import Rows, Suite, joined
 from adv_jax.random import one_key
 from adv_jax.ranges import COUNT
-from adv_jax.types import Attack, Bounds, Key, LogitsFn, Norm, UserError, described, host_array
+from adv_jax.types import (
+    Attack,
+    Bounds,
+    Key,
+    LogitsFn,
+    Norm,
+    UserError,
+    described,
+    described_array,
+    host_array,
+)
 
 
 @own_keywords
@@ -177,8 +187,8 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
       UserError: it is no such tuple, or not of arrays that JAX takes, with as many rows each.
     """
     if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        kind = type(batch).__name__
-        found = f"a {kind} of {len(batch)}" if isinstance(batch, tuple | list) else f"a {kind}"
+        sequence = isinstance(batch, tuple | list)
+        found = f"a {type(batch).__name__} of {len(batch)}" if sequence else described_array(batch)
         raise UserError(f"batches must yield (x, y) or (x, y, aux), got {found}")
     x, y = _array("x", batch[0]), _array("y", batch[1])
     aux = jax.tree.map(partial(_array, "aux"), batch[2]) if len(batch) == 3 else None

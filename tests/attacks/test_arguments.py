@@ -116,7 +116,7 @@ NO_NUMBERS = {
     "a truth value": (True, "True"),
     "truth values": (np.array([True, False]), "bool[2]"),
     "objects": (np.array([0.1, None]), "object[2]"),
-    "ragged": ([[0.1], [0.1, 0.2]], "((0.1), (0.1, 0.2))"),
+    "ragged": ([[0.1], [0.1, 0.2]], "[[0.1], [0.1, 0.2]]"),
 }
 
 
@@ -160,7 +160,7 @@ def test_bounds_that_are_not_an_interval_are_refused(bounds, said):
 
 def test_bounds_of_features_are_refused_in_words():
     for bounds, said in [
-        ((0, [1, 2, 3]), "that broadcast to x, [2, 2], got (0, (1, 2, 3))"),
+        ((0, [1, 2, 3]), "that broadcast to x, [2, 2], got (0, [1, 2, 3])"),
         ((np.zeros((3, 2)), 1), "that broadcast to x, [2, 2], got (float64[3, 2], 1)"),
         (([0, 2], [1, 1.5]), "with lo <= hi for each feature, got 2 and 1.5"),
         (([0, 0], [1, float("nan")]), "with lo <= hi for each feature, got 0 and nan"),
@@ -234,7 +234,7 @@ def test_bounds_may_be_of_any_real_type():
         ("ab", "'ab'"),
         (None, "None"),
         (np.array([[0.1, None]]), "object[1, 2]"),
-        ([1, [2]], "(1, (2))"),
+        ([1, [2]], "[1, [2]]"),
     ],
 )
 def test_inputs_and_labels_that_are_not_numbers_are_refused(wrong, said):

@@ -84,6 +84,14 @@ def test_another_threat_model_is_refused(two_classes, threat_model):
         evaluate.benchmark(logits_fn, (x, y), threat_model=threat_model)
 
 
+@pytest.mark.parametrize("data", [None, 3, np.zeros((2, 3))])
+def test_data_of_another_form_are_refused_by_their_name(two_classes, data):
+    with pytest.raises(
+        UserError, match=r"^data must be arrays \(x, y\), a Dataset, or an iterable"
+    ):
+        evaluate.benchmark(two_classes[2], data)
+
+
 @pytest.mark.parametrize("bounds", [5, (1.0,), "01"])
 def test_bounds_of_another_form_are_refused(two_classes, bounds):
     x, y, logits_fn, _ = two_classes

@@ -98,7 +98,7 @@ def test_no_misclassified_row_is_certified_where_logits_share_a_huge_offset(prob
     [
         ({"eps": 0.1}, "eps must be a sequence of numbers such as [0, 0.1], got 0.1"),
         ({"eps": []}, "eps must be one or more numbers of at least 0, got ()"),
-        ({"eps": ["a"]}, "eps must be a sequence of numbers such as [0, 0.1], got ('a')"),
+        ({"eps": ["a"]}, "eps must be a sequence of numbers such as [0, 0.1], got ['a']"),
         ({"eps": [0.1, -1.0]}, "eps must be a finite number of at least 0, got -1.0"),
         ({"eps": [np.nan]}, "eps must be a finite number of at least 0, got nan"),
         ({"eps": [8.0], "bounds": (0, 1)}, "eps must be at most 1, the linf width of the bounds"),

@@ -80,9 +80,9 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ({"batch_size": "3"}, "batch_size must be a whole number of at least 1, got '3'"),
         ({"eps": 0.1}, "eps must be a sequence of numbers such as [0, 0.1], got 0.1"),
         ({"eps": ".1"}, "eps must be a sequence of numbers such as [0, 0.1], got '.1'"),
-        ({"eps": [".1"]}, "eps must be a sequence of numbers such as [0, 0.1], got ('.1')"),
-        ({"eps": [True]}, "eps must be a sequence of numbers such as [0, 0.1], got (True)"),
-        ({"eps": [[0.1]]}, "eps must be a sequence of numbers such as [0, 0.1], got ((0.1))"),
+        ({"eps": [".1"]}, "eps must be a sequence of numbers such as [0, 0.1], got ['.1']"),
+        ({"eps": [True]}, "eps must be a sequence of numbers such as [0, 0.1], got [True]"),
+        ({"eps": [[0.1]]}, "eps must be a sequence of numbers such as [0, 0.1], got [[0.1]]"),
         ({"eps": [1e39]}, "eps must be a finite float32, got 1e+39"),
         ({"eps": [0.1, 0.0, 0.1]}, "eps must not repeat, got 0.1 twice or more"),
         (
@@ -131,9 +131,9 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ({"x": "abc"}, "x must be a batch f32[B, *D] of floats, got 'abc'"),
         (
             {"x": [[1.0], [1.0, 2.0]]},
-            "x must be a batch f32[B, *D] of floats, got ((1.0), (1.0, 2.0))",
+            "x must be a batch f32[B, *D] of floats, got [[1.0], [1.0, 2.0]]",
         ),
-        ({"y": ["a", "b"]}, "y must be classes i32[N] with N = 5, got ('a', 'b')"),
+        ({"y": ["a", "b"]}, "y must be classes i32[N] with N = 5, got ['a', 'b']"),
         (
             {"attacks": {"a": partial(attacks.fgsm, eps=0.1)}},
             "fgsm must leave eps to the evaluation, got it bound already",

@@ -272,7 +272,7 @@ def test_the_examples_in_the_files_are_those_that_were_classified(problem, tmp_p
         ),
         (
             [([[1.0], [1.0, 2.0]], [0, 1])],
-            "x must be an array of numbers in each batch, got ((1.0), (1.0, 2.0))",
+            "x must be an array of numbers in each batch, got [[1.0], [1.0, 2.0]]",
         ),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_substitute_that_diverges_is_told_by_its_round():
         ),
         (
             {"victim": lambda x: [[1], [2, 3]]},
-            r"victim must return classes i32\[B\] with B = 12, got \(\(1\), \(2, 3\)\)",
+            r"victim must return classes i32\[B\] with B = 12, got \[\[1\], \[2, 3\]\]",
         ),
         ({"rounds": 0}, "rounds must be a whole number of at least 1, got 0"),
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),

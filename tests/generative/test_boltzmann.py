@@ -80,19 +80,19 @@ def test_an_unknown_kind_of_visible_units_is_refused():
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"kernels": (jnp.zeros((2, 3)),)}, r"the shapes \(\(3, 2\)\), got \(\(2, 3\)\)"),
-        ({"kernels": ()}, r"a kernel from each layer to the next, of the shapes .* got \(\)"),
+        ({"kernels": (jnp.zeros((2, 3)),)}, r"the shapes \[\(3, 2\)\], got \[\(2, 3\)\]"),
+        ({"kernels": ()}, r"a kernel from each layer to the next, of the shapes .* got \[\]"),
         (
             {"biases": (jnp.zeros((1, 2)),)},
-            r"a bias f\[D\] .* got the shapes \(\(3\), \(1, 2\)\)",
+            r"a bias f\[D\] .* got the shapes \[\(3,\), \(1, 2\)\]",
         ),
         ({"biases": (), "kernels": ()}, "of one hidden layer or more"),
-        ({"biases": ([0.0, 0.0],)}, r"machine must have arrays .*, got \(0.0, 0.0\)"),
+        ({"biases": ([0.0, 0.0],)}, r"machine must have arrays .*, got \[0.0, 0.0\]"),
         (
             {"biases": (jnp.zeros(2, int),)},
             r"machine must have arrays of floats .*int32\[2\]",
         ),
-        ({"visible_bias": [0.0, 0.0, 0.0]}, r"machine must have arrays .*, got \(0.0, 0.0, 0.0\)"),
+        ({"visible_bias": [0.0, 0.0, 0.0]}, r"machine must have arrays .*, got \[0.0, 0.0, 0.0\]"),
     ],
 )
 def test_a_machine_of_other_shapes_is_refused(changes, says):

@@ -49,11 +49,12 @@ class Inputs(NamedTuple):
 def load_to_train(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
     """Loads as `load`; the error of data that cannot be fetched or found names the flags to run."""
     try:
-        return load(config, runs, workdir)
+        dataset = _dataset(config["data"])
     except DataError as error:
-        if config["data"]["source"] not in ("tfds", "files", "sklearn"):
+        if (line := _to_run(config)) is None:
             raise
-        raise DataError(f"{error}; to run on other data: {_to_run(config)}") from error
+        raise DataError(f"{error}; to run on other data: {line}") from error
+    return _of_dataset(dataset, config, runs, workdir)
 
 
 def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
@@ -73,9 +74,16 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
       UserError: `data` is invalid; the data cannot be loaded; the workdir holds a run on other
         data, or its recorded arrays are damaged.
     """
+    return _of_dataset(_dataset(config["data"]), config, runs, workdir)
+
+
+def _of_dataset(
+    dataset: Dataset, config: Mapping[str, Any], runs: list[Replica], workdir: Path
+) -> Inputs:
+    """Does what `load` does with a data set."""
     spec = config["data"]
     fits = {field: _fits(spec, field) for field in ("preprocess", "target")}
-    dataset = _halved(_dataset(spec), spec.get("half", 0))
+    dataset = _halved(dataset, spec.get("half", 0))
     _check_stream(config, dataset)
     rows = rows_of(config, dataset, runs)
     document = _document(dataset, rows)
@@ -140,13 +148,16 @@ def _document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any
     }
 
 
-def _to_run(config: Mapping[str, Any]) -> str:
-    """Returns the flags that run a config whose data cannot be loaded on other data.
+def _to_run(config: Mapping[str, Any]) -> str | None:
+    """Returns the flags that run a config whose data cannot be loaded on other data, if any do.
 
     The embedded digits are 4,000 for training, so that a larger validation set shrinks.
     """
     spec, name = config["data"], config["experiment"]
-    if spec["name"] != "mnist" or spec["source"] == "embedded":
+    is_mnist = spec["name"] == "mnist"
+    if spec["source"] not in ("tfds", "sklearn", *(("files",) if is_mnist else ())):
+        return None
+    if not is_mnist:
         return "--config.data.source=files --config.data.dir=FOLDER"
     line = "--config.data.source=embedded"
     if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:

@@ -101,7 +101,7 @@ def test_lists_have_the_log_likelihood_of_arrays():
 
 
 @pytest.mark.parametrize(
-    ("candidates", "got"), [([], r"\(\)"), (0.3, "0.3"), (np.ones((2, 1)), r"float64\[2, 1\]")]
+    ("candidates", "got"), [([], r"\[\]"), (0.3, "0.3"), (np.ones((2, 1)), r"float64\[2, 1\]")]
 )
 def test_candidates_of_another_shape_are_refused(candidates, got):
     says = rf"^bandwidths must be f\[m\] with one candidate or more, got {got}$"

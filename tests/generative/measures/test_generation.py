@@ -203,7 +203,7 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
         (lambda x: nearest(x, x, batch_size=0), "batch_size must be a whole number of at least 1"),
         (lambda x: diversity(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3"),
         (lambda x: nearest(5.0, x), r"samples must be numbers f\[n, \*D\], got 5.0"),
-        (lambda x: nearest(x, [[1.0], [1.0, 2.0]]), r"x must be numbers f\[n, \*D\], got \(\("),
+        (lambda x: nearest(x, [[1.0], [1.0, 2.0]]), r"x must be numbers f\[n, \*D\], got \[\["),
         (lambda x: collapse(diversity=0.5, coverage=0.5), "coverage must be a Coverage, .*got 0.5"),
         (lambda x: diversity(x[:1], x), "samples and x must have two rows or more, got 1, 4"),
     ],

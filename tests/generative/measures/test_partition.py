@@ -112,11 +112,11 @@ def test_the_standard_error_is_the_spread_of_repeated_estimates():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got \\(0.0, 0.5\\)"),
+        ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got \\[0.0, 0.5\\]"),
         ({"betas": jnp.array([0.0, 0.7, 0.3, 1.0])}, "betas must rise from 0 to 1"),
         (
             {"betas": [0.0, float("nan"), 1.0]},
-            r"betas must rise from 0 to 1, got \(0.0, nan, 1.0\)",
+            r"betas must rise from 0 to 1, got \[0.0, nan, 1.0\]",
         ),
         ({"betas": jnp.zeros(1)}, r"betas must be f\[T \+ 1\] with T at least 1, got float32\[1\]"),
         ({"num_chains": 1}, "num_chains must be at least 2 for a standard error, got 1"),
@@ -141,7 +141,7 @@ def test_a_machine_whose_kernels_do_not_fit_is_refused(kernels):
         generative.measures.log_partition,
         lambda machine: generative.measures.annealed_log_partition(machine, BETAS, key=KEY),
     ):
-        with pytest.raises(UserError, match=r"of the shapes \(\(4, 3\),?\), got"):
+        with pytest.raises(UserError, match=r"of the shapes \[\(4, 3\)\], got"):
             estimate(machine)
 
 

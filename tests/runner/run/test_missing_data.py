@@ -6,7 +6,7 @@ import pytest
 from config_files import config_of
 
 from adv_jax import types
-from adv_jax.data import DataError
+from adv_jax.data import DataError, load
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import inputs
 
@@ -20,13 +20,27 @@ from adv_jax.runner.run import inputs
             "--config=quickstart:quick",
         ),
         ("ladder_mnist", "--config.data.source=embedded, or --config=ladder_mnist:quick"),
-        ("resnet_cifar10", "--config.data.source=files --config.data.dir=FOLDER"),
     ],
 )
 def test_missing_data_are_refused_with_the_flags_to_run_instead(tmp_path, name, line):
     config = config_of(name, "paper")
     config["data"] |= {"source": "files", "dir": str(tmp_path / "none")}
     with pytest.raises(DataError, match=f"; to run on other data: {re.escape(line)}$"):
+        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+
+
+def test_data_that_only_their_files_hold_are_refused_without_them(tmp_path):
+    config = config_of("resnet_cifar10", "paper")
+    config["data"] |= {"source": "files", "dir": str(tmp_path / "none")}
+    with pytest.raises(DataError, match="; the other source is 'tfds'$"):
+        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+
+
+def test_sizes_that_do_not_fit_the_data_are_refused_without_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(inputs, "_dataset", lambda spec: load("mnist", source="embedded"))
+    config = config_of("quickstart", "paper")
+    config["data"] |= {"source": "files", "num_valid": 10**6}
+    with pytest.raises(DataError, match="^data.num_valid must be .* got 1000000$"):
         inputs.load_to_train(config, replicas(config), tmp_path / "run")
 
 
