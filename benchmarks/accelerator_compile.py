@@ -9,7 +9,8 @@ the seconds of compiling, as `launch.compile` counts them and with its options.
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # Else JAX looks for a GPU.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no driver.
@@ -18,7 +19,8 @@ from adv_jax.runner.host.ending import without_traceback
 from benchmarks.accelerator_stages import SEEDS, STAGES, Work, stage_names
 from benchmarks.accelerator_worker import lowered
 from benchmarks.tables import Table, console, show, three_digits
-from launch.compiling.programs import Compiled, compiled
+from launch.compiling.cells import by_kind, gb, kernels
+from launch.compiling.programs import compiled
 from launch.compiling.topologies import target
 
 COLUMNS = ("work", "kernels by kind", "kernels", "ms at the peaks", "temporaries, GB")
@@ -38,18 +40,16 @@ def programs(names: Sequence[str]) -> dict[str, Work]:
     return found
 
 
-def cells(work: Work, program: Compiled) -> list[str]:
-    """Returns what a step, or an attack, launches; "+": loops of unknown length count once."""
-    assert program.launched is not None  # as on all GPUs
-    call = program.launched["call"]
-    kinds = ", ".join(f"{count / work.steps:.0f} {kind}" for kind, count in call["kinds"].items())
+def cells(work: Work, program: Mapping[str, Any]) -> list[str]:
+    """Returns what a step, or an attack, launches, of the fields of `programs.Compiled`."""
+    call = program["launched"]["call"]
     return [
-        kinds,
-        f"{sum(call['kinds'].values()) / work.steps:,.0f}{'+' if call['open_ended'] else ''}",
+        by_kind(call["kinds"], work.steps),
+        kernels(program["kernels"] / work.steps, call),
         three_digits(1e3 * call["peak"] / work.steps) if call["peak"] else "",
-        f"{program.temporaries / 1e9:.3f}",
-        f"{program.seconds:.1f}",
-        f"{program.processor_seconds:.1f}",
+        gb(program["temporaries"]),
+        f"{program['seconds']:.1f}",
+        f"{program['processor_seconds']:.1f}",
     ]
 
 
@@ -65,7 +65,7 @@ def main() -> None:
     for title, work in programs(args.stages).items():
         console.print(title)
         program = compiled(lowered(work._asdict(), there.devices[0]), there)
-        rows.append([title, *cells(work, program)])
+        rows.append([title, *cells(work, program._asdict())])
     show([Table(f"Of a step or an attack on {args.topology}", COLUMNS, rows, words=2)])
 
 

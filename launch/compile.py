@@ -39,7 +39,8 @@ from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import write_json
 from adv_jax.runner.store.writing import writing
-from launch.compiling.programs import Compiled, attacked, compile_config
+from launch.compiling.cells import PARTS, by_kind, gb, kernels, memory, ms, share_in_graphs
+from launch.compiling.programs import attacked, compile_config
 from launch.compiling.topologies import target
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "such as v5e:4x4, h100:8 or h100:4x8")
@@ -56,14 +57,13 @@ def print_report(found: Mapping[str, Any]) -> None:
         f"{found['config']}: {found['replicas']} replicas x {found['shards']} shards on "
         f"{found['chips']} chips of {found['topology']}, {chip}"
     )
-    about = {name: Compiled(**of) for name, of in found["functions"].items()}
-    columns = ["function", "GB", "arguments", "results", "temporaries", "code"]
-    rows = [_cells(name, of) for name, of in about.items()]
-    print_table(title, [*columns, "collectives", "seconds to compile"], rows)
+    functions = found["functions"]
+    columns = ["function", "GB", *PARTS, "collectives", "seconds to compile"]
+    print_table(title, columns, [_cells(name, of) for name, of in functions.items()])
     print(f"about {found['replicas_that_fit']:,} replicas a chip would fit")
-    if any(of.launched for of in about.values()):  # on GPUs
+    rows = [_launches(name, of) for name, of in functions.items() if of["launched"]]
+    if rows:  # on GPUs
         columns = ["function", "kernels of a call", "in CUDA graphs", "ms at the peaks"]
-        rows = [_launches(name, of.launched) for name, of in about.items() if of.launched]
         print_table("Launches", [*columns, "of a turn of its loop", "by kind"], rows)
     if "step" in found:
         print(_step(found))
@@ -86,23 +86,22 @@ def _step(found: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(name: str, found: Compiled) -> list[str]:
-    sizes = (found.memory, found.arguments, found.results, found.temporaries, found.code)
-    kinds = ", ".join(f"{count} {kind}" for kind, count in found.collectives.items())
-    return [name, *(f"{size / 1e9:.3f}" for size in sizes), kinds or "none", f"{found.seconds:.1f}"]
+def _cells(name: str, function: Mapping[str, Any]) -> list[str]:
+    sizes = (memory(function), *(function[part] for part in PARTS))
+    collectives = by_kind(function["collectives"]) or "none"
+    return [name, *map(gb, sizes), collectives, f"{function['seconds']:.1f}"]
 
 
-def _launches(name: str, launched: Mapping[str, Any]) -> list[str]:
+def _launches(name: str, function: Mapping[str, Any]) -> list[str]:
     """Returns the cells of a function on a GPU."""
-    call, turn = launched["call"], launched["turn"]
-    kernels = sum(call["kinds"].values())
+    call, turn = function["launched"]["call"], function["launched"]["turn"]["kinds"]
     return [
         name,
-        f"{kernels:,}{'+' if call['open_ended'] else ''}",
-        f"{call['in_graphs'] / max(1, kernels):.0%}",
-        f"{1e3 * call['peak']:.3g}" if call["peak"] else "",
-        str(sum(turn["kinds"].values())),
-        ", ".join(f"{count} {kind}" for kind, count in turn["kinds"].items()),
+        kernels(function["kernels"], call),
+        share_in_graphs(call),
+        ms(call["peak"]),
+        str(sum(turn.values())),
+        by_kind(turn),
     ]
 
 

@@ -4,5 +4,5 @@
 is what both have. `programs` compiles the functions of a run and says what they take, with `flops`,
 `collectives` and `kernels`, which count. `tpu_cases` and `gpu_cases` are what `launch.tpu` and
 `launch.gpu` compile, on the noise of `on_noise` and `shapes`. `cases` chooses among them and stores
-their documents, of which `tpu_page` and `gpu_page` write the pages, with what `pages` holds.
+their documents, of which `tpu_page` and `gpu_page` write the pages, with the text of `cells`.
 """

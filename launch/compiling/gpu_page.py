@@ -4,9 +4,19 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from launch.compiling.cells import (
+    Document,
+    by_kind,
+    gb,
+    kernels,
+    memory,
+    ms,
+    share_in_graphs,
+    table,
+    versions,
+)
 from launch.compiling.gpu_cases import ATTACKS, TRAININGS, Case, cases, several, trainings
 from launch.compiling.gpus import CARDS
-from launch.compiling.pages import Document, collectives, gb, table, versions
 from papers.pages.markup import BEGIN, markdown
 
 RESULT = Path(__file__).parent / "gpu.json"
@@ -122,24 +132,19 @@ def _only(one: Document) -> Document:
     return function
 
 
-def _kernels(count: float, of: Document) -> str:
-    return f"{count:,.0f}{'+' if of['open_ended'] else ''}"
+def _call(function: Document) -> Document:
+    return function["launched"]["call"]
 
 
 def _step(one: Document) -> str:
-    return _kernels(kernels_of_step(one), _epoch(one)["launched"]["call"])
-
-
-def _kinds(kinds: Mapping[str, float], over: int = 1) -> str:
-    shares = {kind: round(count / over) for kind, count in kinds.items()}
-    return ", ".join(f"{count} {kind}" for kind, count in shares.items() if count)
+    return kernels(kernels_of_step(one), _call(_epoch(one)))
 
 
 def _function(name: str) -> Callable[[Document], str]:
     def cell(one: Document) -> str:
         function = one["functions"][name]
-        kernels = _kernels(function["kernels"], function["launched"]["call"])
-        return f"{kernels}; {function['processor_seconds']:.0f} s"
+        launches = kernels(function["kernels"], _call(function))
+        return f"{launches}; {function['processor_seconds']:.0f} s"
 
     return cell
 
@@ -148,24 +153,15 @@ def _all_seconds(one: Document) -> str:
     return f"{sum(f['processor_seconds'] for f in one['functions'].values()):.0f} s"
 
 
-def _share(function: Document) -> str:
-    call = function["launched"]["call"]
-    return f"{call['in_graphs'] / max(1, sum(call['kinds'].values())):.0%}"
-
-
-def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:.3g}"
-
-
 _TITLE = {"title": lambda one: one["title"]}
 _STEPS = {
     **_TITLE,
-    "GB": lambda one: gb(_epoch(one)),
+    "GB": lambda one: gb(memory(_epoch(one))),
     "replicas that fit": lambda one: f"{one['replicas_that_fit']:,}",
     "kernels": _step,
-    "by kind": lambda one: _kinds(_epoch(one)["launched"]["call"]["kinds"], one["steps_per_epoch"]),
-    "in CUDA graphs": lambda one: _share(_epoch(one)),
-    "ms at the peaks": lambda one: _ms(one["step"]["seconds"].get("peak")),
+    "by kind": lambda one: by_kind(_call(_epoch(one))["kinds"], one["steps_per_epoch"]),
+    "in CUDA graphs": lambda one: share_in_graphs(_call(_epoch(one))),
+    "ms at the peaks": lambda one: ms(one["step"]["seconds"].get("peak")),
     "epoch compiled in, s": lambda one: f"{_epoch(one)['processor_seconds']:.0f}",
 }
 _FUNCTIONS = {
@@ -176,13 +172,11 @@ _FUNCTIONS = {
 _ATTACKS = {
     **_TITLE,
     "attack": lambda one: ", ".join(one["attacks"]),
-    "GB": lambda one: gb(_only(one)),
+    "GB": lambda one: gb(memory(_only(one))),
     "kernels of a turn": lambda one: f"{kernels_of_turn(one)}",
-    "by kind": lambda one: _kinds(_only(one)["launched"]["turn"]["kinds"]),
-    "kernels of a call": lambda one: _kernels(
-        _only(one)["kernels"], _only(one)["launched"]["call"]
-    ),
-    "in CUDA graphs": lambda one: _share(_only(one)),
+    "by kind": lambda one: by_kind(_only(one)["launched"]["turn"]["kinds"]),
+    "kernels of a call": lambda one: kernels(_only(one)["kernels"], _call(_only(one))),
+    "in CUDA graphs": lambda one: share_in_graphs(_call(_only(one))),
     "compiled in, s": lambda one: f"{_only(one)['processor_seconds']:.0f}",
 }
 _SEVERAL = {
@@ -190,10 +184,10 @@ _SEVERAL = {
     "topology": lambda one: one["topology"],
     "replicas": lambda one: str(one["replicas"]),
     "shards": lambda one: str(one["shards"]),
-    "collectives": lambda one: collectives(_epoch(one)),
+    "collectives": lambda one: by_kind(_epoch(one)["collectives"]) or "0",
     "MB": lambda one: f"{_epoch(one)['communicated'] / 1e6:.3g}",
     "kernels": _step,
-    "in CUDA graphs": lambda one: _share(_epoch(one)),
+    "in CUDA graphs": lambda one: share_in_graphs(_call(_epoch(one))),
     "epoch compiled in, s": _STEPS["epoch compiled in, s"],
 }
 

@@ -20,6 +20,7 @@ from adv_jax.runner.run.experiment import Experiment, Functions, initial
 from adv_jax.runner.run.preflight import check_fit, check_parts, needs_whole_batches
 from adv_jax.runner.run.program import functions, is_packed
 from adv_jax.types import UserError
+from launch.compiling.cells import memory
 from launch.compiling.collectives import collectives
 from launch.compiling.flops import product_flops
 from launch.compiling.target import Chip, Target, TooLarge
@@ -51,10 +52,6 @@ class Compiled(NamedTuple):
     processor_seconds: float
     kernels: float | None = None
     launched: dict[str, Any] | None = None
-
-    @property
-    def memory(self) -> int:
-        return self.arguments + self.results + self.temporaries + self.code
 
 
 class Prepared(NamedTuple):
@@ -241,13 +238,13 @@ def compiled(lowered: Any, target: Target) -> Compiled:
       TooLarge: it does not fit a chip.
     """
     program = target.compiled(lowered)
-    memory = program.executable.memory_analysis()
+    sizes = program.executable.memory_analysis()
     counts, communicated = collectives(program.executable.as_text())
     found = Compiled(
-        arguments=memory.argument_size_in_bytes,
-        results=memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        temporaries=memory.temp_size_in_bytes,
-        code=memory.generated_code_size_in_bytes,
+        arguments=sizes.argument_size_in_bytes,
+        results=sizes.output_size_in_bytes - sizes.alias_size_in_bytes,
+        temporaries=sizes.temp_size_in_bytes,
+        code=sizes.generated_code_size_in_bytes,
         bytes_accessed=(program.executable.cost_analysis() or {}).get("bytes accessed"),
         collectives=counts,
         communicated=communicated,
@@ -256,8 +253,9 @@ def compiled(lowered: Any, target: Target) -> Compiled:
     )
     if program.launched is None:
         return found
-    if found.memory > target.chip.usable:  # XLA compiles for a GPU what is too large for it.
-        raise TooLarge(found.memory)
+    needed = memory(found._asdict())
+    if needed > target.chip.usable:  # XLA compiles for a GPU what is too large for it.
+        raise TooLarge(needed)
     launched = {name: of.document() for name, of in program.launched._asdict().items()}
     return found._replace(kernels=program.launched.call.launches, launched=launched)
 

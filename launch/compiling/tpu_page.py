@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from launch.compiling import tpus
-from launch.compiling.pages import Document, collectives, gb, memory, table, versions
+from launch.compiling.cells import PARTS, Document, by_kind, gb, memory, ms, table, versions
 from launch.compiling.tpu_cases import (
     LEAST,
     SEEDS,
@@ -123,8 +123,8 @@ def _size(one: Document) -> str:
     return f"at least {one['needs'] / 1e9:.3g}" if "needs" in one else _TOTAL["GB"](one)
 
 
-def _gb(kind: str) -> Callable[[Document], str]:
-    return lambda one: f"{one['epoch'][kind] / 1e9:.3f}"
+def _gb(part: str) -> Callable[[Document], str]:
+    return lambda one: gb(one["epoch"][part])
 
 
 def _gflop(one: Document) -> str:
@@ -133,7 +133,7 @@ def _gflop(one: Document) -> str:
 
 
 def _ms(kind: str) -> Callable[[Document], str]:
-    return lambda one: f"{1e3 * one['step']['seconds'][kind]:.3g}"
+    return lambda one: ms(one["step"]["seconds"][kind])
 
 
 def _run(one: Document) -> str:
@@ -142,12 +142,12 @@ def _run(one: Document) -> str:
 
 
 def _collectives(one: Document) -> str:
-    return collectives(one["epoch"])
+    return by_kind(one["epoch"]["collectives"]) or "0"
 
 
 _NAME = {"config": lambda one: f"`{one['config']}`"}
 _TOTAL = {
-    "GB": lambda one: gb(one["epoch"]),
+    "GB": lambda one: gb(memory(one["epoch"])),
     "of the chip": lambda one: f"{memory(one['epoch']) / _CHIP.memory:.1%}",
 }
 _PLACE = {
@@ -159,7 +159,7 @@ _COMPILE = {"compiled in, s": lambda one: f"{one['epoch']['seconds']:.0f}"}
 _MEMORY = {
     **_NAME,
     **_TOTAL,
-    **{kind: _gb(kind) for kind in ("arguments", "results", "temporaries", "code")},
+    **{part: _gb(part) for part in PARTS},
     **_COMPILE,
 }
 _STEPS = {
@@ -186,7 +186,7 @@ _SHARDS = {
     **_WORK,
     "collectives": _collectives,
     "MB": lambda one: f"{one['epoch']['communicated'] / 1e6:.3g}",
-    "all-reduce, ms": lambda one: f"{1e3 * one['epoch']['communicated'] / tpus.ALL_REDUCE:.3g}",
+    "all-reduce, ms": lambda one: ms(one["epoch"]["communicated"] / tpus.ALL_REDUCE),
 }
 
 

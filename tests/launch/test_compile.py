@@ -21,8 +21,8 @@ from adv_jax.runner.run import training
 from adv_jax.types import UserError
 from launch import compile as command
 from launch.compiling import programs, topologies, tpus
+from launch.compiling.cells import memory
 from launch.compiling.collectives import _bytes, collectives
-from launch.compiling.pages import memory
 from launch.compiling.programs import _does_not_fit, _remedies
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import Case
