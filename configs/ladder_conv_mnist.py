@@ -43,7 +43,7 @@ from ml_collections import ConfigDict
 from adv_jax.configs.common import (
     CONV_BLOCKS,
     LAST_BLOCK,
-    add_noise,
+    add_ladder_noises,
     add_pgd,
     base,
     decaying_adam,
@@ -112,10 +112,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "scale_softmax": True,
     }
     c.objective = ladder_objective(weights)
-    if options.noise == "sgn":
-        add_noise(c, "attack", {"name": "fgsm", "norm": "linf"}, options.tau)
-    if options.unlabeled_tau is not None:
-        add_noise(c, "unlabeled_attack", {"name": "fgsm", "norm": "rms"}, options.unlabeled_tau)
+    add_ladder_noises(c, options)
     c.optimizer = decaying_adam(epochs, decay_from)
     c.epochs = epochs
     c.batch_size = 100

@@ -43,6 +43,10 @@ results: docs/results.md. --config.optimizer.learning_rate.end_value=.002 disabl
 from ml_collections import ConfigDict
 
 from adv_jax.configs.common import (
+    FC_UNLABELED_TAUS,
+    GRID_TAUS,
+    LADDER_TAUS,
+    SUPERVISED_TAUS,
     add_noise,
     add_pgd,
     base,
@@ -88,12 +92,7 @@ NOISES: dict[str, dict] = {
 }
 # Where the learning rate begins to fall, as a fraction of the epochs.
 DECAY_FROM = {150: 0.67, 170: 0.67, 200: 0.58, 220: 0.45}
-LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)
-SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
-GRID = {
-    "tau": (0.000045, 0.00045, 0.0045, 0.045),
-    "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1),
-}
+GRID = {"noise": "sgn", "tau": GRID_TAUS, "unlabeled_tau": FC_UNLABELED_TAUS}
 SGN = {"noise": "sgn", "tau": 0.00045}
 # A tuple of taus is a grid; None holds the defaults.
 TABLES: dict[int | None, dict] = {
@@ -107,8 +106,8 @@ TABLES: dict[int | None, dict] = {
         **SGN,
         "unlabeled_tau": (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1),
     },
-    13: {"labels": 100, "noise": "sgn", **GRID},
-    14: {"labels": 1000, "noise": "sgn", **GRID},
+    13: {"labels": 100, **GRID},
+    14: {"labels": 1000, **GRID},
     17: {"seeds": 10},
     18: {"seeds": 10, **SGN},
     19: {"seeds": 10, **SGN, "unlabeled_tau": 4.5e-8},

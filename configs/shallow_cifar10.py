@@ -22,32 +22,18 @@ More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, parse_options, shallow_net
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
     options = parse_options(mode, model=("B", "A"))
 
-    c = base("shallow_cifar10", {"name": "cifar10", "num_valid": 10_000})
-    c.data.preprocess = ({"name": "grey"},)
-    c.model = {
-        "name": "mlp",
-        "features": (100,) if options.quick else (2500,),
-        "num_classes": 10,
-        "activation": "relu",
-        "hidden_init": {"name": "sparse", "connections": 15},
-        "output_init": {"name": "zero"},
-    }
-    c.objective = {"name": "cross_entropy"}
-    if options.model == "B":
-        attack = {"name": "fgsm", "norm": "linf", "eps": 0.25}
-        c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
-    c.optimizer = rising_momentum_sgd()
-    c.epochs = 2 if options.quick else 1500
-    c.batch_size = 200
-    c.patience = 100
+    data = {"name": "cifar10", "num_valid": 10_000, "preprocess": ({"name": "grey"},)}
+    width = 100 if options.quick else 2500
+    c = shallow_net("shallow_cifar10", data, model=options.model, width=width)
     c.checkpoint_every = 5
     c.evaluation.attacks.gaussian_noise = {"name": "gaussian_noise"}
     if options.quick:
+        c.epochs = 2
         add_pgd(c)
     return c

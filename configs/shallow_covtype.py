@@ -30,7 +30,7 @@ docs/experiments.md has the reason for `standardized`; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, parse_options, shallow_net
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
@@ -42,26 +42,13 @@ def get_config(mode: str = "paper") -> ConfigDict:
     )
 
     data = {"name": "covtype", "source": "sklearn", "num_valid": 58_101, "stratified": True}
-    c = base("shallow_covtype", data)
+    c = shallow_net(
+        "shallow_covtype", data, model=options.model, width=options.width, num_classes=7
+    )
     if options.inputs == "standardized":
         c.data.preprocess = ({"name": "standardize"},)
-    c.model = {
-        "name": "mlp",
-        "features": (options.width,),
-        "num_classes": 7,
-        "activation": "relu",
-        "hidden_init": {"name": "sparse", "connections": 15},
-        "output_init": {"name": "zero"},
-    }
-    c.objective = {"name": "cross_entropy"}
-    if options.model == "B":
-        attack = {"name": "fgsm", "norm": "linf", "eps": 0.25}
-        c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": attack}
-    c.optimizer = rising_momentum_sgd()
-    c.epochs = 5 if options.quick else 1500
-    c.batch_size = 200
-    c.patience = 100
     c.checkpoint_every = 5
     if options.quick:
+        c.epochs = 5
         add_pgd(c)
     return c

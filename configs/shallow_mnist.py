@@ -29,36 +29,18 @@ seed, balanced by class. More: docs/experiments.md; results: docs/results.md.
 
 from ml_collections import ConfigDict
 
-from adv_jax.configs.common import add_pgd, base, parse_options, rising_momentum_sgd
+from adv_jax.configs.common import add_pgd, parse_options, shallow_net
 
-MIXED = {
-    "B": {"name": "fgsm", "norm": "linf", "eps": 0.25},
-    "C": {"name": "gaussian_noise", "std": 0.25},
-}
 SWEPT_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)  # 0 is model A
 
 
 def get_config(mode: str = "paper") -> ConfigDict:
     options = parse_options(mode, model=("B", "A", "C"), width=(800, int), sweep=("none", "eps"))
 
-    c = base("shallow_mnist", {"name": "mnist", "num_valid": 10_000})
-    c.model = {
-        "name": "mlp",
-        "features": (options.width,),
-        "num_classes": 10,
-        "activation": "relu",
-        "hidden_init": {"name": "sparse", "connections": 15},
-        "output_init": {"name": "zero"},
-    }
-    c.objective = {"name": "cross_entropy"}
-    if options.model != "A":
-        c.objective = {"name": "adversarial_mix", "alpha": 0.5, "attack": MIXED[options.model]}
+    data = {"name": "mnist", "num_valid": 10_000}
+    c = shallow_net("shallow_mnist", data, model=options.model, width=options.width)
     if options.sweep == "eps":
         c.replicas.grid = {"objective.attack.eps": SWEPT_EPS}
-    c.optimizer = rising_momentum_sgd()
-    c.epochs = 1500
-    c.batch_size = 200
-    c.patience = 100
     c.checkpoint_every = 20
     c.evaluation.attacks.gaussian_noise = {"name": "gaussian_noise"}
     if options.quick:

@@ -90,7 +90,7 @@ MAY_IMPORT = {
     "papers": set(),  # papers/__init__.py
     JUDGING: PACKAGE,
     RUNNING: PACKAGE | {JUDGING},
-    **dict.fromkeys(PAPERS, PACKAGE | {JUDGING, RUNNING}),
+    **dict.fromkeys(PAPERS, PACKAGE | {"adv_jax.configs", JUDGING, RUNNING}),
     PAGES: PACKAGE | {JUDGING, RUNNING},
     "adv_jax.report": PACKAGE | {JUDGING, RUNNING},
     "launch.compiling": PACKAGE | {JUDGING, RUNNING, PAGES},

@@ -25,17 +25,35 @@ ENCODERS = {
     },
 }
 GENERATOR_LOSSES = ("non_saturating", "minimax")
-# The first three blocks of Tables 15 and 16 of [maronas2016], and the last one, which prints 4.5e-4
-# where the others have 4.5e-3: as printed, and read as a misprint.
-CONV_BLOCKS = {
-    "noise": "sgn",
-    "tau": (4.5e-5, 4.5e-4, 4.5e-3),
-    "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1),
-}
+# The sizes of noise that [maronas2016] searches: in Tables 8 and 9, and in 6 and 7.
+LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)
+SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
+# Those of both noises, in Tables 13 to 16: of the labeled half, and of the unlabeled one for each.
+GRID_TAUS = (4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2)
+FC_UNLABELED_TAUS = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
+CONV_UNLABELED_TAUS = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
+# The last block of Tables 15 and 16 prints 4.5e-4 where the others have 4.5e-3: as printed, and
+# read as a misprint.
+LAST_UNLABELED_TAUS = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)
+CONV_BLOCKS = {"noise": "sgn", "tau": GRID_TAUS[:-1], "unlabeled_tau": CONV_UNLABELED_TAUS}
 LAST_BLOCK: dict[str | None, dict[str, Any]] = {
     None: {},
-    "last": {"tau": 4.5e-2, "unlabeled_tau": (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)},
-    "regular": {"tau": 4.5e-2, "unlabeled_tau": CONV_BLOCKS["unlabeled_tau"]},
+    "last": {"tau": GRID_TAUS[-1], "unlabeled_tau": LAST_UNLABELED_TAUS},
+    "regular": {"tau": GRID_TAUS[-1], "unlabeled_tau": CONV_UNLABELED_TAUS},
+}
+# The objectives of the models of the shallow-net thesis: clean, half adversarial and half noisy.
+SHALLOW_OBJECTIVES: dict[str, dict[str, Any]] = {
+    "A": {"name": "cross_entropy"},
+    "B": {
+        "name": "adversarial_mix",
+        "alpha": 0.5,
+        "attack": {"name": "fgsm", "norm": "linf", "eps": 0.25},
+    },
+    "C": {
+        "name": "adversarial_mix",
+        "alpha": 0.5,
+        "attack": {"name": "gaussian_noise", "std": 0.25},
+    },
 }
 NO_ATTACK = {"attacks": {}, "eps": (0.0,)}
 # The nets of gan_mnist, and of games like it.
@@ -145,6 +163,43 @@ def generator_game(experiment: str, *, epochs: int = 100, batch_size: int = 100)
     return c
 
 
+def shallow_net(
+    experiment: str, data: Mapping[str, Any], *, model: str, width: int, num_classes: int = 10
+) -> ConfigDict:
+    """Returns the fields of a net of the shallow-net thesis, with one hidden layer.
+
+    Args:
+      experiment, data: as in `base`.
+      model: A, B or C of `SHALLOW_OBJECTIVES`.
+      width: hidden units.
+      num_classes: of the data.
+    """
+    c = base(experiment, data)
+    c.model = {
+        "name": "mlp",
+        "features": (width,),
+        "num_classes": num_classes,
+        "activation": "relu",
+        "hidden_init": {"name": "sparse", "connections": 15},
+        "output_init": {"name": "zero"},
+    }
+    c.objective = SHALLOW_OBJECTIVES[model]
+    c.optimizer = {
+        "name": "sgd",
+        "learning_rate": 0.01,
+        "momentum": {
+            "name": "linear_schedule",
+            "init_value": 0.5,
+            "end_value": 0.99,
+            "transition_steps": 9,
+        },
+    }
+    c.epochs = 1500
+    c.batch_size = 200
+    c.patience = 100
+    return c
+
+
 def shorten(c: ConfigDict, *, epochs: int, every: int) -> None:
     """Sets the embedded data, and epochs of which every k-th is monitored and saved."""
     c.data.source = "embedded"
@@ -201,6 +256,14 @@ def add_noise(
         c.replicas.grid = {**(c.replicas.grid or {}), f"objective.{field}.{size}": taus}
 
 
+def add_ladder_noises(c: ConfigDict, options: ConfigDict) -> None:
+    """Sets the adversarial noises of a convolutional ladder: SGN, and norm noise without labels."""
+    if options.noise == "sgn":
+        add_noise(c, "attack", {"name": "fgsm", "norm": "linf"}, options.tau)
+    if options.unlabeled_tau is not None:
+        add_noise(c, "unlabeled_attack", {"name": "fgsm", "norm": "rms"}, options.unlabeled_tau)
+
+
 def decaying_adam(epochs: int, decay_from: float) -> dict[str, Any]:
     """Returns Adam with a rate of .002 that falls linearly to 0 from epoch `decay_from` on."""
     return {
@@ -224,20 +287,6 @@ def falling_sgd(epochs: int, rate: float) -> dict[str, Any]:
             "init_value": rate,
             "end_value": 0.0,
             "transition_steps": epochs,
-        },
-    }
-
-
-def rising_momentum_sgd() -> dict[str, Any]:
-    """Returns SGD at .01, with a momentum that rises linearly from .5 to .99 in nine epochs."""
-    return {
-        "name": "sgd",
-        "learning_rate": 0.01,
-        "momentum": {
-            "name": "linear_schedule",
-            "init_value": 0.5,
-            "end_value": 0.99,
-            "transition_steps": 9,
         },
     }
 

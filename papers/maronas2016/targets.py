@@ -11,16 +11,18 @@ Tables 12 and 19 print a mean of .560, and ten seeds whose mean is .566, which i
 
 from collections.abc import Sequence
 
+from adv_jax.configs.common import (
+    CONV_UNLABELED_TAUS,
+    FC_UNLABELED_TAUS,
+    GRID_TAUS,
+    LADDER_TAUS,
+    LAST_UNLABELED_TAUS,
+    SUPERVISED_TAUS,
+)
 from papers.maronas2016 import pretraining, rules
 from papers.running.target import Below, Lowest, Row, Run, Target
 
 ATTACK, UNLABELED = "objective.attack.eps", "objective.unlabeled_attack.eps"
-LADDER_TAUS = (0.00015, 0.00025, 0.00035, 0.00045)
-SUPERVISED_TAUS = (0.25, 0.025, 0.0025, 0.00025)
-GRID = (0.000045, 0.00045, 0.0045, 0.045)
-FC_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-1)
-CONV_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-3, 4.5e-1)
-LAST_UNLABELED = (4.5e-9, 4.5e-7, 4.5e-5, 4.5e-4, 4.5e-1)  # as the last blocks print them
 
 # noise of the config -> its name in [maronas2016]
 NOISES = {"udg": "UDG", "sgn": "SGN", "1n": "1N", "qn": "28N"}
@@ -254,13 +256,15 @@ def _supervised(table: int, noises: Sequence[str], title: str) -> Target:
 
 def _grid(table: int, config: str, unlabeled: tuple[float, ...], tolerance: float) -> Target:
     run = Run(config, f"table={table}")
-    points = [(run, other, {ATTACK: tau, UNLABELED: other}) for tau in GRID for other in unlabeled]
+    points = [
+        (run, other, {ATTACK: tau, UNLABELED: other}) for tau in GRID_TAUS for other in unlabeled
+    ]
     if table in (15, 16):
         run = Run(config, f"table={table},block=last")
-        points[-5:] = [(run, other, {UNLABELED: other}) for other in LAST_UNLABELED]
+        points[-5:] = [(run, other, {UNLABELED: other}) for other in LAST_UNLABELED_TAUS]
     rows = [
         Row(
-            f"SGN {_power(GRID[(i - 1) // len(unlabeled)])}, norm {_power(other)}",
+            f"SGN {_power(GRID_TAUS[(i - 1) // len(unlabeled)])}, norm {_power(other)}",
             run,
             f"maronas2016.table{table}.row{i}",
             tolerance,
@@ -374,10 +378,10 @@ TARGETS = (
     _ten_seeds(10),
     _table11(),
     _ten_seeds(12),
-    _grid(13, "ladder_mnist", FC_UNLABELED, LIMITS["100 labels"]),
-    _grid(14, "ladder_mnist", FC_UNLABELED, LIMITS["1,000 labels"]),
-    _grid(15, "ladder_conv_mnist", CONV_UNLABELED, LIMITS["Conv-Small"]),
-    _grid(16, "ladder_cifar10", CONV_UNLABELED, LIMITS["CIFAR-10"]),
+    _grid(13, "ladder_mnist", FC_UNLABELED_TAUS, LIMITS["100 labels"]),
+    _grid(14, "ladder_mnist", FC_UNLABELED_TAUS, LIMITS["1,000 labels"]),
+    _grid(15, "ladder_conv_mnist", CONV_UNLABELED_TAUS, LIMITS["Conv-Small"]),
+    _grid(16, "ladder_cifar10", CONV_UNLABELED_TAUS, LIMITS["CIFAR-10"]),
     *(_ten_seeds(table) for table in range(17, 29)),
     pretraining.autoencoders(),
     pretraining.belief_network(),
