@@ -290,5 +290,4 @@ def _name(work: Work, form: str) -> str:
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve({"describe": side.describe, "prepare": side.prepare, "run": side.run})
+    serve(Side())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -339,12 +340,12 @@ def _on(platform: str, tree: Any) -> Any:
 if __name__ == "__main__":
     programs = Programs()
     serve(
-        {
-            "describe": describe,
-            "attacked": attacked,
-            "trained": trained,
-            "export": export,
-            "prepare": programs.prepare,
-            "run": programs.run,
-        }
+        SimpleNamespace(
+            describe=describe,
+            attacked=attacked,
+            trained=trained,
+            export=export,
+            prepare=programs.prepare,
+            run=programs.run,
+        )
     )

@@ -1,8 +1,10 @@
 """Worker that trains with adv_jax's objectives, steps and scan, with the data on the device."""
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -101,27 +103,18 @@ def _peak() -> Iterator[None]:
         yield
 
 
-class Side:
+@functools.cache
+def _blocks(name: str, part: str) -> Iterator[None]:
     """Keeps compiled programs between blocks."""
+    return _peak() if name == "peak" else _training(name, part)
 
-    def __init__(self) -> None:
-        self._running: dict[tuple[str, str], Iterator[None]] = {}
 
-    def run(self, name: str, part: str = WHOLE) -> float:
-        """Returns the seconds of one block."""
-        if (name, part) not in self._running:
-            blocks = _peak() if name == "peak" else _training(name, part)
-            self._running[name, part] = blocks
-        return seconds_of(lambda: next(self._running[name, part]))
+def run(name: str, part: str = WHOLE) -> float:
+    """Returns the seconds of one block."""
+    blocks = _blocks(name, part)
+    return seconds_of(lambda: next(blocks))
 
 
 if __name__ == "__main__":
-    serve(
-        {
-            "describe": describe,
-            "export": export,
-            "check": check,
-            "parts": lambda: list(PARTS),
-            "run": Side().run,
-        }
-    )
+    parts = lambda: list(PARTS)
+    serve(SimpleNamespace(describe=describe, export=export, check=check, parts=parts, run=run))

@@ -344,5 +344,4 @@ def _conv(params: Mapping[str, Tensor], name: str) -> nn.Conv2d:
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve({"start": side.start, "prepare": side.prepare, "run": side.run, "save": side.save})
+    serve(Side())

@@ -190,7 +190,7 @@ class Side:
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], AttackCall] = {}
         self._outputs: dict[tuple[str, str], np.ndarray] = {}
-        self._peak = partial(adv_jax_worker.Side().run, "peak")
+        self._peak = partial(adv_jax_worker.run, "peak")
 
     def start(self, exchange: str, nets: list[str]) -> dict[str, Any]:
         """Trains the nets on the embedded digits and writes the shared files."""
@@ -380,14 +380,4 @@ def _is_real(option: Any) -> bool:
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve(
-        {
-            "start": side.start,
-            "prepare": side.prepare,
-            "run": side.run,
-            "compare": side.compare,
-            "compilations": side.compilations,
-            "peak_memory": side.peak_memory,
-        }
-    )
+    serve(Side())

@@ -5,14 +5,12 @@
 See benchmarks/README.md for the method.
 """
 
-import argparse
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmarks import training
 from benchmarks.tables import Goal, Table, goals, show
-from benchmarks.timing import ratios, write
+from benchmarks.timing import arguments, ratios, write
 
 PLAIN, ADVERSARIAL = "backprop", "adversarial"
 OVERHEAD = 1.7  # largest adversarial / plain time of a step; [nokland2015]: "roughly 70 %" more
@@ -21,11 +19,7 @@ GOALS = {PLAIN: 4.0, ADVERSARIAL: 3.0}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.backprop", description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backprop.json"))
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=2, help="of each side")
-    args = parser.parse_args()
+    args = arguments("backprop", __doc__, rounds=15, of="of each side").parse_args()
     report = training.compare([PLAIN, ADVERSARIAL], rounds=args.rounds, threads=args.threads)
     report["adversarial_over_plain"] = _over_plain(report["tasks"])
     report["times_as_fast"] = {name: _times_as_fast(report["tasks"][name]) for name in GOALS}

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.timing import seconds_of, serve
@@ -104,4 +105,4 @@ def _torchattacks(name: str) -> Callable[[], Any]:
 
 
 if __name__ == "__main__":
-    serve({"has": has, "calls": calls})
+    serve(SimpleNamespace(has=has, calls=calls))

@@ -81,5 +81,4 @@ class Side:
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve({"prepare": side.prepare, "run": side.run})
+    serve(Side())

@@ -3,6 +3,7 @@
 import resource
 import sys
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -33,4 +34,4 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    serve({"evaluated": evaluated})
+    serve(SimpleNamespace(evaluated=evaluated))

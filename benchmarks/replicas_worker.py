@@ -84,11 +84,10 @@ class Side:
 
     def run(self, name: str) -> float:
         """Returns the seconds of one block."""
-        if name not in self._running:
-            self._running[name] = _training(name, self._way, self._replicas)
-        return seconds_of(lambda: next(self._running[name]))
+        training = _training(name, self._way, self._replicas)
+        blocks = self._running.setdefault(name, training)
+        return seconds_of(lambda: next(blocks))
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve({"describe": side.describe, "run": side.run})
+    serve(Side())

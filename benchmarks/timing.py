@@ -75,7 +75,7 @@ class Worker:
         )
 
     def call(self, request: str, /, *, within: float | None = None, **arguments: Any) -> Any:
-        """Calls the worker's handler `request` and returns its result.
+        """Calls the method `request` of what the worker serves, and returns its result.
 
         Args:
           within: seconds after which the worker is ended; None to wait.
@@ -101,13 +101,13 @@ class Worker:
         self._process.wait()
 
 
-def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
-    """Answers the requests of a `Worker` until its input ends."""
+def serve(side: object) -> None:
+    """Answers the requests of a `Worker` by the methods of an object, until its input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     sys.stdout = sys.stderr  # Libraries must not print between the replies.
     for line in sys.stdin:
         request, arguments = json.loads(line)
-        print(json.dumps(handlers[request](**arguments)), file=replies, flush=True)
+        print(json.dumps(getattr(side, request)(**arguments)), file=replies, flush=True)
 
 
 def seconds_of(run: Callable[[], Any]) -> float:

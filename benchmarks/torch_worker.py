@@ -430,12 +430,4 @@ def configure(threads: int) -> None:
 
 
 if __name__ == "__main__":
-    side = Side()
-    serve(
-        {
-            "describe": side.describe,
-            "check": side.check,
-            "choose": side.choose,
-            "run": side.run,
-        }
-    )
+    serve(Side())
