@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks import attacks_torch_worker, torch_worker
+from benchmarks import attacks_torch_worker, torch_objectives, torch_worker
 from benchmarks.tasks import TASKS, batch_rows
 from benchmarks.timing import seconds_of, serve
 from benchmarks.torch_resnet import preact_resnet
@@ -123,7 +123,7 @@ class Side:
         order = torch.from_numpy(batch_rows(task, len(y), seed=0)).to(device)
         rows = order[0].clone()
         draw = partial(torch.randn, device=device)
-        objective = torch_worker.OBJECTIVES[task.objective][0]
+        objective = torch_objectives.OBJECTIVES[task.objective][0]
         loss_of = lambda batch: objective(task, params, batch, draw)
         loss_of = torch.compile(loss_of) if form.startswith("compiled") else loss_of
 
