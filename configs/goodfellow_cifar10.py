@@ -29,6 +29,36 @@ from ml_collections import ConfigDict
 
 from adv_jax.configs.common import add_pgd, base, parse_options
 
+NET = {
+    "name": "maxout_conv",
+    "maps": (96, 192, 192),
+    "kernel_sizes": (8, 8, 5),
+    "pads": (4, 3, 3),
+    "pieces": (2, 2, 2),
+    "pools": (4, 4, 2),
+    "units": (500,),
+    "unit_pieces": 5,
+    "num_classes": 10,
+    "dropout": (0.2, 0.5, 0.5, 0.5, 0.5),
+}
+OPTIMIZER = {
+    "name": "sgd",
+    "learning_rate": {
+        "name": "linear_schedule",
+        "init_value": 0.17,
+        "end_value": 0.0017,
+        "transition_steps": 499,  # Pylearn2 reaches a hundredth in the 500th epoch,
+    },
+    "momentum": {
+        "name": "linear_schedule",
+        "init_value": 0.5,
+        "end_value": 0.6,
+        "transition_steps": 249,  # and a momentum of .6 in the 250th.
+    },
+    "convolution_scale": 0.05,
+    "max_norm": 1.9365,
+}
+
 
 def get_config(mode: str = "paper") -> ConfigDict:
     quick = parse_options(mode).quick
@@ -40,43 +70,16 @@ def get_config(mode: str = "paper") -> ConfigDict:
     )
     # With the paper's small weights a net needs hundreds of steps before it begins to learn.
     init = {"name": "fan_in"} if quick else {"name": "uniform", "scale": 0.005}
-    c.model = {
-        "name": "maxout_conv",
-        "maps": (4, 8, 8) if quick else (96, 192, 192),
-        "kernel_sizes": (8, 8, 5),
-        "pads": (4, 3, 3),
-        "pieces": (2, 2, 2),
-        "pools": (4, 4, 2),
-        "units": (20,) if quick else (500,),
-        "unit_pieces": 5,
-        "num_classes": 10,
-        "dropout": (0.2, 0.5, 0.5, 0.5, 0.5),
-        "hidden_init": init,
-        "output_init": init,
-    }
+    c.model = NET | {"hidden_init": init, "output_init": init}
     c.objective = {"name": "cross_entropy"}
-    c.optimizer = {
-        "name": "sgd",
-        "learning_rate": {
-            "name": "linear_schedule",
-            "init_value": 0.17,
-            "end_value": 0.0017,
-            "transition_steps": 499,  # Pylearn2 reaches a hundredth in the 500th epoch,
-        },
-        "momentum": {
-            "name": "linear_schedule",
-            "init_value": 0.5,
-            "end_value": 0.6,
-            "transition_steps": 249,  # and a momentum of .6 in the 250th.
-        },
-        "convolution_scale": 0.05,
-        "max_norm": 1.9365,
-    }
-    c.epochs = 1 if quick else 500
+    c.optimizer = OPTIMIZER
+    c.epochs = 500
     c.batch_size = 128
-    c.patience = 0 if quick else 100
+    c.patience = 100
     c.checkpoints_kept = 2
     c.evaluation.eps = (0.0, 0.05, 0.1, 0.25)
     if quick:
+        c.model.maps, c.model.units = (4, 8, 8), (20,)
+        c.epochs, c.patience = 1, 0
         add_pgd(c)
     return c

@@ -79,15 +79,39 @@ OF_METHODS = {
 def get_config(mode: str = "paper") -> ConfigDict:
     options = _parse_options(mode)
     method, source = options.method, options.source
-    temperature = 20.0 if options.temperature is None else options.temperature
+    net = options.model or "maxout"
 
     c = base("goodfellow_mnist", {"name": "mnist", "num_valid": 10_000})
     c.data.num_labels = 0 if options.labels == "full" else options.labels
-    net = options.model or "maxout"
     # With the paper's small weights a net needs hundreds of steps before it begins to learn.
     init = FINE if net in ("maxout", "conv") and not options.quick else FAN_IN
     c.model = NETS[net] | {"num_classes": 10, "hidden_init": init, "output_init": init}
-    c.objective = {
+    if method == "dae":
+        c.model = {"name": "denoised", "classifier_fn": source, "features": (256, 128, 256)}
+    c.objective = _objective(options)
+    c.optimizer = _sgd(net)
+    if method in ("teacher", "distillation", "dae"):
+        # At a temperature T the logits must grow and the gradients shrink by the factor T. A
+        # max-norm bounds the logits; Adam does not depend on the scale of the gradients.
+        c.optimizer = {"name": "adam", "learning_rate": 0.001}
+    c.epochs = 500
+    c.batch_size = 128 if net == "conv" else 100
+    c.patience = 100
+    c.checkpoint_every = 10
+    c.checkpoints_kept = 2
+    c.evaluation = {"attacks": _attacks(method, source), "eps": (0.0, 0.1, 0.25)}
+    if options.quick:
+        c.data.source, c.data.num_valid = "embedded", 500
+        c.epochs, c.patience = 20, 0
+        if net == "conv":
+            c.model.maps, c.epochs = (12, 12, 6), 10
+    return c
+
+
+def _objective(options: ConfigDict) -> dict:
+    """Returns the objective of the method."""
+    temperature = 20.0 if options.temperature is None else options.temperature
+    return {
         "plain": {"name": "cross_entropy"},
         "adversarial": {"name": "adversarial_mix", "alpha": 0.5, "attack": FGSM | {"eps": 0.25}},
         "iterative": {
@@ -103,7 +127,7 @@ def get_config(mode: str = "paper") -> ConfigDict:
         "teacher": {"name": "tempered_cross_entropy", "temperature": temperature},
         "distillation": {
             "name": "distillation",
-            "teacher_fn": source,
+            "teacher_fn": options.source,
             "temperature": temperature,
         },
         "vat": {
@@ -111,15 +135,16 @@ def get_config(mode: str = "paper") -> ConfigDict:
             "weight": 1.0,
             "attack": {"name": "virtual_adversarial", "eps": 2.0, "xi": 0.1, "num_steps": 1},
         },
-        "dae": {
-            "name": "denoising",
-            "attack": {"name": "transferred", "source_fn": source, "attack": FGSM, "eps": 0.25},
-        },
-    }[method]
+        "dae": {"name": "denoising", "attack": _on(options.source, FGSM) | {"eps": 0.25}},
+    }[options.method]
+
+
+def _sgd(net: str) -> dict:
+    """Returns the SGD of [goodfellow2013]."""
     # Pylearn2 divides the rate by 1.000004, that of the convolutional net by 1.00004, after each of
     # the 500 and 390 batches of an epoch.
     rate, decay = (0.05, 1.00004**-390) if net == "conv" else (0.1, 1.000004**-500)
-    c.optimizer = {
+    return {
         "name": "sgd",
         "learning_rate": {
             "name": "exponential_decay",
@@ -135,35 +160,26 @@ def get_config(mode: str = "paper") -> ConfigDict:
         },
         "max_norm": 1.9365,
     }
-    if method in ("teacher", "distillation", "dae"):
-        # At a temperature T the logits must grow and the gradients shrink by the factor T. A
-        # max-norm bounds the logits; Adam does not depend on the scale of the gradients.
-        c.optimizer = {"name": "adam", "learning_rate": 0.001}
-    c.epochs = 500
-    c.batch_size = 128 if net == "conv" else 100
-    c.patience = 100
-    c.checkpoint_every = 10
-    c.checkpoints_kept = 2
-    c.evaluation = {
-        "attacks": {"fgsm": FGSM, "pgd": PGD, "gaussian_noise": {"name": "gaussian_noise"}},
-        "eps": (0.0, 0.1, 0.25),
-    }
-    on_the_source = {"name": "transferred", "source_fn": source}
+
+
+def _attacks(method: str, source: str) -> dict:
+    """Returns the attacks of the evaluation."""
+    found = {"fgsm": FGSM, "pgd": PGD, "gaussian_noise": {"name": "gaussian_noise"}}
     if method == "distillation":
         # At temperature 1 the softmax saturates: cross-entropy and probabilities have no gradient.
         # The difference of logits ratio does not depend on the scale of the logits.
-        c.evaluation.attacks.adv_alpha = {"name": "adv_alpha", "norm": "linf"}
-        c.evaluation.attacks.apgd_dlr = dlr = {"name": "apgd", "norm": "linf", "loss": "dlr"}
-        c.evaluation.attacks.apgd_dlr_on_the_teacher = on_the_source | {"attack": dlr}
+        dlr = {"name": "apgd", "norm": "linf", "loss": "dlr"}
+        found["adv_alpha"] = {"name": "adv_alpha", "norm": "linf"}
+        found["apgd_dlr"] = dlr
+        found["apgd_dlr_on_the_teacher"] = _on(source, dlr)
     if method == "dae":
-        c.model = {"name": "denoised", "classifier_fn": source, "features": (256, 128, 256)}
-        c.evaluation.attacks.fgsm_on_the_classifier_alone = on_the_source | {"attack": FGSM}
-    if options.quick:
-        c.data.source, c.data.num_valid = "embedded", 500
-        c.epochs, c.patience = 20, 0
-        if net == "conv":
-            c.model.maps, c.epochs = (12, 12, 6), 10
-    return c
+        found["fgsm_on_the_classifier_alone"] = _on(source, FGSM)
+    return found
+
+
+def _on(source: str, attack: dict) -> dict:
+    """Returns the attack on another model."""
+    return {"name": "transferred", "source_fn": source, "attack": attack}
 
 
 def _parse_options(mode: str) -> ConfigDict:
