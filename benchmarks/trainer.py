@@ -54,7 +54,7 @@ class Trainer:
     def __init__(self, task: Task) -> None:
         self.task = task
         train = data.load("mnist", source="embedded").train
-        images = task.is_lenet or task.objective == "gamma"
+        images = task.is_lenet or task.objective in ("gamma", "gan")
         x = cifar_shaped(train.x) if task.image == CIFAR else train.x
         x = x if images else x.reshape(len(train.y), -1)
         self.arrays = {"x": jnp.asarray(x), "y": jnp.asarray(train.y)}

@@ -8,13 +8,16 @@ import re
 import subprocess
 import sys
 
+import jax
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks
 from adv_jax.types import UserError
 from benchmarks import backprop, hosts_worker, pages, robustness, tables, training
 from benchmarks.tasks import TASKS
 from benchmarks.timing import versions
+from benchmarks.trainer import Trainer
 
 # Of one row: the products of 784-400-400-10, of LeNet and its first layer, of a GAN's nets, and of
 # 784-1000-500-250-250-250-10.
@@ -52,6 +55,14 @@ def test_a_step_has_as_many_operations_as_its_products(task, multiplications):
 
 def test_the_operations_of_every_task_can_be_counted():
     assert all(task.flops > 0 for task in TASKS.values())
+
+
+@pytest.mark.parametrize("task", slow_after(1, sorted(TASKS, key="gan".__ne__)))
+def test_the_step_of_a_task_takes_its_images(task):
+    trainer = Trainer(TASKS[task])
+    state = jax.eval_shape(trainer.init, 0)
+    _, metrics = jax.eval_shape(trainer.step, state, trainer.rows(seed=0)[0], trainer.arrays)
+    assert metrics["loss"].shape == ()
 
 
 def training_report(seconds):
