@@ -2,24 +2,16 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
 from adv_jax.runner.config.document import unknown
 from adv_jax.runner.store.formats import read_json, write_json
 from adv_jax.types import UserError
+from launch.compiling import gpu_cases, tpu_cases
 
-
-class _Case(Protocol):
-    @property
-    def config(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-C = TypeVar("C", bound=_Case)
+C = TypeVar("C", gpu_cases.Case, tpu_cases.Case)
 
 
 def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
