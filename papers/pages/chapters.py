@@ -1,17 +1,15 @@
 """Converts the results of each paper to lines of words, which all generated pages show."""
 
-import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from papers.judging import numbers
 from papers.judging.arithmetic import worked_example
-from papers.judging.documents import data_in_words
 from papers.judging.metrics import METRICS, in_percent
 from papers.judging.numbers import Entry, Paper
-from papers.judging.statistics import LEVEL, epochs_in_words, seeds_in_words, spread
+from papers.judging.statistics import LEVEL, epochs_in_words, spread
 from papers.judging.verdicts import num_tests
 from papers.judging.words import (
     FINDINGS,
@@ -19,13 +17,22 @@ from papers.judging.words import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
-    extent_of,
     joined,
 )
-from papers.pages.wording import in_words, label_of, number, place_of, printed, said
+from papers.pages.wording import (
+    distinct_parts,
+    distinct_words,
+    in_words,
+    label_of,
+    number,
+    place_of,
+    printed,
+    runs_in_words,
+    said,
+    trained_in_words,
+)
 from papers.running import power, single_runs
 from papers.running.family import largest, rank
-from papers.running.single_runs import OneSeed
 from papers.running.stored import Results
 
 UNTESTED = "without a test"  # The extent of runs that no test judges.
@@ -66,9 +73,11 @@ class Verdict(NamedTuple):
         return joined(small, source)
 
     @property
-    def qualified(self) -> str:
-        """The word and the remarks."""
-        return joined(self.word, self.remarks)
+    def in_words(self) -> str:
+        """What was found, or why nothing is judged: "unclear", "short: same direction"."""
+        if self.is_run and self.extent != FULL:
+            return ": ".join(filter(None, (self.extent, self.word)))
+        return joined(self.word, self.remarks) or self.why
 
 
 class Line(NamedTuple):
@@ -108,34 +117,6 @@ class Line(NamedTuple):
         return joined(self.ours, self.runs)
 
 
-class Unmeasured(NamedTuple):
-    """A verdict without a test; ours and its source where one seed was run."""
-
-    verdict: Verdict
-    ours: str = ""
-    one_seed: OneSeed | None = None
-
-    def added_to(self, line: Line) -> Line:
-        if self.one_seed is None:
-            return line._replace(verdict=self.verdict)
-        note = " ".join(filter(None, (line.note, self.one_seed.caption)))
-        replicas = [one for run in self.one_seed.runs for one in run["replicas"]]
-        trained = ""
-        if replicas:
-            trained = trained_in_words(
-                [one["seed"] for one in replicas],
-                epochs_in_words([one["epochs"] for one in replicas]),
-                [run["data"] for run in self.one_seed.runs],
-            )
-        return line._replace(
-            verdict=self.verdict,
-            ours=self.ours or line.ours,
-            trained=trained,
-            note=note,
-            source=self.one_seed.file,
-        )
-
-
 class Chapter(NamedTuple):
     """A paper's printed numbers and claims with what we measured: all that its pages show.
 
@@ -165,26 +146,34 @@ def _measured(paper: str, found: Results) -> list[Mapping[str, Any]]:
     return [*found.of_runs.get(paper, []), *targets.values()]
 
 
-def chapter(paper: Paper, found: Results) -> Chapter:
-    """Returns the chapter of a paper."""
+def of_all(found: Results) -> dict[str, Chapter]:
+    """Returns the chapter of each paper by its name."""
+    papers = numbers.load()
+    measured = {name: _measured(name, found) for name in papers}
+    tests = sum(num_tests(papers[name], judged) for name, judged in measured.items())
     rates = power.rates_of(found)
-    tests = sum(num_tests(one, _measured(name, found)) for name, one in numbers.load().items())
-    measured = [_weighed(one, rates, tests) for one in _measured(paper.name, found)]
+    return {
+        name: _chapter(papers[name], [_weighed(one, rates, tests) for one in judged], found)
+        for name, judged in measured.items()
+    }
+
+
+def _chapter(paper: Paper, measured: list[dict[str, Any]], found: Results) -> Chapter:
     of_paper = {
         path: run
         for path, run in found.runs.items()
         if path.relative_to(found.root).parts[0] == paper.name
     }
-    of_runs = measured[: len(found.of_runs.get(paper.name, []))]
+    num_of_runs = len(found.of_runs.get(paper.name, []))
     ours = _ours(paper, measured)
     return Chapter(
         paper,
         sorted(_claims(paper, measured, ours, found.files), key=_order),
         list(_tables(paper, ours, found.files)),
-        measured[len(of_runs) :],
+        measured[num_of_runs:],
         list(of_paper.items()),
         [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name],
-        of_runs,
+        measured[:num_of_runs],
     )
 
 
@@ -218,11 +207,6 @@ def told_apart(claims: Sequence[Line]) -> list[str]:
     return [f"{c.label} ({c.where})" if counts[c.label] > 1 else c.label for c in claims]
 
 
-def unjudged_in_words(line: Line) -> str:
-    """Returns why a line that was run is not judged, with the direction of a short run, if any."""
-    return ": ".join(filter(None, (line.verdict.extent, line.verdict.word)))
-
-
 def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     """Returns the line of a measured row, its fractions in percent."""
     row, of = in_percent(row), f" {METRICS[row['metric']].unit}"
@@ -240,43 +224,6 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
         row=row,
         training=target["trainings"][row["training"]],
     )
-
-
-def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the seeds, epochs and data of measured rows: "seeds 1, 2; 150 epochs; full MNIST".
-
-    Rows that are compared are paired by seed: the seeds are those that they share, if any.
-    """
-    trained = [target["trainings"][row["training"]] for row in rows if row["values"]]
-    if not trained:
-        return ""
-    seeds = [{int(seed) for seed in row["values"]} for row in rows if row["values"]]
-    return trained_in_words(
-        set.intersection(*seeds) or set.union(*seeds),
-        length_in_words(target["budget"], trained),
-        [training["data"] for training in trained],
-    )
-
-
-def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the epochs of trainings, of fewer with the paper's: "4 of 100 epochs"."""
-    epochs = [number for training in trainings for number in training["epochs"]]
-    is_full = extent_of(budget) == FULL
-    allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
-    return epochs_in_words(epochs, allowed)
-
-
-def trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
-    """Returns "seeds 1, 2; 150 epochs; full MNIST"."""
-    names = dict.fromkeys(map(data_in_words, data))
-    return "; ".join([seeds_in_words(sorted(set(seeds))), epochs, *names])
-
-
-def errors(run: Mapping[str, Any]) -> str:
-    """Returns the test error of a single run."""
-    values = [100 * replica["test_error"] for replica in run["replicas"]]
-    n, mean, sd = spread(values)
-    return f"{number(mean, sd, n)} test error"
 
 
 def _ours(paper: Paper, measured: Sequence[Mapping[str, Any]]) -> Ours:
@@ -323,15 +270,13 @@ def _claims(
     for name, entry in paper.entries.items():
         if entry["kind"] != "claim" or name in tested:
             continue
-        text = label_of(entry)
-        line = Line(text, entry["where"], said(entry), "", "", Verdict(NOT_RUN), key=name)
-        note = entry.get("note", "")
+        text, note = label_of(entry), entry.get("note", "")
         if name in ours:
-            found = line_of(*ours[name])
-            note = " ".join(filter(None, (note, found.note)))
-            yield found._replace(label=text, where=entry["where"], paper=said(entry), note=note)
+            line = line_of(*ours[name])
+            yield line._replace(label=text, where=entry["where"], paper=said(entry), note=note)
         else:
-            yield _unmeasured(paper, name, files).added_to(line._replace(note=note))
+            line = Line(text, entry["where"], said(entry), "", "", Verdict(NOT_RUN), "", note, name)
+            yield _without_test(line, paper, files)
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -350,52 +295,40 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
     units = [METRICS[row["metric"]].unit for row in named]
     means = [f"{spread(v).mean:.3g} {unit}" for v, unit in zip(values, units, strict=True)]
     if len(named) == 2:
-        labels, between = _distinct(claim["rows"]), " against "
+        labels, between = distinct_parts(claim["rows"]), " against "
     else:
-        labels, between = _short_labels(claim["rows"]), ", "
+        labels, between = distinct_words(claim["rows"]), ", "
     return between.join(map(" ".join, zip(labels, means, strict=True)))
 
 
-def _distinct(labels: Sequence[str]) -> list[str]:
-    """Returns labels without the parts that all of them begin or end with, with colons.
-
-    >>> _distinct(["LWA, c 1, clean", "Goodfellow, c 1, clean"])
-    ['LWA:', 'Goodfellow:']
-    """
-    parts = [label.split(", ") for label in labels]
-    for _ in range(2):  # the beginnings, then the ends
-        while len({own[0] for own in parts}) == 1 and min(map(len, parts)) > 1:
-            parts = [own[1:] for own in parts]
-        parts = [own[::-1] for own in parts]
-    return [f"{', '.join(own)}:" for own in parts]
-
-
-def _short_labels(labels: Sequence[str]) -> list[str]:
-    """Returns labels without the words that all of them begin with, with colons.
-
-    >>> _short_labels(["error, eps 0", "error, eps 0.1"])
-    ['0:', '0.1:']
-    """
-    words = [label.split(" ") for label in labels]
-    columns = zip(*words, strict=False)
-    begin = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
-    return [f"{' '.join(own[begin:])}:" for own in words]
-
-
-def _unmeasured(paper: Paper, name: str, files: Files) -> Unmeasured:
-    """Returns the verdict without a test: of one seed, with a reason why not, or "not run"."""
-    if found := single_runs.one_seed(paper, name, files):
-        ours = ""
-        if found.value is not None:
-            metric = METRICS[paper.entries[name].get("metric", "error_percent")]
-            ours = number(found.value, unit=f" {metric.unit}")
-        if found.ends:
-            ends = zip(_short_labels([*found.ends]), found.ends.values(), strict=True)
-            ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
-        return Unmeasured(Verdict("", found.why, UNTESTED), ours, found)
-    if name in paper.untested:
-        return Unmeasured(Verdict("", paper.untested[name]))
-    return Unmeasured(Verdict(NOT_RUN))
+def _without_test(line: Line, paper: Paper, files: Files) -> Line:
+    """Adds to a line that was not run what one seed measures, or the reason why it has no test."""
+    found = single_runs.one_seed(paper, line.key, files)
+    if found is None:
+        why = paper.untested.get(line.key)
+        return line if why is None else line._replace(verdict=Verdict("", why))
+    ours = line.ours
+    if found.value is not None:
+        metric = METRICS[paper.entries[line.key].get("metric", "error_percent")]
+        ours = number(found.value, unit=f" {metric.unit}")
+    if found.ends:
+        ends = zip(distinct_words([*found.ends]), found.ends.values(), strict=True)
+        ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
+    replicas = [replica for run in found.runs for replica in run["replicas"]]
+    trained = ""
+    if replicas:
+        trained = trained_in_words(
+            [replica["seed"] for replica in replicas],
+            epochs_in_words([replica["epochs"] for replica in replicas]),
+            [run["data"] for run in found.runs],
+        )
+    return line._replace(
+        verdict=Verdict("", found.why, UNTESTED),
+        ours=ours,
+        trained=trained,
+        note=" ".join(filter(None, (line.note, found.caption))),
+        source=found.file,
+    )
 
 
 def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[Line]]]:
@@ -414,8 +347,8 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
                 entry,
                 label + (f", {entry['dataset']}" if counts[label] > 1 else ""),
                 ours.get(entry["id"]),
-                paper.untested.get(entry["id"], ""),
-                _unmeasured(paper, entry["id"], files),
+                paper,
+                files,
             )
             for entry, label in zip(entries, labels, strict=True)
         ]
@@ -423,29 +356,27 @@ def _tables(paper: Paper, ours: Ours, files: Files) -> Iterator[tuple[str, list[
 
 
 def _cell(
-    entry: Entry, label: str, measured: MeasuredRow | None, untested: str, unmeasured: Unmeasured
+    entry: Entry, label: str, measured: MeasuredRow | None, paper: Paper, files: Files
 ) -> Line:
-    note = entry.get("note", "")
+    key, note = entry["id"], entry.get("note", "")
     if entry["confidence"] == "ambiguous":
         note = f"Reading not certain. {note}"
     if measured:
         line = line_of(*measured)
-        note = " ".join(filter(None, (note, line.note)))
-        if untested:
-            line = line._replace(verdict=Verdict("", untested, UNTESTED))
+        if key in paper.untested:
+            line = line._replace(verdict=Verdict("", paper.untested[key], UNTESTED))
         return line._replace(
-            label=label, where=entry["where"], paper=said(entry), note=note, key=entry["id"]
+            label=label, where=entry["where"], paper=said(entry), note=note, key=key
         )
-    line = Line(
-        label, entry["where"], said(entry), "", "–", unmeasured.verdict, note=note, key=entry["id"]
-    )
-    if entry["kind"] == "worked_example" and not unmeasured.verdict.why:
+    line = Line(label, entry["where"], said(entry), "", "–", Verdict(NOT_RUN), note=note, key=key)
+    if entry["kind"] == "cited":
+        return line._replace(verdict=Verdict("", "cited from other authors"))
+    line = _without_test(line, paper, files)
+    if entry["kind"] == "worked_example" and not line.verdict.why:
         judged = worked_example(entry)
         verdict = Verdict(judged["verdict"], judged["why"])
         return line._replace(ours=in_words(entry["recomputed"]), verdict=verdict)
-    if entry["kind"] == "cited":
-        return line._replace(verdict=Verdict("", "cited from other authors"))
-    return unmeasured.added_to(line)
+    return line
 
 
 def _verdict_of(judged: Mapping[str, Any]) -> Verdict:

@@ -8,13 +8,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from papers.judging import numbers
 from papers.judging.statistics import LEVEL
 from papers.judging.verdicts import num_tests
 from papers.judging.words import FULL, NOT_RUN, RIGHT, WRONG, extent_of, joined
 from papers.pages import chapters, printed, side_by_side, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.markup import BEGIN, escaped, folded, markdown, with_generated
+from papers.pages.wording import length_in_words
 from papers.running import missing, power, stored
 from papers.running.budget import PAPER
 from papers.running.epoch_times import CPU
@@ -40,7 +40,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
       UserError: `stored.read` refuses the results, or a page lacks the marks of its generated part.
     """
     found = stored.read(root / "papers")
-    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    works = [*chapters.of_all(found).values()]
     made = {
         root / "docs" / "results.md": _results(works, _missing(found)),
     }
@@ -150,7 +150,7 @@ def found_in_words(line: Line) -> str:
     """Returns what was found of a claim, gray if it was not judged."""
     verdict = line.verdict
     if verdict.extent != FULL:
-        return printed.gray(chapters.unjudged_in_words(line))
+        return printed.gray(verdict.in_words)
     return joined(f"**{verdict.word}**{'★' if verdict.is_strong else ''}", verdict.remarks)
 
 
@@ -189,7 +189,7 @@ def _shorter(target: Mapping[str, Any]) -> str:
     """Returns " (10 of 150 epochs)" of a target whose runs are shorter than the paper's, or ""."""
     if target["budget"] == PAPER:
         return ""
-    return f" ({chapters.length_in_words(target['budget'], [*target['trainings'].values()])})"
+    return f" ({length_in_words(target['budget'], [*target['trainings'].values()])})"
 
 
 def _drawn(one: Chapter) -> Iterator[str]:

@@ -15,13 +15,12 @@ from adv_jax import style
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.workdir import default_path
 from adv_jax.runner.store.writing import replace
-from papers.judging import numbers
-from papers.judging.words import FULL, joined
+from papers.judging.statistics import spread
 from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
 from papers.pages.markup import markdown
-from papers.pages.wording import words_of_key
+from papers.pages.wording import length_in_words, number, trained_in_words, words_of_key
 from papers.running import stored
 from papers.running.budget import PAPER
 
@@ -68,7 +67,7 @@ def write(folder: Path, results: Path = ROOT / "papers") -> None:
     """
     found = stored.read(results)
     folder.mkdir(parents=True, exist_ok=True)
-    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+    works = [*chapters.of_all(found).values()]
     replace(folder / "index.md", cards(works).encode())
     for one in works:
         for name, figure in _drawn(one):
@@ -165,7 +164,7 @@ def _target(target: Json, folder: Path, results: Path) -> Iterator[str]:
     yield markdown(
         ["row", "paper", "ours", "difference", "found"],
         [
-            [line.label, line.paper, line.measured, line.difference, _verdict(line)]
+            [line.label, line.paper, line.measured, line.difference, line.verdict.in_words]
             for line in lines
         ],
     )
@@ -185,18 +184,25 @@ def _run(path: Path, run: Json, folder: Path) -> Iterator[str]:
         "seeds": [replica["seed"] for replica in replicas],
         "epochs": [replica["epochs"] for replica in replicas],
     }
-    words = f"{chapters.errors(run)}; `configs/{run['experiment']}.py`; {_trained(trained, PAPER)}."
+    words = f"{_errors(run)}; `configs/{run['experiment']}.py`; {_trained(trained, PAPER)}."
     yield f"{words}\n"
     yield from _pictures(path, folder, ("_learning", "_evaluation"))
+
+
+def _errors(run: Mapping[str, Any]) -> str:
+    """Returns the test error of a single run."""
+    values = [100 * replica["test_error"] for replica in run["replicas"]]
+    n, mean, sd = spread(values)
+    return f"{number(mean, sd, n)} test error"
 
 
 def _trained(training: Json, budget: str) -> str:
     """Returns the seeds, epochs, data, time, device, versions and commit of a training."""
     versions = ", ".join(f"{name} {number}" for name, number in training["versions"].items())
     device = training.get("device") or "an unnamed device"
-    words = chapters.trained_in_words(
+    words = trained_in_words(
         training["seeds"],
-        chapters.length_in_words(budget, [training]),
+        length_in_words(budget, [training]),
         [training["data"]],
     )
     time = f"{training['seconds']:,.0f} s of training on {device}"
@@ -228,16 +234,8 @@ def _table(lines: Sequence[Line]) -> str:
     """Returns the table of lines, with a column of notes if some have one."""
     columns = ["what", "found", "ours", "paper", "where", "note"]
     rows = [
-        [line.label, _verdict(line), line.measured, line.paper, line.where, line.note]
+        [line.label, line.verdict.in_words, line.measured, line.paper, line.where, line.note]
         for line in lines
     ]
     shown = slice(None) if any(line.note for line in lines) else slice(-1)
     return markdown(columns[shown], [row[shown] for row in rows])
-
-
-def _verdict(line: Line) -> str:
-    """Returns what was found, or why nothing was; the other page has the reasons of a finding."""
-    verdict = line.verdict
-    if verdict.is_run and verdict.extent != FULL:
-        return joined(verdict.extent, verdict.word)
-    return verdict.qualified or verdict.why

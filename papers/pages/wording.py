@@ -1,11 +1,15 @@
 """Formats printed and measured numbers, and what they are of, for the generated pages."""
 
+import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from papers.judging.documents import data_in_words
 from papers.judging.numbers import Entry
+from papers.judging.statistics import epochs_in_words, seeds_in_words
+from papers.judging.words import FULL, extent_of
 
 
 def number(
@@ -43,6 +47,36 @@ def in_words(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
+def runs_in_words(target: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the seeds, epochs and data of measured rows: "seeds 1, 2; 150 epochs; full MNIST".
+
+    Rows that are compared are paired by seed: the seeds are those that they share, if any.
+    """
+    trained = [target["trainings"][row["training"]] for row in rows if row["values"]]
+    if not trained:
+        return ""
+    seeds = [{int(seed) for seed in row["values"]} for row in rows if row["values"]]
+    return trained_in_words(
+        set.intersection(*seeds) or set.union(*seeds),
+        length_in_words(target["budget"], trained),
+        [training["data"] for training in trained],
+    )
+
+
+def length_in_words(budget: str, trainings: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the epochs of trainings, of fewer with the paper's: "4 of 100 epochs"."""
+    epochs = [number for training in trainings for number in training["epochs"]]
+    is_full = extent_of(budget) == FULL
+    allowed = [] if is_full else [training["paper_epochs"] for training in trainings]
+    return epochs_in_words(epochs, allowed)
+
+
+def trained_in_words(seeds: Iterable[int], epochs: str, data: Sequence[Mapping[str, Any]]) -> str:
+    """Returns "seeds 1, 2; 150 epochs; full MNIST"."""
+    names = dict.fromkeys(map(data_in_words, data))
+    return "; ".join([seeds_in_words(sorted(set(seeds))), epochs, *names])
+
+
 def words_of_key(key: str) -> str:
     """Returns a training's key in words: its config, the options and the fields that differ.
 
@@ -59,6 +93,32 @@ def words_of_key(key: str) -> str:
     parts = [f"{config}: {options}" if options else config, *fields]
     words = "; ".join(parts).replace(",", ", ").replace("=", " ").replace("'", "")
     return words.replace("{source}", f"({words_of_key(source)})") if source else words
+
+
+def distinct_parts(labels: Sequence[str]) -> list[str]:
+    """Returns labels without the parts that all of them begin or end with, with colons.
+
+    >>> distinct_parts(["LWA, c 1, clean", "Goodfellow, c 1, clean"])
+    ['LWA:', 'Goodfellow:']
+    """
+    parts = [label.split(", ") for label in labels]
+    for _ in range(2):  # the beginnings, then the ends
+        while len({own[0] for own in parts}) == 1 and min(map(len, parts)) > 1:
+            parts = [own[1:] for own in parts]
+        parts = [own[::-1] for own in parts]
+    return [f"{', '.join(own)}:" for own in parts]
+
+
+def distinct_words(labels: Sequence[str]) -> list[str]:
+    """Returns labels without the words that all of them begin with, with colons.
+
+    >>> distinct_words(["error, eps 0", "error, eps 0.1"])
+    ['0:', '0.1:']
+    """
+    words = [label.split(" ") for label in labels]
+    columns = zip(*words, strict=False)
+    begin = sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))
+    return [f"{' '.join(own[begin:])}:" for own in words]
 
 
 def place_of(entry: Entry) -> str:

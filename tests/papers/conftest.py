@@ -8,6 +8,7 @@ import pytest
 from reproduced import write_results
 
 from adv_jax import train
+from papers.pages import chapters
 from papers.running import figures, stored
 from papers.running.works import FIGURES
 
@@ -33,6 +34,12 @@ def document(drawn_toys):
 def found():
     """The results in the repository."""
     return stored.read(ROOT / "papers")
+
+
+@pytest.fixture(scope="session")
+def by_work(found):
+    """Name of a paper -> its chapter, of the results in the repository."""
+    return chapters.of_all(found)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ NOTHING = stored.Results({}, {}, {})
 
 
 def test_numbers_of_other_authors_are_marked_as_cited_and_not_as_missing():
-    found = chapters.chapter(numbers.load()["nokland2015"], NOTHING)
+    found = chapters.of_all(NOTHING)["nokland2015"]
     lines = dict(found.tables)["Table 1"]
     assert len(lines) == 11
     assert {line.verdict for line in lines} == {chapters.Verdict("", "cited from other authors")}
@@ -22,7 +22,7 @@ def test_numbers_of_other_authors_are_marked_as_cited_and_not_as_missing():
 
 @pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
 def test_no_two_rows_of_a_table_have_the_same_label(paper):
-    for title, lines in chapters.chapter(paper, NOTHING).tables:
+    for title, lines in chapters.of_all(NOTHING)[paper.name].tables:
         labels = [(line.label, line.where) for line in lines]
         assert len(set(labels)) == len(labels), title
 
@@ -30,7 +30,7 @@ def test_no_two_rows_of_a_table_have_the_same_label(paper):
 @pytest.mark.slow
 def test_the_lines_and_the_figure_count_the_same_slips_of_the_worked_example():
     """By the packaged values of the entries, and by the digits computed again."""
-    found = chapters.chapter(numbers.load()["shallow_thesis"], NOTHING)
+    found = chapters.of_all(NOTHING)["shallow_thesis"]
     wrong = [line for line in found.lines if line.verdict.word == "wrong"]
     assert len(wrong) == [row.verdict for row in example.rows()].count("wrong") == 4
     assert "the true order is the reverse" in wrong[-1].note

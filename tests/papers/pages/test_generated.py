@@ -10,7 +10,7 @@ from command_line import ROOT
 from papers.judging import numbers
 from papers.judging.verdicts import num_tests
 from papers.judging.words import FINDINGS
-from papers.pages import chapters, generated, printed, side_by_side, summary
+from papers.pages import chapters, generated, printed, side_by_side, summary, wording
 from papers.running import stored, works
 
 
@@ -115,20 +115,19 @@ def test_a_table_has_the_rows_and_columns_of_the_paper(found, made):
             )
 
 
-def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(found):
-    paper = numbers.load()["wardefarley2016"]
-    lines = chapters.chapter(paper, found).lines
-    for grid in printed.grids(paper, lines):
+def test_short_runs_are_gray_and_cells_that_were_not_run_are_empty(by_work):
+    one = by_work["wardefarley2016"]
+    for grid in printed.grids(one.paper, one.lines):
         for line in grid.lines:
             cell, extent = printed._cell(line), line.verdict.extent
             assert (cell == "") == (extent in ("", "not run"))
             assert ("gray" in cell) == (extent in ("short", "quick", "without a test"))
 
 
-def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
+def test_cells_without_a_test_name_their_seeds_epochs_and_data(by_work, made):
     lines = (made[ROOT / "docs/results.md"]).splitlines()
-    for paper in numbers.load().values():
-        for grid in printed.grids(paper, chapters.chapter(paper, found).lines):
+    for one in by_work.values():
+        for grid in printed.grids(one.paper, one.lines):
             for cell in (one for one in grid.lines if one.source and one.trained):
                 seeds, epochs, *data = cell.trained.split("; ")
                 assert seeds.startswith("seed") and epochs.endswith(("epoch", "epochs")) and data
@@ -136,10 +135,10 @@ def test_cells_without_a_test_name_their_seeds_epochs_and_data(found, made):
                 assert ", ".join([seeds, epochs, *data]) in caption.partition("Without a test")[2]
 
 
-def test_a_table_says_how_many_of_the_planned_seeds_it_has(found, made):
+def test_a_table_says_how_many_of_the_planned_seeds_it_has(by_work, made):
     """Full runs of Huang's Table 2 have three seeds in stored results, where ten are planned."""
-    for paper in numbers.load().values():
-        for grid in printed.grids(paper, chapters.chapter(paper, found).lines):
+    for one in by_work.values():
+        for grid in printed.grids(one.paper, one.lines):
             rows = [line for line in grid.lines if line.row and line.verdict.extent == "full"]
             rows = [line for line in rows if line.training and line.training.get("paper_seeds")]
             planned = {line.training["paper_seeds"] for line in rows}
@@ -150,47 +149,44 @@ def test_a_table_says_how_many_of_the_planned_seeds_it_has(found, made):
     assert "l2 norm 1.5. 3 of 10 seeds, 50 to 120 epochs" in made[ROOT / "docs/results.md"]
 
 
-def test_own_tests_are_not_counted_as_claims_of_the_paper(found):
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
+def test_own_tests_are_not_counted_as_claims_of_the_paper(by_work):
+    for one in by_work.values():
         own: dict[str, set[str]] = {}
         for line in one.claims:
             is_judged = line.verdict.word in FINDINGS and line.verdict.extent == "full"
-            if is_judged and line.key not in paper.entries:
+            if is_judged and line.key not in one.paper.entries:
                 own.setdefault(line.key, set()).add(line.verdict.word)
         held = sum(words == {"reproduced"} for words in own.values())
         assert summary.reproduced(one, summary.OWN) == (f"{held} of {len(own)}" if own else "")
 
 
-def test_a_claim_with_a_test_has_no_reason_why_it_has_none(found):
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
+def test_a_claim_with_a_test_has_no_reason_why_it_has_none(by_work):
+    for one in by_work.values():
         of_targets = {
-            c.id for t in works.TARGETS.values() if t.paper == paper.name for c in t.claims
+            c.id for t in works.TARGETS.values() if t.paper == one.paper.name for c in t.claims
         }
         of_runs = {c.get("id") for d in one.of_runs for c in d["claims"]}
-        assert not (of_targets | of_runs) & paper.untested.keys()
+        assert not (of_targets | of_runs) & one.paper.untested.keys()
 
 
-def test_what_nokland_prints_is_tested_as_its_claims(found):
+def test_what_nokland_prints_is_tested_as_its_claims(by_work):
     """Its abstract, sec. 3 and Fig. 3: six claims by nine tests, and no test of our own."""
-    one = chapters.chapter(numbers.load()["nokland2015"], found)
+    one = by_work["nokland2015"]
     assert summary.reproduced(one, summary.CLAIMS) == "6 of 6"
     assert summary.OWN not in summary.counted(one)
     tested = [line for line in one.claims if line.verdict.extent == "full"]
     assert len(tested) == 9 and {line.verdict.word for line in tested} == {"reproduced"}
 
 
-def test_a_reproduced_gain_below_half_of_the_printed_one_says_so_beside_the_word(found, made):
+def test_a_reproduced_gain_below_half_of_the_printed_one_says_so_beside_the_word(by_work, made):
     """Nokland's eps .50: 5.5 points for 29."""
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
+    for one in by_work.values():
         small = [line for line in one.claims if line.verdict.is_small]
-        keys = ["nokland2015.transfer.eps50.gain"] if paper.name == "nokland2015" else []
+        keys = ["nokland2015.transfer.eps50.gain"] if one.paper.name == "nokland2015" else []
         assert [line.key for line in small] == keys
         for line in small:
             words = "**reproduced**★; less than half of the printed gain |"
-            own = ROOT / "papers" / paper.name / "README.md"
+            own = ROOT / "papers" / one.paper.name / "README.md"
             for page in (own, ROOT / "docs" / "results.md"):
                 (row,) = [t for t in made[page].splitlines() if t.startswith(f"| {line.label} ")]
                 assert words in row
@@ -237,10 +233,9 @@ def test_a_data_set_has_one_name_on_every_page(made):
         assert not re.search(r"mnist \(|cifar10 \(|5,000-digit sample(?! of MNIST)", page)
 
 
-def test_one_sentence_of_a_work_is_on_every_page(found, made):
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
-        own = ROOT / "papers" / paper.name / "README.md"
+def test_one_sentence_of_a_work_is_on_every_page(by_work, made):
+    for one in by_work.values():
+        own = ROOT / "papers" / one.paper.name / "README.md"
         for page in (ROOT / "docs" / "results.md", own):
             assert summary.paragraph(one) in made[page]
         assert summary.sentence(one) in made[ROOT / "papers" / "README.md"]
@@ -248,18 +243,17 @@ def test_one_sentence_of_a_work_is_on_every_page(found, made):
             assert deviation in made[ROOT / "README.md"]
 
 
-def test_works_without_a_full_run_are_targets(found, made):
+def test_works_without_a_full_run_are_targets(by_work, made):
     page = made[ROOT / "papers" / "README.md"]
     reproduced, _, targets = page.partition("## Targets, not yet run in full")
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
+    for one in by_work.values():
         extents = {line.verdict.extent for line in (*one.lines, *one.claims)}
-        assert (f"[`{paper.name}`]" in reproduced) == ("full" in extents)
-        assert (f"[`{paper.name}`]" in targets) == ("full" not in extents)
+        assert (f"[`{one.paper.name}`]" in reproduced) == ("full" in extents)
+        assert (f"[`{one.paper.name}`]" in targets) == ("full" not in extents)
 
 
-def test_the_star_allows_for_as_many_tests_as_the_results_hold(found, made):
-    works = [chapters.chapter(p, found) for p in numbers.load().values()]
+def test_the_star_allows_for_as_many_tests_as_the_results_hold(by_work, made):
+    works = by_work.values()
     tests = sum(num_tests(work.paper, (*work.targets, *work.of_runs)) for work in works)
     assert f"The results hold {tests} tests" in made[ROOT / "papers" / "README.md"]
     for line in (line for one in works for line in one.lines):
@@ -267,9 +261,9 @@ def test_the_star_allows_for_as_many_tests_as_the_results_hold(found, made):
         assert not strong or line.row["p"] < 0.05 / tests
 
 
-def test_the_tally_counts_what_a_work_prints_once(found):
+def test_the_tally_counts_what_a_work_prints_once(by_work):
     """Huang's Fig. 1 has two claims, on seven orders of a perceptron and one of LeNet."""
-    one = chapters.chapter(numbers.load()["huang2015"], found)
+    one = by_work["huang2015"]
     claims = [name for name, entry in one.paper.entries.items() if entry["kind"] == "claim"]
     counted = summary.counted(one)
     without = [line for line in one.claims if not (line.verdict.word or line.verdict.extent)]
@@ -280,9 +274,9 @@ def test_the_tally_counts_what_a_work_prints_once(found):
     assert summary._joint(["not run", "short"]) == "short"
 
 
-def test_a_number_that_two_tables_print_is_judged_and_counted_once(found):
+def test_a_number_that_two_tables_print_is_judged_and_counted_once(by_work):
     """Maronas prints the ten runs of Tables 4, 10 and 12 again in Tables 17 to 19."""
-    one = chapters.chapter(numbers.load()["maronas2016"], found)
+    one = by_work["maronas2016"]
     lines = {line.key: line for line in one.lines}
     twice = [name for name, entry in one.paper.entries.items() if "same_as" in entry]
     assert twice
@@ -301,17 +295,16 @@ def test_a_number_that_two_tables_print_is_judged_and_counted_once(found):
 
 def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
     """Of 25 recomputed values 4 are slips; 10 numbers are measured."""
-    one = chapters.chapter(numbers.load()["shallow_thesis"], stored.Results({}, {}, {}))
+    one = chapters.of_all(stored.Results({}, {}, {}))["shallow_thesis"]
     counted = summary.counted(one)
     assert counted["arithmetic"] == {"right": 21, "wrong": 4}
     assert counted["numbers"] == {"not run": 10}
     assert summary.within_tolerance(one) == ""
 
 
-def test_everything_that_was_not_run_is_listed(found, made):
-    for paper in numbers.load().values():
-        one = chapters.chapter(paper, found)
-        text = made[ROOT / "papers" / paper.name / "README.md"].partition("Not run:")[2]
+def test_everything_that_was_not_run_is_listed(by_work, made):
+    for one in by_work.values():
+        text = made[ROOT / "papers" / one.paper.name / "README.md"].partition("Not run:")[2]
         text = text.partition("Other figures:")[0]
         claims = [line for line in one.claims if line.verdict.word == "not run"]
         cells = [line for line in one.lines if line.verdict.word == "not run"]
@@ -322,7 +315,7 @@ def test_everything_that_was_not_run_is_listed(found, made):
 
 def test_runs_of_a_short_budget_are_marked_with_the_epochs_of_the_paper():
     trained = {"epochs": [9, 4], "paper_epochs": 100, "data": {"name": "mnist"}}
-    length = chapters.length_in_words
+    length = wording.length_in_words
     assert length("short", [trained]) == "4 to 9 of 100 epochs"
     assert (
         length("quick", [trained, {**trained, "paper_epochs": 50}]) == "4 to 9 of 50 to 100 epochs"

@@ -32,25 +32,22 @@ def rows_of(text):
 
 
 @pytest.fixture(scope="module")
-def of_repository(found):
+def of_repository(found, by_work):
     """Name of a work -> its page, of all that is in the repository."""
-    return {
-        paper.name: site.page(chapters.chapter(paper, found), ROOT / "docs/works", found.root)
-        for paper in numbers.load().values()
-    }
+    return {name: site.page(one, ROOT / "docs/works", found.root) for name, one in by_work.items()}
 
 
 @pytest.mark.parametrize("paper", numbers.load().values(), ids=lambda paper: paper.name)
 def test_every_number_and_claim_of_a_work_has_a_row_with_its_note(paper, tmp_path):
-    text = site.page(chapters.chapter(paper, NOTHING), tmp_path, tmp_path)
+    text = site.page(chapters.of_all(NOTHING)[paper.name], tmp_path, tmp_path)
     assert len([row for row in rows_of(text) if row not in ("---", "what")]) == len(paper.entries)
     for entry in paper.entries.values():
         assert entry.get("note", "").replace("|", r"\|").replace("*", r"\*") in text
     assert all(f"- {name}: {note}" in text for name, note in paper.notes.items())
 
 
-def test_each_work_has_a_card_with_its_sentence_and_tally_and_a_place_in_the_sidebar(found):
-    works = [chapters.chapter(paper, found) for paper in numbers.load().values()]
+def test_each_work_has_a_card_with_its_sentence_and_tally_and_a_place_in_the_sidebar(by_work):
+    works = [*by_work.values()]
     text = site.cards(works)
     for one in works:
         mark = f":link: /papers/{one.paper.name}/README\n"
@@ -86,7 +83,7 @@ def test_every_training_has_its_command_device_versions_and_commit(of_repository
 def test_what_was_found_is_a_word_and_only_what_has_none_gives_a_reason(of_repository):
     columns = "| what | found | ours | paper | where |"
     reasons = {"cited from other authors", "a setting", "not run", "right", "wrong"}
-    reasons |= {"short", "quick", "without a test", "short; same direction"}
+    reasons |= {"short", "quick", "without a test", "short: same direction"}
     reasons |= {why for paper in numbers.load().values() for why in paper.untested.values()}
     reasons |= {"unclear; not established by the source"}
     reasons |= {"reproduced; less than half of the printed gain"}

@@ -17,10 +17,9 @@ RESULTS = ROOT / "papers"
 
 
 @pytest.fixture(scope="module")
-def documents(found):
+def documents(by_work):
     """Of all papers."""
-    papers = numbers.load().values()
-    return [one for paper in papers for one in chapters.chapter(paper, found).of_runs]
+    return [document for one in by_work.values() for document in one.of_runs]
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +67,9 @@ def test_the_seeds_of_several_files_make_one_row(rows):
     assert row["verdict"] == "unclear"
 
 
-def test_further_seeds_of_a_targets_training_join_its_row_and_a_rerun_does_not(found):
+def test_further_seeds_of_a_targets_training_join_its_row_and_a_rerun_does_not(found, by_work):
     """Table 5, without noise: seed 1 has 1.23 % in the target, seeds 2 and 3 were run alone."""
-    line = line_of("maronas2016", "maronas2016.table5.row1.col2", found)
+    line = line_of("maronas2016", "maronas2016.table5.row1.col2", by_work)
     ours = {"1": 1.23} | errors("ladder_mnist_table5_none_seed2", "ladder_mnist_table5_none_seed3")
     assert {int(seed) for seed in line.row["values"]} == {1, 2, 3}
     assert sorted(line.row["values"].values()) == pytest.approx(sorted(ours.values()))
@@ -86,10 +85,10 @@ def test_further_seeds_of_a_targets_training_join_its_row_and_a_rerun_does_not(f
     assert document["rows"][0]["values"] == {"1": 1.23, "7": 50.0}
 
 
-def test_a_number_by_which_we_chose_a_setting_is_shown_and_not_counted(found):
+def test_a_number_by_which_we_chose_a_setting_is_shown_and_not_counted(by_work):
     """Table 7, 28N .25: the pass of the gradient was chosen by it."""
     paper = numbers.load()["maronas2016"]
-    chapter = chapters.chapter(paper, found)
+    chapter = by_work[paper.name]
     (line,) = [one for one in chapter.lines if one.key == "maronas2016.table7.row3.col1"]
     assert (line.ours, line.verdict.word) == ("1.47 % (n = 1)", "")
     assert line.verdict.extent == "without a test"
@@ -101,8 +100,8 @@ def test_a_number_by_which_we_chose_a_setting_is_shown_and_not_counted(found):
     assert line.key not in {one.key for one in summary.judged_numbers(chapter)}
 
 
-def test_a_claim_of_cifar_10_compares_narrow_nets_and_names_them(found):
-    chapter = chapters.chapter(numbers.load()["huang2015"], found)
+def test_a_claim_of_cifar_10_compares_narrow_nets_and_names_them(by_work):
+    chapter = by_work["huang2015"]
     lines = [line for line in chapter.claims if line.key == "huang2015.table3.claim"]
     assert {line.verdict.extent for line in lines} == {"quick"} and len(lines) == 4
     by_text = {line.label: line.ours for line in lines}
@@ -162,12 +161,12 @@ def test_the_errors_of_maronas_sec_5_4_are_of_one_net():
 def test_a_folder_without_results_gives_no_verdicts(found):
     paper = numbers.load()["maronas2016"]
     assert list(single_runs.documents(paper, {})) == []
-    empty = chapters.chapter(paper, stored.Results({}, {}, {}))
+    empty = chapters.of_all(stored.Results({}, {}, {}))[paper.name]
     assert {line.verdict.word for line in empty.claims} == {"not run", ""}
 
 
-def test_a_number_without_a_test_is_not_judged(found):
-    lines = chapters.chapter(numbers.load()["nokland2015"], found).lines
+def test_a_number_without_a_test_is_not_judged(by_work):
+    lines = by_work["nokland2015"].lines
     (line,) = [line for line in lines if line.label.startswith("2x1200 relu, adversarial")]
     stored = json.loads((RESULTS / "nokland2015/results/figures/table2.json").read_text())
     assert line.verdict.word == ""
@@ -176,25 +175,25 @@ def test_a_number_without_a_test_is_not_judged(found):
     assert line.runs.startswith("seed 1; 1 epoch; the JPEG copy of CIFAR-10; ")
 
 
-def test_a_claim_names_the_seeds_that_its_rows_share(found):
+def test_a_claim_names_the_seeds_that_its_rows_share(by_work):
     """The nets of plain back-propagation are attacked with examples of the one of seed 1."""
-    claims = chapters.chapter(numbers.load()["nokland2015"], found).claims
+    claims = by_work["nokland2015"].claims
     (line,) = [line for line in claims if "another net's examples of .50" in line.label]
     assert "over 4 seeds" in line.verdict.why
     assert line.runs.startswith("seeds 2 to 5; ")
 
 
-def test_a_number_without_a_net_has_no_seeds(found):
+def test_a_number_without_a_net_has_no_seeds(by_work):
     """63.43 % in float32 by log-sum-exp; the source prints 47.2 %."""
-    lines = chapters.chapter(numbers.load()["wardefarley2016"], found).lines
+    lines = by_work["wardefarley2016"].lines
     (line,) = [line for line in lines if line.key.endswith("smoothed_nn_to_nn")]
     assert (line.ours, line.verdict.word) == ("63.43 %", "")
     assert "no net" in line.verdict.why
     assert line.runs == "wardefarley2016/results/figures/table1.1_gradients.json"
 
 
-def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(found):
-    chapter = chapters.chapter(numbers.load()["shallow_thesis"], found)
+def test_a_claim_that_is_a_measured_number_has_its_verdict_in_both_places(by_work):
+    chapter = by_work["shallow_thesis"]
     (claim,) = [line for line in chapter.claims if line.key == "shallow_thesis.fig3_6.B.clean"]
     (cell,) = [line for line in chapter.lines if line.key == "shallow_thesis.fig3_6.B.clean"]
     assert claim.verdict == cell.verdict and claim.verdict.word == "reproduced"
@@ -212,44 +211,44 @@ def test_no_error_under_attack_is_from_before_the_corrected_loss(found):
         assert not (attacked and before), path
 
 
-def line_of(paper, key, found):
-    chapter = chapters.chapter(numbers.load()[paper], found)
+def line_of(paper, key, by_work):
+    chapter = by_work[paper]
     (line,) = [line for line in (*chapter.claims, *chapter.lines) if line.key == key]
     return line
 
 
-def test_the_stored_seeds_of_two_targets_answer_a_claim(found):
+def test_the_stored_seeds_of_two_targets_answer_a_claim(by_work):
     """Seed 1 has .79 % in Table 5 and .60 % in Table 17: 19 of 10,000, where the paper has 29."""
-    line = line_of("maronas2016", "maronas2016.claim.unsup_minus_29", found)
+    line = line_of("maronas2016", "maronas2016.claim.unsup_minus_29", by_work)
     assert line.ours == "the ladder: 0.6 % against without unlabeled costs: 0.79 %"
     assert line.runs.startswith("seed 1; 150 epochs")
     assert line.verdict.word == "unclear" and "difference 0.19 points" in line.verdict.why
 
 
-def test_the_first_seed_of_a_table_of_ten_is_the_cell_of_a_search(found):
-    line = line_of("maronas2016", "maronas2016.table8.row1.col4", found)
+def test_the_first_seed_of_a_table_of_ten_is_the_cell_of_a_search(found, by_work):
+    line = line_of("maronas2016", "maronas2016.table8.row1.col4", by_work)
     stored = found.files["maronas2016/results/table18.json"]["rows"][0]["values"]["1"]
     assert line.ours == f"{stored} % (n = 1)" and line.paper == "0.49 % (n = 1)"
 
 
-def test_a_number_that_is_printed_twice_is_measured_once(found):
+def test_a_number_that_is_printed_twice_is_measured_once(by_work):
     """Table 10 repeats the mean of Table 18."""
-    first, again = (line_of("maronas2016", f"maronas2016.table{n}.row1", found) for n in (10, 18))
+    first, again = (line_of("maronas2016", f"maronas2016.table{n}.row1", by_work) for n in (10, 18))
     assert (again.ours, again.runs) == (first.ours, first.runs) and first.ours
     assert "Table 10" in first.where
 
 
-def test_a_number_of_a_target_of_another_place_is_shown(found):
+def test_a_number_of_a_target_of_another_place_is_shown(by_work):
     """The LeNet of sec. 7.1 is that of Table 2: .9911, .9915 and .9913."""
-    line = line_of("huang2015", "huang2015.lenet_fig1.val_accuracy", found)
+    line = line_of("huang2015", "huang2015.lenet_fig1.val_accuracy", by_work)
     assert line.ours == "99.13 %" and line.runs.startswith("seeds 1 to 3; 50 epochs; full MNIST")
-    line = line_of("huang2015", "huang2015.lenet_fig1.train_accuracy", found)
+    line = line_of("huang2015", "huang2015.lenet_fig1.train_accuracy", by_work)
     assert line.ours == "100 %" and line.verdict.word == ""
 
 
-def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
+def test_the_training_error_of_nokland_is_answered_by_five_full_runs(by_work):
     """Of 60,000 digits: 0 with logistic and ReLU units; 22 of 5 x 60,000 with tanh."""
-    line = line_of("nokland2015", "nokland2015.fig1.train_zero", found)
+    line = line_of("nokland2015", "nokland2015.fig1.train_zero", by_work)
     assert line.ours == "logistic: 0 %, tanh: 0.007333 %, ReLU: 0 %" and line.paper == "0 %"
     assert line.runs.startswith(
         "seeds 1 to 5; 150 epochs; full MNIST; nokland2015/results/table2.800"
@@ -257,9 +256,9 @@ def test_the_training_error_of_nokland_is_answered_by_five_full_runs(found):
     assert line.verdict.word == ""
 
 
-def test_a_figure_of_the_first_seed_names_that_seed_alone(found):
+def test_a_figure_of_the_first_seed_names_that_seed_alone(by_work):
     """Fig. 3.8 draws the first of three seeds."""
-    line = line_of("shallow_thesis", "shallow_thesis.fig3_8.grain", found)
+    line = line_of("shallow_thesis", "shallow_thesis.fig3_8.grain", by_work)
     assert line.runs.startswith("seed 1; 20 to 55 epochs; ")
 
 
@@ -270,9 +269,8 @@ def test_another_result_of_a_file_answers_nothing_that_it_lacks(found, lack):
     assert single_runs.one_seed(paper, "nokland2015.fig1.train_zero", files) is None
 
 
-def test_one_seed_is_said_of_one_seed_only(found):
-    for paper in numbers.load().values():
-        chapter = chapters.chapter(paper, found)
+def test_one_seed_is_said_of_one_seed_only(by_work):
+    for chapter in by_work.values():
         for line in (*chapter.claims, *chapter.lines):
             if line.verdict.why.startswith("one seed"):
                 assert line.runs.startswith("seed "), line.key
