@@ -232,11 +232,13 @@ class StoredRow(Schema):
 
     label: Line
     values: dict[str, Number]
+    training: Line
 
 
 class StoredTraining(Schema):
-    """The field of a training that verdicts depend on."""
+    """The fields of a training that verdicts and headings depend on."""
 
+    data: Data
     epochs: NonEmpty[Number]
 
 

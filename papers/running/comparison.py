@@ -77,40 +77,26 @@ def compare(
     return judge([found])[0]
 
 
-def has_its_trainings(target: Target, found: Mapping[str, Any]) -> bool:
-    """Returns whether all trainings of a document are its target's, with the same seeds."""
-    return found["trainings"].keys() <= {run.key for run in target.runs}
-
-
-def with_planned(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Sets the planned epochs and seeds of a document whose trainings differ from its target's."""
-    runs = {row.label: row.run for row in target.rows}
-    planned = {
-        row["training"]: _of_paper(runs[row["label"]])
-        for row in found["rows"]
-        if row["label"] in runs
-    }
-    trainings = {
-        key: {**training, **planned.get(key, {})} for key, training in found["trainings"].items()
-    }
-    return {**found, "trainings": trainings}
-
-
 def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Updates the title, tolerances and claims of a document, which is to be judged again."""
+    """Updates the title, tolerances and claims of a document, which is to be judged again.
+
+    Its rows keep the trainings that they were measured with, which the target may have replaced.
+    """
+    stored = {row["label"]: row for row in found["rows"]}
     runs = {run.key: run for run in target.runs}
-    stored = {row["label"]: row["values"] for row in found["rows"]}
-    values = {
-        row.label: {int(seed): value for seed, value in stored.get(row.label, {}).items()}
-        for row in target.rows
-    }
+    rows = []
+    for row in target.rows:
+        old = stored.get(row.label, {"training": row.run.key, "values": {}})
+        runs.setdefault(old["training"], row.run)
+        values = {int(seed): value for seed, value in old["values"].items()}
+        rows.append({**_row(row, values), "training": old["training"]})
     return {
         **found,
         "title": target.title,
-        "rows": [_row(row, values[row.label]) for row in target.rows],
+        "rows": rows,
         "claims": [claim_document(claim, target) for claim in target.claims],
         "trainings": {
-            key: {**training, **_of_paper(runs[key])}
+            key: {**training, **(_of_paper(runs[key]) if key in runs else {})}
             for key, training in found["trainings"].items()
         },
     }

@@ -12,7 +12,7 @@ from adv_jax.runner.store.writing import check_writable
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
-from papers.running.comparison import Kept, compare, has_its_trainings, updated, with_planned
+from papers.running.comparison import Kept, compare, updated
 from papers.running.drawing import Drawing
 from papers.running.family import family, rank
 from papers.running.figures import drawing_of
@@ -162,11 +162,7 @@ def _updated_file(target: Target, path: Path) -> dict[str, Any]:
     documents.check_schema(path, document, documents.Stored)
     if document["target"] != target.name:
         raise UserError(f"{path}: target must be {target.name}, got {document['target']!r}")
-    if has_its_trainings(target, document):
-        found = updated(target, document)
-    else:
-        documents.check_schema(path, document, documents.TargetDocument)
-        found = with_planned(target, document)
+    found = updated(target, document)
     check_target(path, found)
     return found
 

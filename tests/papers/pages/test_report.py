@@ -239,7 +239,7 @@ def test_rejudging_rewrites_verdicts_and_keeps_values(tmp_path, never_train, cap
     path.write_text(json.dumps(stale))
     with pytest.raises(UserError, match="table26.json: .* must be given, got none"):
         report.rejudge([target], results=tmp_path / "results")
-    path.write_text(json.dumps(stale | {"target": "maronas2016.table25"}))
+    path.write_text(json.dumps(of_fewer | {"target": "maronas2016.table25"}))
     message = "table26.json: target must be maronas2016.table26, got 'maronas2016.table25'"
     with pytest.raises(UserError, match=message):
         report.rejudge([target], results=tmp_path / "results")
