@@ -28,7 +28,7 @@ from adv_jax.runner.store.workdir import InUse, read_config
 from adv_jax.runner.store.writing import check_writable, locked, writing
 from adv_jax.types import UserError
 from launch import _carry
-from papers.judging.statistics import span
+from papers.judging.words import span
 from papers.pages.generated import ROOT
 from papers.pages.report import reproduce
 from papers.running import epoch_times, power, stored

@@ -5,7 +5,7 @@ the same initial weights.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -134,23 +134,3 @@ def detectable(found: Paired, level: float) -> float | None:
         lambda shift: stats.nct.sf(critical, freedom, shift) - POWER, bracket=(0, 10 * critical)
     )
     return float(shift.root) * found.sd / math.sqrt(found.n)
-
-
-def span(numbers: Collection[int]) -> str:
-    """Formats the range of numbers: "30 to 150", or "30" if all are equal."""
-    low, high = min(numbers), max(numbers)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def seeds_in_words(seeds: Sequence[int]) -> str:
-    """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-
-
-def epochs_in_words(epochs: Collection[int], allowed: Collection[int] = ()) -> str:
-    """Returns "1 epoch", a range, "30 to 150 epochs", or of a short run "4 of 100 epochs"."""
-    if allowed:
-        return f"{span(epochs)} of {epochs_in_words(allowed)}"
-    return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"

@@ -3,11 +3,11 @@
 Two axes, never mixed: how far something was run, and, if it was run in full, what was found.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from papers.judging.metrics import METRICS, printed_interval
-from papers.judging.statistics import Error, epochs_in_words, span
+from papers.judging.statistics import Error
 
 FULL, SHORT, QUICK, NOT_RUN = "full", "short", "quick", "not run"
 FINDINGS = ("reproduced", "consistent", "same direction", "not reproduced", "unclear")
@@ -90,6 +90,26 @@ class Difference(NamedTuple):
 def in_points(value: float, metric: str) -> str:
     """Formats a difference of a metric, of rates in percentage points."""
     return f"{METRICS[metric].factor * value:.3g}"
+
+
+def span(numbers: Collection[int]) -> str:
+    """Formats the range of numbers: "30 to 150", or "30" if all are equal."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Returns "seed 1", "seeds 1, 3" or, for more than two in a row, "seeds 1 to 5"."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def epochs_in_words(epochs: Collection[int], allowed: Collection[int] = ()) -> str:
+    """Returns "1 epoch", a range, "30 to 150 epochs", or of a short run "4 of 100 epochs"."""
+    if allowed:
+        return f"{span(epochs)} of {epochs_in_words(allowed)}"
+    return f"{span(epochs)} epoch{'s' if max(epochs) > 1 else ''}"
 
 
 def joined(*words: str) -> str:

@@ -17,7 +17,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.judging.documents import data_in_words
-from papers.judging.statistics import epochs_in_words
+from papers.judging.words import epochs_in_words
 from papers.running.drawing import Drawing, first_layer, mosaic, picture, rounded
 
 FILTERS, DIGITS = 64, 10

@@ -19,7 +19,8 @@ from adv_jax import attacks
 from adv_jax.runner.run.trained import Trained, load_all
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.documents import data_in_words
-from papers.judging.statistics import BySeed, seeds_in_words, span
+from papers.judging.statistics import BySeed
+from papers.judging.words import seeds_in_words, span
 from papers.maronas2016.robustness import BATCH_SIZE, TAU, noise_of, printed_errors
 from papers.running.drawing import Drawing, rounded
 from papers.running.readings import Cell, Reading, compared

@@ -5,7 +5,8 @@ from typing import Any
 
 from adv_jax.types import UserError
 from papers.judging import numbers
-from papers.judging.statistics import span, spread
+from papers.judging.statistics import spread
+from papers.judging.words import span
 from papers.nokland2015.runs import LABELS, BackpropRun, percent, read
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import by_epoch, one_of_each

@@ -9,7 +9,7 @@ from papers.judging import numbers
 from papers.judging.arithmetic import worked_example
 from papers.judging.metrics import METRICS, in_percent
 from papers.judging.numbers import Entry, Paper
-from papers.judging.statistics import LEVEL, epochs_in_words, spread
+from papers.judging.statistics import LEVEL, spread
 from papers.judging.verdicts import num_tests
 from papers.judging.words import (
     FINDINGS,
@@ -17,6 +17,7 @@ from papers.judging.words import (
     NOT_REPRODUCED,
     NOT_RUN,
     REPRODUCED,
+    epochs_in_words,
     joined,
 )
 from papers.pages.wording import (

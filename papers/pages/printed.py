@@ -12,7 +12,6 @@ from papers.judging import numbers
 from papers.judging.documents import data_in_words
 from papers.judging.metrics import METRICS, printed_interval
 from papers.judging.numbers import Entry, Paper
-from papers.judging.statistics import epochs_in_words, span
 from papers.judging.words import (
     CONSISTENT,
     FULL,
@@ -22,7 +21,9 @@ from papers.judging.words import (
     SAME_DIRECTION,
     UNCLEAR,
     WRONG,
+    epochs_in_words,
     joined,
+    span,
 )
 from papers.pages.chapters import Line
 from papers.pages.markup import folded, markdown

@@ -12,8 +12,7 @@ from adv_jax.runner.store.writing import write_files
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
-from papers.judging.statistics import epochs_in_words, span
-from papers.judging.words import FULL, extent_of
+from papers.judging.words import FULL, epochs_in_words, extent_of, span
 from papers.pages import chapters, charts, printed
 from papers.pages.chapters import Line, Verdict
 from papers.running import figures

@@ -8,8 +8,7 @@ from typing import Any
 
 from papers.judging.documents import data_in_words
 from papers.judging.numbers import Entry
-from papers.judging.statistics import epochs_in_words, seeds_in_words
-from papers.judging.words import FULL, extent_of
+from papers.judging.words import FULL, epochs_in_words, extent_of, seeds_in_words
 
 
 def number(

@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from papers.judging.statistics import span
-from papers.judging.words import capitalized, shortness
+from papers.judging.words import capitalized, shortness, span
 from papers.running.budget import BUDGETS, PAPER, config_of
 from papers.running.single_runs import runs_of
 from papers.running.works import TARGETS

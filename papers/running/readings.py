@@ -6,7 +6,8 @@ about.toml of a paper names these figures in `readings`, for the generated pages
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from papers.judging.statistics import BySeed, seeds_in_words, spread
+from papers.judging.statistics import BySeed, spread
+from papers.judging.words import seeds_in_words
 from papers.running.drawing import Drawing, Table, rounded
 
 

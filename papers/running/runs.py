@@ -14,7 +14,7 @@ from adv_jax.runner.run.trained import Trained, tested_apart
 from adv_jax.runner.store.workdir import check_finished, read_config, read_metrics, read_result
 from adv_jax.types import Array, Key, Output, UserError
 from papers.judging.documents import data_in_words
-from papers.judging.statistics import epochs_in_words, seeds_in_words
+from papers.judging.words import epochs_in_words, seeds_in_words
 
 SAMPLES_AT_ONCE = 500  # All of a convolutional generator need much memory.
 

@@ -15,7 +15,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.style import canvas, matrix
 from adv_jax.types import LogitsFn, UserError
 from papers.judging import numbers
-from papers.judging.statistics import seeds_in_words
+from papers.judging.words import seeds_in_words
 from papers.running import images
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import finished, require_same_inputs

@@ -7,7 +7,7 @@ import numpy as np
 
 from adv_jax.style import GRAY, attack_style, band, canvas, name_lines
 from adv_jax.types import UserError
-from papers.judging.statistics import span
+from papers.judging.words import span
 from papers.running.drawing import Drawing, rounded
 from papers.running.runs import by_epoch, described, finished_runs, trained_on
 
