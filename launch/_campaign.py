@@ -45,7 +45,7 @@ _LOCK = "results.lock"  # there, too: calls on one folder write results one afte
 _CARRY = "--carry"
 
 
-class Settings(NamedTuple):
+class Folders(NamedTuple):
     """Where a campaign reads and writes.
 
     runs: folder of the workdirs.
@@ -63,28 +63,28 @@ class Settings(NamedTuple):
 class Campaign:
     """The missing trainings of targets, and what is known of their speed."""
 
-    def __init__(self, targets: Sequence[Target], settings: Settings) -> None:
-        """Reads the carried workdirs, the stored results and those in `settings.results`.
+    def __init__(self, targets: Sequence[Target], folders: Folders) -> None:
+        """Reads the carried workdirs, the stored results and those in `folders.results`.
 
         Raises:
           UserError: a result or a carried file is damaged, a folder cannot be written, or the data
             are not all of a set.
         """
-        check_data(settings.data, BUDGETS[PAPER])
-        for folder in (settings.runs, settings.results):
+        check_data(folders.data, BUDGETS[PAPER])
+        for folder in (folders.runs, folders.results):
             check_writable(folder)
-        self._settings, self._device = settings, jax.devices()[0].device_kind
-        if settings.carry:
-            for name in _carry.unpack(settings.carry, settings.runs, settings.results):
+        self._folders, self._device = folders, jax.devices()[0].device_kind
+        if folders.carry:
+            for name in _carry.unpack(folders.carry, folders.runs, folders.results):
                 print(f"carried {name}")
         results = stored.read(STORED)
-        if not self._writes_stored and settings.results.is_dir():
-            own = stored.read(settings.results)
+        if not self._writes_stored and folders.results.is_dir():
+            own = stored.read(folders.results)
             results = results._replace(targets=results.targets | own.targets)
-        self._lacking = lacks(targets, results, runs=settings.runs, data=settings.data)
+        self._lacking = lacks(targets, results, runs=folders.runs, data=folders.data)
         self._planned = {training.workdir.name for training in self.trainings}
         self._rate = power.rate_on(self._device, results)
-        self._bounds = _read_bounds(settings.runs / _CUT_OFF)
+        self._bounds = _read_bounds(folders.runs / _CUT_OFF)
         self._failed: dict[str, str] = {}  # a workdir, a target or --carry -> why
         self._busy: set[Path] = set()
         self._late: set[Path] = set()
@@ -131,7 +131,7 @@ class Campaign:
           UserError: a folder cannot be written.
           Interrupted: SIGINT or SIGTERM stopped a training, which can be resumed.
         """
-        for folder in (self._settings.runs, self._settings.results):
+        for folder in (self._folders.runs, self._folders.results):
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
         with self._cut_off(ends):
@@ -145,7 +145,7 @@ class Campaign:
 
     @property
     def _writes_stored(self) -> bool:
-        return self._settings.results.resolve() == STORED.resolve()
+        return self._folders.results.resolve() == STORED.resolve()
 
     def _is_finished(self, training: Training) -> bool:
         """Returns whether a training has ended; one whose workdir is damaged has failed."""
@@ -185,7 +185,7 @@ class Campaign:
 
     def _is_timed(self, training: Training) -> bool:
         """Returns whether such an epoch has been timed on this kind of device."""
-        return epoch_times.steps(training.config) in self._rate.measured
+        return epoch_times.workload(training.config) in self._rate.measured
 
     def _candidates(self, ends: float) -> Iterator[Training]:
         """Yields what may be trained next, the best first, if an epoch fits the time.
@@ -262,7 +262,7 @@ class Campaign:
     def _write_complete(self) -> None:
         """Writes the result of each target whose last run has ended."""
         for lack in list(self._lacking):
-            name, own = lack.target.name, self._settings
+            name, own = lack.target.name, self._folders
             if name in self._failed or not all(map(self._is_finished, lack.trainings.values())):
                 continue
             where: dict[str, Any] = {"runs": own.runs, "results": own.results, "data": own.data}
@@ -277,7 +277,7 @@ class Campaign:
 
     def _keep(self) -> None:
         """Copies what another machine needs to --carry."""
-        carry = self._settings.carry
+        carry = self._folders.carry
         if carry is None:
             return
         try:
@@ -292,7 +292,7 @@ class Campaign:
 
     def _loads(self, carry: Path) -> Iterator[_carry.Load]:
         """Yields the results, the runs that are missing, and what the copy has of other works."""
-        runs, results = self._settings.runs, self._settings.results
+        runs, results = self._folders.runs, self._folders.results
         other_runs, carried = _carry.contents(carry)
         own = () if self._writes_stored else results.glob("*/results/*.json")
         for path in sorted({*own, *self._written, *(results / path for path in carried)}):
@@ -355,7 +355,7 @@ class Campaign:
         if self._began is None:
             return
         training, began, epochs = self._began
-        workdir, file = training.workdir, self._settings.runs / _CUT_OFF
+        workdir, file = training.workdir, self._folders.runs / _CUT_OFF
         has_ended = workdir in self._busy | self._late or workdir.name in self._failed
         if has_ended or saved_epochs(workdir) > epochs:
             return
@@ -368,7 +368,7 @@ class Campaign:
     def _print_rest(self) -> None:
         left = [t for t in self.trainings if not self._is_finished(t)]
         if left and self._busy >= {t.workdir for t in left}:
-            runs = self._settings.runs
+            runs = self._folders.runs
             print(f"--runs is in use: another call trains all that is missing in {runs}")
             return
         seconds = list(map(self._seconds, left))

@@ -45,12 +45,12 @@ from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.types import UserError
-from launch._campaign import Campaign, Settings
+from launch._campaign import Campaign, Folders
 from launch._carry import further
 from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
-from papers.running.power import print_plans, rates_of
+from papers.running.power import print_seeds_needed, rates_of
 from papers.running.reproduction import chosen, judged_again, print_list, programs
 from papers.running.stored import read
 from papers.running.target import Target
@@ -136,7 +136,7 @@ def _print_power(wanted: Sequence[Target]) -> None:
     if not documents:
         legal = "a folder with results of the targets"
         raise UserError(f"--results must be {legal}, got {_RESULTS.value}")
-    print_plans(documents, rates_of(read(_RESULTS.value)))
+    print_seeds_needed(documents, rates_of(read(_RESULTS.value)))
 
 
 def _spend(data: dict[str, str]) -> list[str]:
@@ -150,16 +150,16 @@ def _spend(data: dict[str, str]) -> list[str]:
     targets = chosen(_WORKS.value, field="--works")
     use_cores()
     check_devices()
-    settings = Settings(Path(_RUNS.value), Path(_RESULTS.value), data)
+    folders = Folders(Path(_RUNS.value), Path(_RESULTS.value), data)
     carry = None if _CARRY.value is None else Path(_CARRY.value)
     if _DRY_RUN.value:
-        carried = further(carry, settings.runs, settings.results) if carry else []
-        Campaign(targets, settings).print_plan()
+        carried = further(carry, folders.runs, folders.results) if carry else []
+        Campaign(targets, folders).print_plan()
         for workdir in carried:
             print(f"--carry has more epochs of {workdir}")
         return []
     keep_programs()
-    campaign = Campaign(targets, settings._replace(carry=carry))
+    campaign = Campaign(targets, folders._replace(carry=carry))
     campaign.print_plan()
     return [f"error: {line}" for line in campaign.run(began + 60 * minutes)]
 

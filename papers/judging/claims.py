@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from scipy import stats
 
 from papers.judging import numbers
-from papers.judging.equivalence import of_paper, within
+from papers.judging.equivalence import printed_spread, within
 from papers.judging.metrics import METRICS
 from papers.judging.statistics import (
     LEVEL,
@@ -48,10 +48,10 @@ from papers.judging.words import (
     Difference,
     Length,
     extent_of,
+    four_digits,
     in_points,
     joined,
     length_of,
-    rounded,
 )
 
 FEWEST_SEEDS = 3
@@ -136,7 +136,7 @@ def with_claims(documents: Sequence[Json]) -> list[dict[str, Any]]:
             **document,
             "claims": [
                 _claim(document, claim, rows, [s._replace(significant=s.p <= limit) for s in steps])
-                | ({"level": rounded(level)} if steps else {})
+                | ({"level": four_digits(level)} if steps else {})
                 for claim, (rows, steps) in zip(document["claims"], of_document, strict=True)
             ],
         }
@@ -211,9 +211,9 @@ def _claim(
     return {
         **none,
         **paper,
-        "difference": rounded(tested.mean),
+        "difference": four_digits(tested.mean),
         "interval": measured.interval,
-        "p": rounded(p),
+        "p": four_digits(p),
         "num_tests": int(length.extent == FULL and p is not None),
         "less_than_half": is_gain and length.extent == FULL and steps[0].is_small,
         "verdict": _of_extent(verdict, steps, length),
@@ -234,7 +234,7 @@ def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[
         words += f"; {held} of {len(counted)} steps are significant"
     fewest = min((step.tested.n if step.tested else 0 for step in steps), default=0)
     return {
-        "p": rounded(max((step.p for step in counted), default=1.0)),
+        "p": four_digits(max((step.p for step in counted), default=1.0)),
         "num_tests": len([step for step in counted if step.is_tested])
         if length.extent == FULL
         else 0,
@@ -333,7 +333,7 @@ def _paper(lower: Json, higher: Json) -> tuple[dict[str, Any], str]:
 
 def _printed_p(lower: Json, higher: Json) -> float | None:
     """Returns Welch's p of two printed means with their spread; None without these."""
-    a, b = of_paper(higher), of_paper(lower)
+    a, b = printed_spread(higher), printed_spread(lower)
     error = None if a.sd is None or b.sd is None else difference_error(a, b)
     return None if error is None else 2 * error.p_of(abs(a.mean - b.mean))
 

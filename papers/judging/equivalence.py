@@ -22,9 +22,9 @@ from papers.judging.words import (
     UNCLEAR,
     Difference,
     Length,
+    four_digits,
     in_points,
     joined,
-    rounded,
 )
 
 
@@ -36,7 +36,7 @@ def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
         return none | {"extent": NOT_RUN, "why": "not run"}
     if row["paper"] is None or row["tolerance"] is None:
         return none | {"why": length.words}
-    ours, theirs, tolerance = spread(values), of_paper(row), row["tolerance"]
+    ours, theirs, tolerance = spread(values), printed_spread(row), row["tolerance"]
     is_full = length.extent == FULL
     error = difference_error(ours, theirs) if is_full else None
     found = Difference(ours.mean - theirs.mean, error, ours.n, row["metric"])
@@ -48,7 +48,7 @@ def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
     return {
         "extent": length.extent,
         "interval": found.interval,
-        "p": rounded(p_value(ours, theirs, tolerance)),
+        "p": four_digits(p_value(ours, theirs, tolerance)),
         "verdict": finding(ours, theirs, tolerance),
         "why": joined(*words),
     }
@@ -79,7 +79,7 @@ def p_value(ours: Spread, theirs: Spread, tolerance: float) -> float | None:
     return None if error is None else error.p_within(tolerance - abs(ours.mean - theirs.mean))
 
 
-def of_paper(row: Mapping[str, Any]) -> Spread:
+def printed_spread(row: Mapping[str, Any]) -> Spread:
     """Returns the spread of the paper's number."""
     runs = row["paper_n"] or 1
     return Spread(runs, row["paper"], row["paper_sd"] if runs > 1 else None)

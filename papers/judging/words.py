@@ -74,7 +74,7 @@ class Difference(NamedTuple):
         if self.error is None:
             return None
         half = self.error.half(0.95)
-        return [rounded(self.mean - half), rounded(self.mean + half)]
+        return [four_digits(self.mean - half), four_digits(self.mean + half)]
 
     def __str__(self) -> str:
         unit = METRICS[self.metric].unit
@@ -122,6 +122,6 @@ def capitalized(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def rounded(value: float | None) -> float | None:
+def four_digits(value: float | None) -> float | None:
     """Rounds to four digits, which all versions of SciPy agree on."""
     return value if value is None or isinstance(value, int) else float(f"{value:.4g}")

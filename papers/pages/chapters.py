@@ -25,9 +25,9 @@ from papers.pages.wording import (
     distinct_words,
     in_words,
     label_of,
-    number,
+    our_number,
+    paper_number,
     place_of,
-    printed,
     runs_in_words,
     said,
     trained_in_words,
@@ -180,7 +180,7 @@ def _chapter(paper: Paper, measured: list[dict[str, Any]], found: Results) -> Ch
 
 def _weighed(document: Mapping[str, Any], rates: power.Rates, tests: int) -> dict[str, Any]:
     """Adds what would settle the unclear, and whether a finding survives the family-wise level."""
-    words = {id(one): str(plan) for one, plan in power.plans(document, rates)}
+    words = {id(one): str(needed) for one, needed in power.seeds_needed(document, rates)}
 
     def added(one: Mapping[str, Any]) -> dict[str, Any]:
         is_found = one["verdict"] in (REPRODUCED, NOT_REPRODUCED)
@@ -216,8 +216,8 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     return Line(
         row["label"],
         METRICS[row["metric"]].axis,
-        printed(row["paper"], row["paper_sd"], row["paper_n"], of),
-        number(row["mean"], row["sd"], row["n"], of),
+        paper_number(row["paper"], row["paper_sd"], row["paper_n"], of),
+        our_number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
         _verdict_of(row),
         runs_in_words(target, [row]),
@@ -311,10 +311,10 @@ def _without_test(line: Line, paper: Paper, files: Files) -> Line:
     ours = line.ours
     if found.value is not None:
         metric = METRICS[paper.entries[line.key].get("metric", "error_percent")]
-        ours = number(found.value, unit=f" {metric.unit}")
+        ours = our_number(found.value, unit=f" {metric.unit}")
     if found.ends:
         ends = zip(distinct_words([*found.ends]), found.ends.values(), strict=True)
-        ours = ", ".join(f"{label} {number(value)}" for label, value in ends)
+        ours = ", ".join(f"{label} {our_number(value)}" for label, value in ends)
     replicas = [replica for run in found.runs for replica in run["replicas"]]
     trained = ""
     if replicas:

@@ -20,7 +20,7 @@ from papers.pages import chapters, charts, summary
 from papers.pages.chapters import Chapter, Line
 from papers.pages.generated import ROOT
 from papers.pages.markup import markdown
-from papers.pages.wording import length_in_words, number, trained_in_words, words_of_key
+from papers.pages.wording import length_in_words, our_number, trained_in_words, words_of_key
 from papers.running import stored
 from papers.running.budget import PAPER
 
@@ -193,7 +193,7 @@ def _errors(run: Mapping[str, Any]) -> str:
     """Returns the test error of a single run."""
     values = [100 * replica["test_error"] for replica in run["replicas"]]
     n, mean, sd = spread(values)
-    return f"{number(mean, sd, n)} test error"
+    return f"{our_number(mean, sd, n)} test error"
 
 
 def _trained(training: Json, budget: str) -> str:

@@ -11,7 +11,7 @@ from papers.judging.numbers import Entry
 from papers.judging.words import FULL, epochs_in_words, extent_of, seeds_in_words
 
 
-def number(
+def our_number(
     value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
@@ -21,7 +21,7 @@ def number(
     return text + unit + _spread(None if sd is None else f"{sd:.2g}", n)
 
 
-def printed(
+def paper_number(
     value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
     """Returns a number of a paper, with the digits that it has there."""
@@ -164,10 +164,10 @@ def said(entry: Entry) -> str:
     factor = {"percent": 1, "fraction": 100}.get(entry.get("unit") or "")
     if isinstance(value, int | float):
         if factor is None:
-            return printed(value, unit=" nats" if entry.get("unit") == "nats" else "")
+            return paper_number(value, unit=" nats" if entry.get("unit") == "nats" else "")
         sd = entry.get("spread")
         sd = None if sd is None else round(factor * sd, 10)
-        return printed(round(factor * value, 10), sd, entry.get("n_runs"))
+        return paper_number(round(factor * value, 10), sd, entry.get("n_runs"))
     if "value" in entry:
         return in_words(value) + (" %" if factor == 1 and not isinstance(value, str) else "")
     if "errors_removed" in entry:

@@ -96,7 +96,7 @@ def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
         "rows": rows,
         "claims": [claim_document(claim, target) for claim in target.claims],
         "trainings": {
-            key: {**training, **(_of_paper(runs[key]) if key in runs else {})}
+            key: {**training, **(_planned(runs[key]) if key in runs else {})}
             for key, training in found["trainings"].items()
         },
     }
@@ -182,7 +182,7 @@ def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
     return {**said, "form": "lowest", "rows": [claim.row, *others]}
 
 
-def _of_paper(run: Run) -> dict[str, int]:
+def _planned(run: Run) -> dict[str, int]:
     """Returns the epochs and seeds of a full run."""
     return {"paper_epochs": paper_epochs(run), "paper_seeds": paper_seeds(run)}
 
@@ -199,6 +199,6 @@ def _training(
         "seeds": sorted({replica["seed"] for replica in result["replicas"]}),
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
-        **_of_paper(training.run),
+        **_planned(training.run),
         "learning": learning_curves.curves(lines),
     }

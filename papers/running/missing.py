@@ -77,7 +77,7 @@ def cost_on(lack: Lack, rate: power.Rate) -> power.Cost | None:
     seconds = sum(
         one.num_epochs * epoch_times.estimate(one.config, rate.timed) for one in trainings
     )
-    is_guess = any(epoch_times.steps(one.config) not in rate.measured for one in trainings)
+    is_guess = any(epoch_times.workload(one.config) not in rate.measured for one in trainings)
     return None if math.isnan(seconds) else power.Cost(seconds, is_guess)
 
 
@@ -108,7 +108,7 @@ def in_order(lacking: Sequence[Lack], seconds: Callable[[Training], float]) -> l
     return ordered
 
 
-def seconds_left(training: Training, timed: Mapping[epoch_times.Steps, float]) -> float:
+def seconds_left(training: Training, timed: Mapping[epoch_times.Workload, float]) -> float:
     """Returns the seconds that the rest of a training takes; NaN if an epoch's time is not known.
 
     timed: seconds of an epoch of one replica, as of `epoch_times.measured`.
@@ -117,8 +117,10 @@ def seconds_left(training: Training, timed: Mapping[epoch_times.Steps, float]) -
     return epochs * epoch_times.estimate(training.config, timed) if epochs else 0.0
 
 
-def timed_in_workdirs(trainings: Iterable[Training], device: str) -> dict[epoch_times.Steps, float]:
-    """Returns the seconds of an epoch of one replica in workdirs, by its steps.
+def timed_in_workdirs(
+    trainings: Iterable[Training], device: str
+) -> dict[epoch_times.Workload, float]:
+    """Returns the seconds of an epoch of one replica in workdirs, by its workload.
 
     device: as JAX names its kind; an epoch on another one does not count.
     """
@@ -129,7 +131,7 @@ def timed_in_workdirs(trainings: Iterable[Training], device: str) -> dict[epoch_
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
                 each = saved["epoch_seconds"] / training.num_replicas
-                found[epoch_times.steps(training.config)] = each
+                found[epoch_times.workload(training.config)] = each
         except (UserError, KeyError):  # None, of several processes, of older versions, or replaced.
             continue
     return found

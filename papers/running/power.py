@@ -1,10 +1,9 @@
-"""Plans what would settle the unclear numbers and claims of stored results.
+"""Computes the seeds that would settle the unclear numbers and claims of stored results.
 
-A plan is the smallest number of seeds at which a finding is no longer *unclear*, and the time that
-the missing runs take on each device that has timed their steps. It assumes that further seeds have
-the mean and the sd of the stored ones. A gain must be found with a power of .8. A number may stay
-unclear at any number of seeds, as the paper's share of the interval does not shrink; the plan then
-states that share.
+Needed is the smallest number of seeds at which a finding is no longer *unclear*, if further seeds
+have the mean and the sd of the stored ones. The missing runs are timed on each device that has
+stored runs. A gain must be found with a power of .8. A number may stay unclear at any number of
+seeds, as the paper's share of the interval does not shrink; that share is then stated.
 """
 
 import bisect
@@ -16,7 +15,7 @@ from scipy import stats
 
 from adv_jax.runner.run.log import print_table
 from papers.judging.claims import FEWEST_SEEDS, ORDERS, by_seed, pairs, sized
-from papers.judging.equivalence import finding, of_paper
+from papers.judging.equivalence import finding, printed_spread
 from papers.judging.statistics import (
     Paired,
     detectable,
@@ -40,15 +39,15 @@ class Rate(NamedTuple):
     """The seconds of an epoch on a device.
 
     timed: `epoch_times.measured_or_guessed`.
-    measured: the steps that the device has timed itself.
+    measured: the workloads that the device has timed itself.
     """
 
-    timed: Mapping[epoch_times.Steps, float]
-    measured: Collection[epoch_times.Steps]
+    timed: Mapping[epoch_times.Workload, float]
+    measured: Collection[epoch_times.Workload]
 
 
 class Cost(NamedTuple):
-    """The seconds of runs on a device, and whether they are guessed of other steps or devices."""
+    """The seconds of runs on a device, and whether they are guessed from other workloads."""
 
     seconds: float
     is_guess: bool
@@ -57,11 +56,11 @@ class Cost(NamedTuple):
 Rates = Mapping[str, Rate]  # by device
 
 
-class Plan(NamedTuple):
+class SeedsNeeded(NamedTuple):
     """The seeds that would settle a number or a claim.
 
     seeds: full runs that are needed, stored ones included; None if unknown.
-    costs: device -> what the missing runs take on it, if their steps were timed.
+    costs: device -> what the missing runs take on it, if such runs were timed.
     obstacle: why the seeds are unknown; "" if they are known.
     """
 
@@ -88,15 +87,15 @@ def rate_on(device: str, results: Results) -> Rate:
     return Rate(epoch_times.measured_or_guessed(results, device), timed.keys())
 
 
-def print_plans(documents: Sequence[Json], rates: Rates) -> None:
+def print_seeds_needed(documents: Sequence[Json], rates: Rates) -> None:
     """Prints what would settle each unclear number and claim, with the time on each device."""
     rows = []
     for document in documents:
-        for one, plan in plans(document, rates):
-            costs = [(device, plan.costs.get(device)) for device in rates]
+        for one, needed in seeds_needed(document, rates):
+            costs = [(device, needed.costs.get(device)) for device in rates]
             cells = ["-" if cost is None else time_on(device, cost) for device, cost in costs]
             what = one.get("label") or one["text"]
-            rows.append([document["target"], what, plan.seeds or plan.obstacle, *cells])
+            rows.append([document["target"], what, needed.seeds or needed.obstacle, *cells])
     if not rows:
         print(f"nothing is unclear in {len(documents)} stored results")
         return
@@ -104,16 +103,16 @@ def print_plans(documents: Sequence[Json], rates: Rates) -> None:
     print_table("what would settle the unclear, and the time of the missing runs", columns, rows)
 
 
-def plans(document: Json, rates: Rates) -> Iterator[tuple[Json, Plan]]:
-    """Yields each unclear row and claim of a judged document, and its plan."""
+def seeds_needed(document: Json, rates: Rates) -> Iterator[tuple[Json, SeedsNeeded]]:
+    """Yields each unclear row and claim of a judged document, and what would settle it."""
     by_label = {row["label"]: row for row in document["rows"]}
     for row in document["rows"]:
         if row["verdict"] == UNCLEAR:
-            yield row, _plan(document, [row], _number(row), rates)
+            yield row, _seeds_needed(document, [row], _number(row), rates)
     for claim in document["claims"]:
         if claim["verdict"] == UNCLEAR:
             rows = [by_label[label] for label in claim["rows"]]
-            yield claim, _plan(document, rows, _claim(claim, rows), rates)
+            yield claim, _seeds_needed(document, rows, _claim(claim, rows), rates)
 
 
 def name_of(device: str) -> str:
@@ -128,18 +127,21 @@ def time_on(device: str, cost: Cost) -> str:
     return f"{'~' if cost.is_guess else ''}{time:,.{0 if time >= 10 else 1}f} {unit}"
 
 
-def _plan(document: Json, rows: Sequence[Json], seeds: int | str, rates: Rates) -> Plan:
+def _seeds_needed(
+    document: Json, rows: Sequence[Json], seeds: int | str, rates: Rates
+) -> SeedsNeeded:
     if isinstance(seeds, str):
-        return Plan(None, {}, seeds)
+        return SeedsNeeded(None, {}, seeds)
     missing = max(seeds - min(len(row["values"]) for row in rows), 0)
     each = {device: _cost_of_a_seed(document, rows, rate) for device, rate in rates.items()}
     costs = {d: one._replace(seconds=missing * one.seconds) for d, one in each.items() if one}
-    return Plan(seeds, costs)
+    return SeedsNeeded(seeds, costs)
 
 
 def _number(row: Json) -> int | str:
     """Returns the seeds that settle a number, or the obstacle."""
-    ours, theirs, tolerance = spread(list(row["values"].values())), of_paper(row), row["tolerance"]
+    ours, theirs = spread(list(row["values"].values())), printed_spread(row)
+    tolerance = row["tolerance"]
     if ours.sd is None:
         return ONE_RUN
     found = _fewest(lambda n: finding(ours._replace(n=n), theirs, tolerance) != UNCLEAR)
@@ -200,7 +202,7 @@ def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
 
 
 def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | None:
-    """Returns the time of the rows' runs with one seed; None if a run's steps are not timed.
+    """Returns the time of the rows' runs with one seed; None if no such run is timed.
 
     Rows of one training share its replicas. Each seed of a training needs that seed of its sources;
     a source of other seeds is trained once for all.
@@ -222,9 +224,9 @@ def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | 
         num_runs = training["replicas"] / len(training["seeds"])
         if key not in sources:
             num_runs = min(num_runs, sum(row["training"] == key for row in rows))
-        steps = epoch_times.steps(training["config"])
-        if steps not in rate.timed:
+        workload = epoch_times.workload(training["config"])
+        if workload not in rate.timed:
             return None
-        seconds = cost.seconds + num_runs * epochs * rate.timed[steps]
-        cost = Cost(seconds, cost.is_guess or steps not in rate.measured)
+        seconds = cost.seconds + num_runs * epochs * rate.timed[workload]
+        cost = Cost(seconds, cost.is_guess or workload not in rate.measured)
     return cost

@@ -18,10 +18,10 @@ from adv_jax.runner.store.formats import as_json
 from adv_jax.runner.store.workdir import InUse, Workdir
 from adv_jax.types import UserError
 from launch import _campaign, _carry
-from launch._campaign import Campaign, Settings
+from launch._campaign import Campaign, Folders
 from papers.running import epoch_times
 from papers.running.budget import BUDGETS
-from papers.running.epoch_times import steps
+from papers.running.epoch_times import workload
 from papers.running.target import Below, Row, Run, Target
 from papers.running.trainings import plan, saved_epochs, share_trained
 
@@ -55,8 +55,8 @@ def no_stored_results(tmp_path, monkeypatch):
     monkeypatch.setattr(_campaign, "STORED", tmp_path / "stored")
 
 
-def settings(folder, carry=None):
-    return Settings(folder / "runs", folder / "results", {}, carry)
+def folders(folder, carry=None):
+    return Folders(folder / "runs", folder / "results", {}, carry)
 
 
 def trainings(one, folder):
@@ -64,7 +64,7 @@ def trainings(one, folder):
 
 
 def spend(folder, *targets, seconds=600, carry=None):
-    return Campaign(targets, settings(folder, carry)).run(time.monotonic() + seconds)
+    return Campaign(targets, folders(folder, carry)).run(time.monotonic() + seconds)
 
 
 def results(folder):
@@ -118,7 +118,7 @@ def test_a_target_is_written_when_its_last_run_ends_and_then_nothing_is_missing(
     assert spend(tmp_path, BOTH) == []
     assert results(tmp_path).keys() == {"both"}
     del trained[:]
-    again = Campaign([BOTH], settings(tmp_path))
+    again = Campaign([BOTH], folders(tmp_path))
     assert (again.trainings, again.run(time.monotonic() + 60), trained) == ([], [], [])
 
 
@@ -141,9 +141,9 @@ def test_another_machine_goes_on_from_what_was_carried(tmp_path, uninterrupted, 
     train.run(short.config, short.workdir)
     with pytest.raises(Interrupted):
         train.run(long.config, long.workdir, ends=time.monotonic())
-    Campaign([BOTH], settings(tmp_path, carry)).run(time.monotonic())  # no time, only a copy
+    Campaign([BOTH], folders(tmp_path, carry)).run(time.monotonic())  # no time, only a copy
     runs.rename(tmp_path / "first machine")
-    campaign = Campaign([BOTH], settings(tmp_path, carry))
+    campaign = Campaign([BOTH], folders(tmp_path, carry))
     epochs = [share_trained(training) for training in campaign.trainings]
     assert epochs == [1, pytest.approx(0.99 / 6)]
     assert campaign.run(time.monotonic() + 600) == []
@@ -158,7 +158,7 @@ def test_what_does_not_fit_stays_behind_and_is_named(tmp_path, monkeypatch, caps
     with pytest.raises(Interrupted):
         train.run(long.config, long.workdir, ends=time.monotonic())
     monkeypatch.setattr(_carry, "MAX_BYTES", 1000)
-    Campaign([LONGER], settings(tmp_path, tmp_path / "carry")).run(time.monotonic())
+    Campaign([LONGER], folders(tmp_path, tmp_path / "carry")).run(time.monotonic())
     assert f"not carried, as 0 MB are full: {long.workdir}" in capsys.readouterr().out
     assert list((tmp_path / "carry").rglob("*")) == []
 
@@ -167,7 +167,7 @@ def test_what_does_not_fit_stays_behind_and_is_named(tmp_path, monkeypatch, caps
 def test_a_copy_that_a_kill_left_between_two_names_is_read(tmp_path):
     short, _ = trainings(BOTH, tmp_path)
     train.run(short.config, short.workdir)
-    Campaign([BOTH], settings(tmp_path, tmp_path / "carry")).run(time.monotonic())
+    Campaign([BOTH], folders(tmp_path, tmp_path / "carry")).run(time.monotonic())
     (tmp_path / "carry").rename(tmp_path / ".carry.old")
     copied = _carry.unpack(tmp_path / "carry", tmp_path / "elsewhere", tmp_path / "others")
     assert copied == [short.workdir.name]
@@ -177,7 +177,7 @@ def test_an_archive_of_another_kind_is_refused(tmp_path):
     wrong = tmp_path / "carry.tar"
     wrong.write_text("text")
     with pytest.raises(UserError, match="^--carry must be a folder or an archive that"):
-        Campaign([BOTH], settings(tmp_path, wrong))
+        Campaign([BOTH], folders(tmp_path, wrong))
 
 
 @pytest.mark.slow
@@ -216,7 +216,7 @@ def made(folder, *targets, share=0.01):
 def test_a_damaged_workdir_fails_alone_and_stays(tmp_path):
     damaged, _ = made(tmp_path, SHORTER, LONGER)
     (damaged.workdir / "result.json").write_text("{")
-    campaign = Campaign([SHORTER, LONGER], settings(tmp_path, tmp_path / "carry"))
+    campaign = Campaign([SHORTER, LONGER], folders(tmp_path, tmp_path / "carry"))
     campaign.print_plan()
     (message,) = campaign.run(time.monotonic() + 60)
     assert message.startswith(f"{damaged.workdir.name}: ") and "is damaged" in message
@@ -262,7 +262,7 @@ def test_a_result_goes_to_the_copy_also_when_it_goes_to_the_stored_ones(tmp_path
 
 
 def test_a_copy_that_cannot_be_written_at_the_end_is_an_error(tmp_path, monkeypatch):
-    campaign = Campaign([SHORTER], settings(tmp_path, tmp_path / "carry.tar"))
+    campaign = Campaign([SHORTER], folders(tmp_path, tmp_path / "carry.tar"))
     (tmp_path / "carry.tar").mkdir()
     (tmp_path / "carry.tar/thesis.txt").write_text("years of work")
     (message,) = campaign.run(time.monotonic())
@@ -275,7 +275,7 @@ def test_a_damaged_record_of_times_is_named(tmp_path, content):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs/cut_off.json").write_text(content)
     with pytest.raises(UserError, match=r"^\S+cut_off.json (must be seconds by|is damaged)"):
-        Campaign([SHORTER], settings(tmp_path))
+        Campaign([SHORTER], folders(tmp_path))
 
 
 def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, monkeypatch):
@@ -285,10 +285,10 @@ def test_the_unknown_is_measured_first_and_a_guess_excludes_nothing(tmp_path, mo
     short, long, new = (trainings(one, tmp_path)[0] for one in (SHORTER, LONGER, unknown))
     other = target("other", SHORT._replace(values=SHORT.values | {"batch_size": 250}), claims=1)
     (small,) = trainings(other, tmp_path)
-    guesses = {steps(small.config): 50.0, steps(short.config): 1.0}
-    monkeypatch.setattr(epoch_times, "measured", lambda *_: {steps(short.config): 1.0})
+    guesses = {workload(small.config): 50.0, workload(short.config): 1.0}
+    monkeypatch.setattr(epoch_times, "measured", lambda *_: {workload(short.config): 1.0})
     monkeypatch.setattr(epoch_times, "measured_or_guessed", lambda *_: guesses)
-    campaign = Campaign([LONGER, other, SHORTER, unknown], settings(tmp_path))
+    campaign = Campaign([LONGER, other, SHORTER, unknown], folders(tmp_path))
 
     def first_seen(seconds):
         found = campaign._candidates(time.monotonic() + seconds)
@@ -317,7 +317,7 @@ def test_an_accelerator_compiles_the_next_program_while_one_trains(tmp_path, mon
     compiled = []
     monkeypatch.setattr(_campaign, "compile_ahead", lambda _, workdir: compiled.append(workdir))
     short, long = trainings(BOTH, tmp_path)
-    campaign = Campaign([BOTH], settings(tmp_path))
+    campaign = Campaign([BOTH], folders(tmp_path))
     assert campaign._compiling(short, time.monotonic() + 60) is None  # a CPU
     monkeypatch.setattr(_campaign.jax, "default_backend", lambda: "gpu")
     campaign._compiling(short, time.monotonic() + 60).join()
@@ -435,7 +435,7 @@ slow = made.target("slow", Run("quickstart", "quick", values | {{"replicas.seeds
 began = time.monotonic()
 broken = made.SHORT._replace(values=made.TINY | {{"data.source": "files"}})
 targets = [made.target("broken", broken), slow] if {seconds} == 15 else [slow]
-_campaign.Campaign(targets, made.settings(folder)).run(began + {seconds})
+_campaign.Campaign(targets, made.folders(folder)).run(began + {seconds})
 print("left out without an epoch")
 """
 

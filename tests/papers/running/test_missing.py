@@ -10,7 +10,7 @@ from adv_jax.runner.store.formats import as_json
 from papers.pages import report
 from papers.running import missing
 from papers.running.budget import BUDGETS
-from papers.running.epoch_times import Steps, measured_or_guessed, steps
+from papers.running.epoch_times import Workload, measured_or_guessed, workload
 from papers.running.missing import in_order, lacks, seconds_left, timed_in_workdirs
 from papers.running.stored import Results
 from papers.running.target import Below, Measure, Row, Run, Target
@@ -163,7 +163,8 @@ def test_targets_of_unknown_time_come_last_in_the_order_of_the_works():
 
 def test_the_time_left_is_that_of_the_epochs_of_all_replicas(tmp_path):
     (training,) = plan(BASE, PAPER, runs=tmp_path, data={}).values()
-    assert seconds_left(training, {Steps("rules_mnist"): 2.0}) == 2 * 3 * training.config["epochs"]
+    timed = {Workload("rules_mnist"): 2.0}
+    assert seconds_left(training, timed) == 2 * 3 * training.config["epochs"]
     assert math.isnan(seconds_left(training, {}))
     finish(training, lambda replica, eps: 0.01)
     assert seconds_left(training, {}) == 0
@@ -179,7 +180,7 @@ def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed()
         {0: timed(BASE, "cpu", 60), 1: timed(BASE, "H100", 3), 2: timed(alone, "cpu", 300)}, {}, {}
     )
     plain, squared = (
-        steps(training.config)
+        workload(training.config)
         for one in (BASE, alone)
         for training in plan(one, PAPER, runs="runs", data={}).values()
     )
@@ -207,7 +208,7 @@ def test_an_epoch_is_timed_by_the_newest_checkpoint_on_this_device(tmp_path):
         folder.mkdir(parents=True)
         (folder / "metadata").write_text(json.dumps(notes | changes))
     assert timed_in_workdirs([training], "a card") == {
-        steps(training.config): 2.0
+        workload(training.config): 2.0
     }  # three replicas
     assert timed_in_workdirs([training], "cpu") == {}
     del notes["epoch_seconds"]

@@ -1,4 +1,4 @@
-"""The plans of what would settle the unclear, against findings of made-up seeds and simulations."""
+"""The seeds that would settle the unclear, against findings of made-up seeds and simulations."""
 
 import math
 
@@ -7,12 +7,12 @@ import pytest
 from scipy import stats
 
 from papers.judging.verdicts import judge
-from papers.running.epoch_times import steps
-from papers.running.power import MOST_SEEDS, Cost, Rate, plans
+from papers.running.epoch_times import workload
+from papers.running.power import MOST_SEEDS, Cost, Rate, seeds_needed
 
 ID = "maronas2016.table5.row1.col1"
 CONFIG = {"experiment": "a", "model": {}, "objective": {}, "batch_size": 1, "data": {}}
-STEPS = steps(CONFIG)
+WORKLOAD = workload(CONFIG)
 
 
 def of(n, mean, sd):
@@ -49,16 +49,16 @@ def judged(rows, *claims, budget="paper", **training):
     )[0]
 
 
-def plan(rows, *claims, rates=None, **settings):
+def needed(rows, *claims, rates=None, **settings):
     """The plan of the only unclear number or claim."""
-    ((_, found),) = plans(judged(rows, *claims, **settings), rates or {})
+    ((_, found),) = seeds_needed(judged(rows, *claims, **settings), rates or {})
     return found
 
 
 @pytest.mark.parametrize(("mean", "sd", "tolerance"), [(1.2, 0.1, 0.14), (0.87, 0.05, 0.1)])
 def test_the_planned_seeds_settle_a_number_and_one_fewer_does_not(mean, sd, tolerance):
     paper = (1.0, 0.02, 6, tolerance)
-    found = plan([row("a", of(3, mean, sd), *paper)])
+    found = needed([row("a", of(3, mean, sd), *paper)])
 
     def verdict(n):
         return judged([row("a", of(n, mean, sd), *paper)])["rows"][0]["verdict"]
@@ -68,7 +68,7 @@ def test_the_planned_seeds_settle_a_number_and_one_fewer_does_not(mean, sd, tole
 
 def test_a_single_run_of_the_paper_may_leave_a_number_unclear_for_ever():
     paper = (1.0, None, 1, 0.1)
-    found = plan([row("a", of(3, 1.11, 0.06), *paper)])
+    found = needed([row("a", of(3, 1.11, 0.06), *paper)])
     left = stats.t.isf(0.025, MOST_SEEDS - 1) * 0.06 * math.sqrt(1 + 1 / MOST_SEEDS)
     words = f"more than 1,000 seeds would be needed, as the paper's 1 run leaves +-{left:.3g}"
     assert found.seeds is None and str(found) == words
@@ -78,7 +78,7 @@ def test_a_single_run_of_the_paper_may_leave_a_number_unclear_for_ever():
 def test_the_planned_seeds_find_a_gain_in_eight_of_ten_experiments():
     gain, sd = 0.5, 0.8
     lower, higher = row("low", np.zeros(3)), row("high", of(3, gain, sd))
-    seeds = plan([lower, higher], {"form": "gain", "rows": ["low", "high"]}).seeds
+    seeds = needed([lower, higher], {"form": "gain", "rows": ["low", "high"]}).seeds
 
     def power(n):
         trials = np.random.default_rng(0).normal(gain, sd, (20_000, n))
@@ -89,7 +89,7 @@ def test_the_planned_seeds_find_a_gain_in_eight_of_ten_experiments():
 
 def test_the_planned_seeds_refute_a_gain():
     claim = {"form": "gain", "rows": ["low", "high"]}
-    found = plan([row("low", np.zeros(3)), row("high", of(3, -0.1, 0.2))], claim)
+    found = needed([row("low", np.zeros(3)), row("high", of(3, -0.1, 0.2))], claim)
 
     def verdict(n):
         rows = [row("low", np.zeros(n)), row("high", of(n, -0.1, 0.2))]
@@ -101,7 +101,7 @@ def test_the_planned_seeds_refute_a_gain():
 @pytest.mark.slow
 def test_the_planned_seeds_show_no_loss():
     claim = {"form": "no loss", "rows": ["low", "high"], "by": 0, "tolerance": 0.1}
-    found = plan([row("low", np.zeros(3)), row("high", of(3, 0.0, 0.2))], claim)
+    found = needed([row("low", np.zeros(3)), row("high", of(3, 0.0, 0.2))], claim)
 
     def verdict(n):
         rows = [row("low", np.zeros(n)), row("high", of(n, 0.0, 0.2))]
@@ -112,8 +112,8 @@ def test_the_planned_seeds_show_no_loss():
 
 def test_an_order_needs_the_seeds_of_its_hardest_step():
     rows = [row("c", of(4, 2.2, 0.5)), row("b", of(4, 2.0, 0.1)[::-1]), row("a", np.zeros(4))]
-    found = plan(rows, {"form": "falling", "rows": ["c", "b", "a"]})
-    alone = plan(rows[:2], {"form": "gain", "rows": ["b", "c"]})
+    found = needed(rows, {"form": "falling", "rows": ["c", "b", "a"]})
+    alone = needed(rows[:2], {"form": "gain", "rows": ["b", "c"]})
     # In the order, the other step is a test of the family, too.
     assert found.seeds >= alone.seeds > 4
 
@@ -123,8 +123,8 @@ UNCLEAR = (of(3, 1.2, 0.1), 1.0, 0.02, 6, 0.14)
 
 def test_the_time_is_that_of_the_missing_runs_by_device():
     measured = {"config": CONFIG, "seeds": [1, 2, 3], "replicas": 3, "epochs": [40, 50, 60]}
-    rates = {"cpu": Rate({STEPS: 72.0}, {STEPS}), "GPU": Rate({STEPS: 1.2}, ())}
-    found = plan([row("a", *UNCLEAR)], rates=rates, **measured)
+    rates = {"cpu": Rate({WORKLOAD: 72.0}, {WORKLOAD}), "GPU": Rate({WORKLOAD: 1.2}, ())}
+    found = needed([row("a", *UNCLEAR)], rates=rates, **measured)
     missing = found.seeds - 3
     assert found.costs == {
         "cpu": Cost(pytest.approx(missing * 50 * 72.0), is_guess=False),
@@ -139,18 +139,18 @@ def test_the_time_has_that_of_the_trainings_that_a_run_starts_from():
     document = judged([row("a", *UNCLEAR, training="tuned on stack on rbm")], **measured)
     other = document["trainings"]["tuned on stack on rbm"]
     document["trainings"] |= {"stack on rbm": other, "rbm": other, "another": other}
-    rates = {"cpu": Rate({STEPS: 1.0}, {STEPS})}
-    ((_, found),) = plans(document, rates)
+    rates = {"cpu": Rate({WORKLOAD: 1.0}, {WORKLOAD})}
+    ((_, found),) = seeds_needed(document, rates)
     assert found.costs["cpu"].seconds == pytest.approx((found.seeds - 3) * 50 * 3)
     # One run for all seeds.
     document["trainings"] |= {"rbm": other | {"seeds": [101], "replicas": 1}}
-    ((_, found),) = plans(document, rates)
+    ((_, found),) = seeds_needed(document, rates)
     assert found.costs["cpu"].seconds == pytest.approx((found.seeds - 3) * 50 * 2)
 
 
 def test_steps_that_no_device_has_timed_have_no_time():
     measured = {"config": CONFIG, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50] * 3}
-    found = plan([row("a", *UNCLEAR)], rates={"cpu": Rate({}, ())}, **measured)
+    found = needed([row("a", *UNCLEAR)], rates={"cpu": Rate({}, ())}, **measured)
     assert found.costs == {} and str(found) == f"{found.seeds} seeds would settle it"
 
 
@@ -158,13 +158,13 @@ def test_rows_of_one_replica_cost_it_once():
     measured = {"config": CONFIG, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50, 50, 50]}
     claim = {"form": "gain", "rows": ["low", "high"]}
     rows = [row("low", np.zeros(3), training="t"), row("high", of(3, 0.5, 0.8), training="t")]
-    found = plan(rows, claim, rates={"cpu": Rate({STEPS: 1.0}, {STEPS})}, **measured)
+    found = needed(rows, claim, rates={"cpu": Rate({WORKLOAD: 1.0}, {WORKLOAD})}, **measured)
     assert found.costs["cpu"].seconds == pytest.approx((found.seeds - 3) * 50)
 
 
 def test_a_claim_of_one_seed_needs_a_second_one_first():
     rows = [row("low", [1.0]), row("high", [2.0])]
-    found = plan(rows, {"form": "gain", "rows": ["low", "high"]})
+    found = needed(rows, {"form": "gain", "rows": ["low", "high"]})
     assert (found.seeds, found.costs, str(found)) == (
         None,
         {},
@@ -173,4 +173,4 @@ def test_a_claim_of_one_seed_needs_a_second_one_first():
 
 
 def test_nothing_is_planned_for_short_runs():
-    assert list(plans(judged([row("a", *UNCLEAR)], budget="short"), {})) == []
+    assert list(seeds_needed(judged([row("a", *UNCLEAR)], budget="short"), {})) == []
