@@ -1,20 +1,6 @@
 """Judges the claims of a work: gains, orders, sizes and claims of no loss.
 
-Differences are paired by seed, and a claim needs three seeds. The level is .05.
-
-A gain or an order: one row is below another, or several are in an order. Each step is a paired
-t-test; all steps of a work that were run in full share the false discovery rate of Benjamini and
-Hochberg. A step between two rows that are both at 0 % or both at 100 % in all runs does not count.
-In this order: *reproduced*: each step is significant, even if the gain is smaller than the printed
-one. *Not reproduced*: the 95 % interval of a step lies below 0, or below half of the printed gain.
-*Same direction*: all seeds agree with each step. *Unclear*: the rest.
-
-No loss: a row is not lower than another by more than the margin. *Reproduced*: the one-sided test
-of non-inferiority is significant. *Not reproduced*: the 95 % interval lies beyond the margin.
-
-A size: a gain equals `by`, up to a tolerance. It is judged like a number.
-
-A short run is not judged, but may show the direction of a gain or an order: *same direction*.
+papers/README.md#verdicts has the rules.
 """
 
 import itertools
@@ -263,7 +249,10 @@ def _of_extent(verdict: str, steps: Sequence[Step], length: Length) -> str | Non
 
 
 def sized(tested: Paired, form: str, by: float, tolerance: float) -> str:
-    """Returns the finding of a size or of no loss that was run in full."""
+    """Returns the finding of a size or of no loss that was run in full.
+
+    No loss is not reproduced if the 95 % interval lies beyond the margin.
+    """
     off, error = tested.mean - by, paired_error(tested)
     if error is None or tested.n < FEWEST_SEEDS:
         return UNCLEAR

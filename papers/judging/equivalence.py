@@ -1,13 +1,4 @@
-"""Judges a number that a paper prints.
-
-D is our mean minus the paper's, T its tolerance, fixed before the run. In this order:
-
-*Reproduced*: the 90 % interval of D lies within T (two one-sided tests at .05). *Not reproduced*:
-the 95 % interval of D lies outside T; with one run on each side, |D| > T. *Consistent*: |D| <= T,
-and the printed value lies in the 95 % prediction interval of our runs; with one run on each side,
-|D| <= T. *Unclear*: the rest. The intervals are Welch's; a side with one run gets the other's
-standard deviation. A number without a tolerance has no finding.
-"""
+"""Judges a number that a paper prints, by the rules in papers/README.md#verdicts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +20,10 @@ from papers.judging.words import (
 
 
 def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
-    """Returns the extent, interval, p, finding and reason of a row."""
+    """Returns the extent, interval, p, finding and reason of a row.
+
+    A row without a tolerance has no finding.
+    """
     values = list(row["values"].values())
     none = {"extent": length.extent, "interval": None, "p": None, "verdict": None, "why": ""}
     if not values:

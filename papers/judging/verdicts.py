@@ -1,11 +1,7 @@
 """Judges the numbers and claims of a work: what is found where it was run in full.
 
-All findings follow from the stored values of the seeds; no training is needed. Tests have a level
-of .05. `papers.judging.equivalence` has the rules of numbers, `papers.judging.claims` those of
-claims, and `papers.judging.arithmetic` those of worked examples.
-
-A short run is shown beside the paper's number and never judged, except that a gain may show its
-direction. A quick run, of other data or a smaller net, shows nothing.
+All findings follow from the stored values of the seeds; no training is needed.
+papers/README.md#verdicts has the rules.
 """
 
 from collections.abc import Collection, Mapping, Sequence

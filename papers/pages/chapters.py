@@ -160,19 +160,14 @@ def of_all(found: Results) -> dict[str, Chapter]:
 
 
 def _chapter(paper: Paper, measured: list[dict[str, Any]], found: Results) -> Chapter:
-    of_paper = {
-        path: run
-        for path, run in found.runs.items()
-        if path.relative_to(found.root).parts[0] == paper.name
-    }
     num_of_runs = len(found.of_runs.get(paper.name, []))
-    ours = _ours(paper, measured)
+    ours, files = _ours(paper, measured), found.files
     return Chapter(
         paper,
-        sorted(_claims(paper, measured, ours, found.files), key=_order),
-        list(_tables(paper, ours, found.files)),
+        sorted(_claims(paper, measured, ours, files), key=_order),
+        list(_tables(paper, ours, files)),
         measured[num_of_runs:],
-        list(of_paper.items()),
+        list(found.runs_of(paper.name).items()),
         [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name],
         measured[:num_of_runs],
     )

@@ -36,9 +36,12 @@ MARKS = {
     NOT_REPRODUCED: "✗",
     UNCLEAR: "?",
 }
-LEGEND = (
+CELLS = (
     "In a cell, our mean ± standard deviation stands above the paper's value: ✓ reproduced, ≈ "
-    "consistent, ✗ not reproduced, ? unclear. ★: p is also below .05 divided by the number of all "
+    "consistent, ✗ not reproduced, ? unclear."
+)
+LEGEND = (
+    f"{CELLS} ★: p is also below .05 divided by the number of all "
     "tests. Gray italics are not judged: the runs are shorter than the paper's, or the number has "
     "no test. Empty cells were not run."
 )

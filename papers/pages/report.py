@@ -27,10 +27,6 @@ _UNJUDGED = {
         "Numbers are not judged: the runs are shorter than the paper's. Gains may show a direction."
     ),
 }
-_LEGEND = (
-    "In a cell, ours stands above the paper's value: ✓ reproduced, ≈ consistent, ✗ not "
-    "reproduced, ? unclear."
-)
 
 
 def reproduce_all(
@@ -80,7 +76,7 @@ def reproduce(
 
 def show(found: Mapping[str, Any]) -> None:
     """Prints the tables of a target as its paper prints them, its other rows, and its claims."""
-    print(heading(found))
+    print("; ".join(heading(found)))
     lines = [chapters.line_of(found, row) for row in found["rows"]]
     for grid in printed.grids(numbers.load()[found["paper"]], [one for one in lines if one.key]):
         rows = [
@@ -92,7 +88,7 @@ def show(found: Mapping[str, Any]) -> None:
         print_table("not printed in the paper", ["row", "ours", "found"], own)
     for claim in found["claims"]:
         print(f"{claim['verdict'] or claim['extent']}: {claim['text']} ({claim['why']})")
-    print(_UNJUDGED.get(found["budget"], _LEGEND))
+    print(_UNJUDGED.get(found["budget"], printed.CELLS))
 
 
 def _shown(line: Line | None) -> tuple[str, str]:
@@ -121,12 +117,7 @@ def rejudge(wanted: Sequence[Target], *, results: str | Path) -> None:
         _write(TARGETS[found["target"]].file(results), found)
 
 
-def heading(found: Mapping[str, Any]) -> str:
-    """Returns the title of a table: the target, and what its numbers are of."""
-    return "; ".join(_headings(found))
-
-
-def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
+def heading(found: Mapping[str, Any]) -> tuple[str, str]:
     """Returns the name and title of a target, and the length, data, seeds and epochs of its rows.
 
     Trainings that no row is of, such as those that craft examples, are left out.
@@ -145,7 +136,7 @@ def _headings(found: Mapping[str, Any]) -> tuple[str, str]:
 def _write(path: Path, found: Mapping[str, Any]) -> None:
     """Writes the files; the JSON last, which marks the others as complete."""
     png = io.BytesIO()
-    chart = charts.comparison(found, title="\n".join(_headings(found)))
+    chart = charts.comparison(found, title="\n".join(heading(found)))
     style.save(chart, png)
     files = {
         path.with_suffix(".png"): png.getvalue(),

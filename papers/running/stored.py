@@ -22,7 +22,6 @@ class Results(NamedTuple):
     runs: result.json of single runs.
     figures: documents of figures.
     root: the folder.
-    files: all documents by their paths relative to the folder.
     of_runs: name of a paper -> the documents that its single runs make.
     """
 
@@ -30,8 +29,21 @@ class Results(NamedTuple):
     runs: dict[Path, dict[str, Any]]
     figures: dict[Path, dict[str, Any]]
     root: Path = Path()
-    files: Mapping[str, dict[str, Any]] = MappingProxyType({})
     of_runs: Mapping[str, list[dict[str, Any]]] = MappingProxyType({})
+
+    @property
+    def files(self) -> dict[str, dict[str, Any]]:
+        """All documents by their paths relative to the folder."""
+        by_path = self.targets | self.runs | self.figures
+        return {path.relative_to(self.root).as_posix(): one for path, one in by_path.items()}
+
+    def runs_of(self, paper: str) -> dict[Path, dict[str, Any]]:
+        """Returns the single runs of a paper by path."""
+        return {
+            path: run
+            for path, run in self.runs.items()
+            if path.relative_to(self.root).parts[0] == paper
+        }
 
 
 def read(folder: str | Path) -> Results:
@@ -46,7 +58,7 @@ def read(folder: str | Path) -> Results:
     root = Path(folder)
     if not root.is_dir():
         raise UserError(f"results must be a folder of results, got {root}")
-    found = Results({}, {}, {})
+    found = Results({}, {}, {}, root)
     for path in sorted(root.rglob("*.json"), key=_natural):
         document = read_json(path)
         schemas = (documents.TargetDocument, documents.ResultDocument, documents.FigureDocument)
@@ -60,12 +72,7 @@ def read(folder: str | Path) -> Results:
     of_runs = {}
     for paper in numbers.load().values():
         own = {path: one for path, one in found.targets.items() if one["paper"] == paper.name}
-        runs = {
-            path: run
-            for path, run in found.runs.items()
-            if path.relative_to(root).parts[0] == paper.name
-        }
-        judged = family(paper, list(own.values()), runs)
+        judged = family(paper, list(own.values()), found.runs_of(paper.name))
         found.targets.update(zip(own, judged.targets, strict=True))
         of_runs[paper.name] = judged.of_runs
     _check_alike(found.targets)
@@ -73,12 +80,7 @@ def read(folder: str | Path) -> Results:
     for path, document in found.figures.items():
         target = by_name.get(f"{document['paper']}.{document['figure']}")
         found.figures[path] = with_length(document, target)
-    files = {
-        path.relative_to(root).as_posix(): document
-        for by_path in found[:3]
-        for path, document in by_path.items()
-    }
-    return found._replace(root=root, files=files, of_runs=of_runs)
+    return found._replace(of_runs=of_runs)
 
 
 def deciding(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Row(NamedTuple):
 class Below(NamedTuple):
     """The claim that one row's values are lower than another's, paired by seed.
 
-    See `papers.judging.claims` for the rules.
+    See papers/README.md#verdicts for the rules.
 
     text: the claim in our words.
     lower, higher: labels of rows.
