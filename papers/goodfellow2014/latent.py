@@ -16,7 +16,7 @@ from adv_jax.style import canvas
 from adv_jax.types import Array, UserError
 from papers.goodfellow2014.classifier import given, judge
 from papers.running.drawing import Drawing, picture, rounded
-from papers.running.runs import finished, trained_on
+from papers.running.runs import finished, only, trained_on
 
 ROWS, COLUMNS = 6, 10
 MODELS = ("gan", "dcgan", "catgan")  # whose only input is z
@@ -34,9 +34,7 @@ def interpolation(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: there are several runs, the run is unfinished or has a grid, or no latent inputs.
     """
-    if len(workdirs) > 1:
-        raise UserError(f"workdir must be one run, got {', '.join(workdirs)}")
-    run = finished(workdirs[0])
+    run = finished(only(workdirs))
     model = run.models()[0]
     ends = inputs_of(model, 2 * ROWS)
     share = jnp.linspace(0, 1, COLUMNS)[None, :, None]

@@ -15,7 +15,7 @@ from adv_jax.data.dataset import Arrays
 from adv_jax.types import Array, UserError, install_hint
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import finished, trained_on
+from papers.running.runs import finished, only, trained_on
 
 EPS = 1.5  # l2 norm, that of Table 1
 EXAMPLES = 1000  # of the test set: a nearest neighbor takes a pass over all training examples.
@@ -36,9 +36,7 @@ def models_without_a_net(workdirs: Sequence[str]) -> Drawing:
     Raises:
       UserError: it is not one finished run without a grid, or scikit-learn is not installed.
     """
-    if len(workdirs) != 1:
-        raise UserError(f"workdir must be one run for transfer, got {', '.join(workdirs)}")
-    run = finished(workdirs[0])
+    run = finished(only(workdirs, figure="transfer"))
     nets = run.models()
     dataset = nets[0].dataset
     models = fitted(dataset.train)

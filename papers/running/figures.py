@@ -19,6 +19,7 @@ from adv_jax.runner.store.writing import check_writable, write_files
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing
 from papers.running.lengths import with_length
+from papers.running.runs import only
 from papers.running.works import FIGURES, full_name
 
 Draw = Callable[..., Drawing]
@@ -42,14 +43,13 @@ def run(names: Sequence[str], *, workdirs: Sequence[str] = (), out: str = "paper
     if not chosen:
         raise UserError(f"figure must be {_LISTED}, got none")
     of_run = [name for name, draw in chosen.items() if takes_run(draw)]
-    given = ", ".join(workdirs)
     if of_run and not workdirs:
         raise UserError(f"workdir must be a run for {of_run[0]}, got none")
     if workdirs and not of_run:
-        raise UserError(f"workdir must be unset for {', '.join(chosen)}, got {given}")
+        raise UserError(f"workdir must be unset for {', '.join(chosen)}, got {', '.join(workdirs)}")
     for name, draw in chosen.items():
-        if "run" in _parameters(draw) and len(workdirs) > 1:
-            raise UserError(f"workdir must be one run for {name}, got {given}")
+        if "run" in _parameters(draw):
+            only(workdirs, figure=name)
     for name in chosen:
         check_writable(_folder(name.partition(".")[0], Path(out)))
     drawings = {name: drawing_of(name, workdirs) for name in chosen}

@@ -11,6 +11,7 @@ from adv_jax.style import canvas
 from adv_jax.types import UserError
 from papers.judging.documents import data_in_words
 from papers.running.drawing import Drawing, picture
+from papers.running.runs import only
 
 
 def of_run(workdirs: Sequence[str], *, name: str) -> data.Dataset:
@@ -23,11 +24,10 @@ def of_run(workdirs: Sequence[str], *, name: str) -> data.Dataset:
     Raises:
       UserError: there are several runs, the run has other data, or they cannot be loaded.
     """
-    if len(workdirs) > 1:
-        raise UserError(f"workdir must be one run, got {', '.join(workdirs)}")
-    spec = read_config(Path(workdirs[0]))["data"]
+    workdir = only(workdirs)
+    spec = read_config(Path(workdir))["data"]
     if spec["name"] != name:
-        raise UserError(f"workdir must be a run on {name}, got {workdirs[0]} on {spec['name']}")
+        raise UserError(f"workdir must be a run on {name}, got {workdir} on {spec['name']}")
     return data.load(name, source=spec["source"], dir=spec["dir"])
 
 

@@ -63,6 +63,22 @@ class MethodRun(Finished):
 OfMethod = TypeVar("OfMethod", bound=MethodRun)
 
 
+def only(workdirs: Sequence[str], *, figure: str = "") -> str:
+    """Returns the workdir of a figure of one run.
+
+    Args:
+      workdirs: those that were given.
+      figure: the name of the figure for the message; "" to name none.
+
+    Raises:
+      UserError: there are several, or none.
+    """
+    if len(workdirs) != 1:
+        of_figure = f" for {figure}" if figure else ""
+        raise UserError(f"workdir must be one run{of_figure}, got {', '.join(workdirs) or 'none'}")
+    return workdirs[0]
+
+
 def finished(workdir: str | Path, *, experiment: str = "", over: Collection[str] = ()) -> Finished:
     """Reads a finished run.
 
