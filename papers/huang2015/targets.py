@@ -8,7 +8,7 @@ three of Table 3's large nets. The Fixed column's examples are crafted on a Norm
 from collections.abc import Iterable
 
 from papers.huang2015.transfer import EXAMPLES, GROWN_ON
-from papers.running.target import Below, Drawn, Falling, Measure, NotBelow, Row, Run, Target
+from papers.running.target import Claim, Drawn, Measure, Row, Run, Target
 
 TEN = {"replicas.seeds": 10}
 LENGTHS = (0.5, 1.0, 2.0, 4.0)  # of Fig. 1, which goes from 0 to 4
@@ -63,11 +63,11 @@ def _rows(
     return tuple(rows)
 
 
-def _gain(attack: str, entry: str | None = None) -> Below:
-    return Below(
+def _gain(attack: str, entry: str | None = None) -> Claim:
+    return Claim(
         f"LWA is more accurate than Goodfellow's method under {attack}",
-        lower=f"Goodfellow, {attack}",
-        higher=f"LWA, {attack}",
+        "gain",
+        (f"Goodfellow, {attack}", f"LWA, {attack}"),
         id=entry,
     )
 
@@ -89,19 +89,19 @@ def _training_c() -> Target:
                 label = f"{METHODS[method]}, c {c:g}, {ATTACKS[attack]}"
                 rows.append(Row(label, run, measure=measure, at=at, metric="accuracy"))
     claims = [
-        Below(
+        Claim(
             f"trained with c {c:g}, LWA is more accurate than Goodfellow's method under Adv_Loss",
-            lower=f"Goodfellow, c {c:g}, Adv_Loss",
-            higher=f"LWA, c {c:g}, Adv_Loss",
+            "gain",
+            (f"Goodfellow, c {c:g}, Adv_Loss", f"LWA, c {c:g}, Adv_Loss"),
         )
         for c in TRAINING_C
         if c < FAILING_C
     ]
     claims.append(
-        Below(
+        Claim(
             "trained with c 2.5, LWA is less accurate than Goodfellow's method on clean digits",
-            lower="LWA, c 2.5, clean",
-            higher="Goodfellow, c 2.5, clean",
+            "gain",
+            ("LWA, c 2.5, clean", "Goodfellow, c 2.5, clean"),
         )
     )
     title = (
@@ -123,17 +123,19 @@ def _fig1() -> Target:
         for eps in LENGTHS
     ]
     claims = [
-        Falling(
+        Claim(
             f"at l2 length {eps:g}, Adv_Alpha is stronger than Adv_Loss, and that than "
             "Adv_Loss_Sign",
+            "falling",
             tuple(label(attack, eps) for attack in attacks),
             id="huang2015.fig1.order",
         )
         for eps in LENGTHS
     ]
     claims += [
-        Falling(
+        Claim(
             f"the accuracy falls as the l2 length of {ATTACKS[attack]} grows",
+            "falling",
             (clean, *(label(attack, eps) for eps in LENGTHS)),
             id="huang2015.fig1.monotone",
         )
@@ -158,10 +160,10 @@ def _training_alpha() -> Target:
             )
             for attack in ("adv_loss_sign", "adv_loss", "adv_alpha")
         ]
-    claim = Below(
+    claim = Claim(
         "trained on Adv_Alpha, LWA is more accurate under Adv_Alpha than trained on Adv_Loss",
-        lower="LWA on Adv_Loss, Adv_Alpha",
-        higher="LWA on Adv_Alpha, Adv_Alpha",
+        "gain",
+        ("LWA on Adv_Loss, Adv_Alpha", "LWA on Adv_Alpha, Adv_Alpha"),
     )
     title = "LWA trained on Adv_Loss or on Adv_Alpha, perturbed by l2 length 1.5"
     return Target("huang2015.training_alpha", title, tuple(rows), (claim,))
@@ -177,10 +179,10 @@ def _transfer() -> Target:
         for name in shown
     ]
     claims = [
-        Below(
+        Claim(
             f"examples of a net are misclassified by {model} more often than noise",
-            lower=label(model, "noise"),
-            higher=label(model, "adversarial"),
+            "gain",
+            (label(model, "noise"), label(model, "adversarial")),
         )
         for model in ("nearest neighbor", "boosted trees")
     ]
@@ -205,16 +207,16 @@ TARGETS = (
         claims=(
             _gain("Adv_Loss", "huang2015.table1.claim_loss_gain"),
             _gain("Adv_Alpha", "huang2015.table1.claim_alpha_gain"),
-            Below(
+            Claim(
                 "Dropout falls to the attack Adv_Loss too",
-                lower="Dropout, Adv_Loss",
-                higher="Dropout, clean",
+                "gain",
+                ("Dropout, Adv_Loss", "Dropout, clean"),
                 id="huang2015.table1.claim_dropout",
             ),
-            Below(
+            Claim(
                 "Adv_Loss lowers the accuracy of Normal more than Adv_Loss_Sign of equal l2 length",
-                lower="Normal, Adv_Loss",
-                higher="Normal, Adv_Loss_Sign",
+                "gain",
+                ("Normal, Adv_Loss", "Normal, Adv_Loss_Sign"),
                 id="huang2015.sec6_1.stronger",
             ),
         ),
@@ -224,15 +226,17 @@ TARGETS = (
         "LeNet on MNIST, perturbed by l2 length 1.5",
         _rows(2, "huang_lenet_mnist", ("normal", "lwa"), eps=1.5, seeds=10),
         claims=(
-            NotBelow(
+            Claim(
                 "LWA is as accurate as Normal on clean digits, up to .5 points",
-                row="LWA, clean",
-                than="Normal, clean",
-                margin=0.005,
+                "no loss",
+                ("Normal, clean", "LWA, clean"),
+                by=0,
+                tolerance=0.005,
                 id="huang2015.lenet.no_tradeoff",
             ),
-            Falling(
+            Claim(
                 "on LeNet, Adv_Alpha is stronger than Adv_Loss, and that than Adv_Loss_Sign",
+                "falling",
                 ("Normal, Adv_Loss_Sign", "Normal, Adv_Loss", "Normal, Adv_Alpha"),
                 id="huang2015.fig1.order",
             ),
@@ -249,10 +253,10 @@ TARGETS = (
             seeds=3,
         ),
         claims=(
-            Below(
+            Claim(
                 "LWA is more accurate than Normal under Adv_Loss",
-                lower="Normal, Adv_Loss",
-                higher="LWA, Adv_Loss",
+                "gain",
+                ("Normal, Adv_Loss", "LWA, Adv_Loss"),
                 id="huang2015.table3.claim",
             ),
         ),

@@ -32,6 +32,7 @@ def _check_rate(value: float) -> float:
     return value
 
 
+Form = Literal["gain", "size", "no loss", "lowest", "falling"]  # of a claim
 Line = Annotated[str, AfterValidator(_check_line)]
 Count = Annotated[int, Field(ge=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]  # A plain float may be NaN.
@@ -178,7 +179,7 @@ class ClaimDocument(Schema):
 
     text: Line
     id: Line | None
-    form: Literal["gain", "size", "no loss", "lowest", "falling"]
+    form: Form
     rows: NonEmpty[Line]
     by: Number = 0
     tolerance: Number = 0

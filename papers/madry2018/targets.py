@@ -3,7 +3,7 @@
 The paper prints one run and no spread. What counts as equal is chosen: .5 clean, 1.5 under attack.
 """
 
-from papers.running.target import Falling, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 
 RUN = Run("pgd_mnist", "method=adversarial", {"replicas.seeds": 3})
 # row of the paper -> label, attack of the evaluation
@@ -31,8 +31,9 @@ TARGETS = (
             _row("madry2018.auto_attack.A", "AutoAttack", "auto_attack"),
         ),
         claims=(
-            Falling(
+            Claim(
                 "more steps and restarts lower the accuracy",
+                "falling",
                 tuple(
                     WHITE_BOX[cell][0] for cell in ("fgsm", "pgd_40_1", "pgd_40_20", "pgd_100_20")
                 ),

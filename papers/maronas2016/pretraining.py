@@ -6,7 +6,7 @@
 """
 
 from papers.maronas2016.boltzmann import PRINTED
-from papers.running.target import Below, Drawn, Row, Run, Target
+from papers.running.target import Claim, Drawn, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 3}
 TASKS = {"full": "all labels", "100": "100 labels"}
@@ -82,5 +82,5 @@ def _fine_tuned(name: str, title: str, source: Run, words: str, net: str, cited:
         text = f"starting from {words} lowers the error, {task}"
         if labels == "full":
             text += f"; {cited}"
-        claims.append(Below(text, lower=lower, higher=higher))
+        claims.append(Claim(text, "gain", (lower, higher)))
     return Target(name, title, tuple(rows), tuple(claims))

@@ -20,7 +20,7 @@ from adv_jax.configs.common import (
     SUPERVISED_TAUS,
 )
 from papers.maronas2016 import pretraining, rules
-from papers.running.target import Below, Lowest, Row, Run, Target
+from papers.running.target import Claim, Row, Run, Target
 
 ATTACK, UNLABELED = "objective.attack.eps", "objective.unlabeled_attack.eps"
 
@@ -86,10 +86,10 @@ def _ten_seeds(table: int) -> Target:
         return Target(name, title, (_ten(table),))
     without, claim = GAINS[table]
     rows = (_ten(table), _ten(without))
-    gain = Below(
+    gain = Claim(
         "adversarial noise lowers the error",
-        lower=rows[0].label,
-        higher=rows[1].label,
+        "gain",
+        (rows[0].label, rows[1].label),
         id=claim and f"maronas2016.claim.{claim}",
     )
     return Target(name, title, rows, (gain,))
@@ -109,7 +109,7 @@ def _table1() -> Target:
         "all labels": ("labels=full", "col3", 17, 0.02),
     }
     rows: list[Row] = []
-    claims: list[Below] = []
+    claims: list[Claim] = []
     for task, (labels, column, table, gain) in tasks.items():
         models = {
             f"Gamma model, {task}": (f"{labels},training=gamma", "row3"),
@@ -122,15 +122,15 @@ def _table1() -> Target:
         ]
         gamma, bottom, whole = models
         claims += [
-            Below(
+            Claim(
                 f"the costs above the bottom lower the error by {gain:g} points only, {task}",
-                lower=whole,
-                higher=bottom,
+                "size",
+                (whole, bottom),
                 id="maronas2016.claim.gamma_enough",
                 by=gain,
                 tolerance=LIMITS[task],
             ),
-            Below(f"the top-level cost alone does not suffice, {task}", lower=whole, higher=gamma),
+            Claim(f"the top-level cost alone does not suffice, {task}", "gain", (whole, gamma)),
         ]
     return Target("maronas2016.table1", "Gamma and bottom-only models", (*rows,), (*claims,))
 
@@ -150,7 +150,7 @@ def _table2() -> Target:
         _cited("Gamma model, 100 labels", config, "table=25", "table2.row5.col1", 0.28),
         _cited("Conv-FC, 100 labels", config, "net=fc", "table2.row4.col1", 0.42),
     )
-    gain = Below("unlabeled images lower the error", lower=rows[2].label, higher=rows[0].label)
+    gain = Claim("unlabeled images lower the error", "gain", (rows[2].label, rows[0].label))
     return Target("maronas2016.table2", "Conv-Small and Conv-FC on MNIST", rows, (gain,))
 
 
@@ -164,7 +164,7 @@ def _table3() -> Target:
         ),
         _cited("Gamma model, 4,000 labels", config, "table=27", "table3.row4.col1", limit),
     )
-    gain = Below("unlabeled images lower the error", lower=rows[2].label, higher=rows[0].label)
+    gain = Claim("unlabeled images lower the error", "gain", (rows[2].label, rows[0].label))
     return Target("maronas2016.table3", "Conv-Large on CIFAR-10", rows, (gain,))
 
 
@@ -198,8 +198,8 @@ def _future_work() -> Target:
         everywhere: Run("ladder_mnist", "table=22,attacked=all"),
     }
     claims = (
-        *(Below(f"{label}: it lowers the error", label, gaussian) for label in replaced),
-        Below("adversarial noise in all layers lowers the error", everywhere, on_input),
+        *(Claim(f"{label}: it lowers the error", "gain", (label, gaussian)) for label in replaced),
+        Claim("adversarial noise in all layers lowers the error", "gain", (everywhere, on_input)),
     )
     title = "Future work: adversarial in place of Gaussian noise, and in all layers; 100 labels"
     rows = tuple(Row(label, run) for label, run in runs.items())
@@ -288,10 +288,10 @@ def _table5() -> Target:
         "maronas2016.table5.row1.col2",
         LIMITS["all labels"],
     )
-    claim = Below(
+    claim = Claim(
         "Gaussian noise helps the net without unlabeled costs",
-        lower=with_noise.label,
-        higher=without.label,
+        "gain",
+        (with_noise.label, without.label),
         id="maronas2016.claim.noise_helps_supervised",
     )
     return Target("maronas2016.table5", "Without unlabeled costs", (with_noise, without), (claim,))
@@ -306,10 +306,7 @@ def _table8() -> Target:
         place = f"maronas2016.table8.row1.col{column}"
         label = f"SGN, {epochs} epochs, tau .00045"
         rows.append(Row(label, run, place, LIMITS["all labels"]))
-    best = Lowest(
-        "SGN .00045 with 150 epochs is best",
-        row=rows[3].label,
-    )
+    best = _best("SGN .00045 with 150 epochs is best", rows, 3)
     return Target("maronas2016.table8", "SGN on the labeled half, seed 1", tuple(rows), (best,))
 
 
@@ -325,11 +322,15 @@ def _table11() -> Target:
     taus = (4.5e-9, 4.5e-8, 4.5e-7, 4.5e-6, 4.5e-5, 4.5e-4, 4.5e-3, 4.5e-2, 4.5e-1)
     run = Run("ladder_mnist", "table=11")
     rows = tuple(_cells(11, run, "norm noise", UNLABELED, taus, "row1.col1"))
-    best = Lowest(
-        "norm 4.5e-8 on the unlabeled half is best",
-        row=rows[1].label,
-    )
+    best = _best("norm 4.5e-8 on the unlabeled half is best", rows, 1)
     return Target("maronas2016.table11", "Noise on the unlabeled half, seed 1", rows, (best,))
+
+
+def _best(text: str, rows: Sequence[Row], index: int) -> Claim:
+    """Returns the claim that the row at an index has the lowest error."""
+    others = [row.label for row in rows]
+    best = others.pop(index)
+    return Claim(text, "lowest", (best, *others))
 
 
 def _open_points() -> Target:
@@ -357,7 +358,7 @@ def _open_points() -> Target:
         for reading, values in readings.items()
     ]
     claims = [
-        Below(f"{reading}: it raises the error", lower=default, higher=reading)
+        Claim(f"{reading}: it raises the error", "gain", (default, reading))
         for reading in readings
         if reading != default
     ]

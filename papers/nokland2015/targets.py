@@ -6,7 +6,7 @@ spread, it is 5 points.
 """
 
 from papers.judging import numbers
-from papers.running.target import Below, Drawn, Falling, Measure, Row, Run, Target
+from papers.running.target import Claim, Drawn, Measure, Row, Run, Target
 
 WIDTHS = (400, 800, 1200)
 # activation in the ids -> of the config, in words
@@ -70,10 +70,10 @@ def _table2(name: str, widths: tuple[int, ...]) -> Target:
         f"Adversarial back-propagation {which}, mean of the last ten epochs",
         (*(_mnist(*net) for net in nets), *(_mnist(*net, "plain") for net in nets)),
         claims=tuple(
-            Below(
+            Claim(
                 f"adversarial back-propagation lowers the error of {net}",
-                lower=f"adversarial, {net}",
-                higher=f"plain, {net}",
+                "gain",
+                (f"adversarial, {net}", f"plain, {net}"),
                 id=f"nokland2015.abstract.{activation}",
             )
             for (activation, _), net in zip(nets, names, strict=True)
@@ -99,10 +99,10 @@ TARGETS = (
             for name in (f"eps{eps}.{cell}",)
         ),
         claims=tuple(
-            Below(
+            Claim(
                 f"adversarial back-propagation helps against another net's examples of .{eps}",
-                lower=f"adversarial, eps .{eps}",
-                higher=f"plain, eps .{eps}",
+                "gain",
+                (f"adversarial, eps .{eps}", f"plain, eps .{eps}"),
                 id=f"nokland2015.transfer.eps{eps}.gain",
             )
             for eps in (25, 50)
@@ -116,10 +116,10 @@ TARGETS = (
             _of_400("zeros", "sparsity.adversarial", "adversarial", "adversarial"),
         ),
         claims=(
-            Below(
+            Claim(
                 "adversarial back-propagation silences more units",
-                lower="plain, zeros",
-                higher="adversarial, zeros",
+                "gain",
+                ("plain, zeros", "adversarial, zeros"),
                 id="nokland2015.sparsity.gain",
             ),
         ),
@@ -134,18 +134,19 @@ TARGETS = (
             for cell in METHODS
         ),
         claims=(
-            Falling(
+            Claim(
                 "with ZCA the convolutional net's error falls: plain, adversarial, dropout, both",
-                rows=tuple(
+                "falling",
+                tuple(
                     f"convolutional, ZCA, {method}"
                     for method in ("plain", "adversarial", "dropout", "adversarial and dropout")
                 ),
                 id="nokland2015.table3.conv_zca",
             ),
-            Below(
+            Claim(
                 "with ZCA adversarial back-propagation lowers the convolutional net's error",
-                lower="convolutional, ZCA, adversarial",
-                higher="convolutional, ZCA, plain",
+                "gain",
+                ("convolutional, ZCA, adversarial", "convolutional, ZCA, plain"),
                 id="nokland2015.table3.conv_zca",
             ),
         ),

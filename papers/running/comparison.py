@@ -14,7 +14,7 @@ from papers.judging.statistics import BySeed
 from papers.judging.verdicts import judge
 from papers.judging.words import NOT_REPRODUCED
 from papers.running.budget import Budget, paper_epochs, paper_seeds
-from papers.running.target import Below, Claim, Drawn, Falling, Measure, NotBelow, Row, Run, Target
+from papers.running.target import Drawn, Measure, Row, Run, Target
 from papers.running.trainings import Training, same_point
 
 
@@ -65,7 +65,7 @@ def compare(
         "title": target.title,
         "budget": budget.name,
         "rows": [_row(row, values[row.label]) for row in target.rows],
-        "claims": [claim_document(claim, target) for claim in target.claims],
+        "claims": [claim.document for claim in target.claims],
         "trainings": {
             key: kept[key].training
             if key in kept
@@ -94,7 +94,7 @@ def updated(target: Target, found: Mapping[str, Any]) -> dict[str, Any]:
         **found,
         "title": target.title,
         "rows": rows,
-        "claims": [claim_document(claim, target) for claim in target.claims],
+        "claims": [claim.document for claim in target.claims],
         "trainings": {
             key: {**training, **(_planned(runs[key]) if key in runs else {})}
             for key, training in found["trainings"].items()
@@ -163,23 +163,6 @@ def misses(found: Mapping[str, Any]) -> list[str]:
 def _row(row: Row, values: BySeed) -> dict[str, Any]:
     own = {"tolerance": row.tolerance, "training": row.run.key}
     return row_document(row.label, row.id, metric(row), values, **own)
-
-
-def claim_document(claim: Claim, target: Target) -> dict[str, Any]:
-    """Returns the definition of a claim for `judge`."""
-    said = {"text": claim.text, "id": claim.id}
-    if isinstance(claim, Below):
-        size = {} if claim.by is None else {"by": claim.by, "tolerance": claim.tolerance}
-        form = "size" if size else "gain"
-        return {**said, "form": form, "rows": [claim.lower, claim.higher], **size}
-    if isinstance(claim, NotBelow):
-        margin = {"by": 0, "tolerance": claim.margin}
-        return {**said, "form": "no loss", "rows": [claim.than, claim.row], **margin}
-    if isinstance(claim, Falling):
-        return {**said, "form": "falling", "rows": list(claim.rows)}
-    among = claim.among or tuple(row.label for row in target.rows)
-    others = [label for label in among if label != claim.row]
-    return {**said, "form": "lowest", "rows": [claim.row, *others]}
 
 
 def _planned(run: Run) -> dict[str, int]:

@@ -13,7 +13,7 @@ from papers.judging.statistics import BySeed
 from papers.judging.words import UNCLEAR
 from papers.running import epoch_times, power
 from papers.running.budget import BUDGETS, PAPER
-from papers.running.comparison import Kept, claim_document, metric
+from papers.running.comparison import Kept, metric
 from papers.running.stored import Results, deciding
 from papers.running.target import Drawn, Row, Target
 from papers.running.trainings import Training, plan, saved_epochs, share_trained
@@ -168,7 +168,7 @@ def _open_verdicts(
     claims = [
         claim.id or claim.text
         for claim in target.claims
-        if min(seeds[label] for label in claim_document(claim, target)["rows"]) >= FEWEST_SEEDS
+        if min(seeds[label] for label in claim.rows) >= FEWEST_SEEDS
     ]
     return sum(name not in decided for name in (*compared, *claims))
 

@@ -22,8 +22,9 @@ To add a table, add a `Target` to the tuple `TARGETS` of `papers/PAPER/targets.p
             ...
         ),
         claims=(
-            Below("LWA resists better than Goodfellow's mix", lower="mix, Adv_Loss",
-                  higher="LWA, Adv_Loss", id="huang2015.table1.claim_loss_gain"),
+            Claim("LWA resists better than Goodfellow's mix", "gain",
+                  ("mix, Adv_Loss", "LWA, Adv_Loss"),       # the lower and the higher
+                  id="huang2015.table1.claim_loss_gain"),
         ),
     )
 
@@ -38,6 +39,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+
+from papers.judging.documents import Form
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -112,60 +115,34 @@ class Row(NamedTuple):
     metric: str = "error_percent"
 
 
-class Below(NamedTuple):
-    """The claim that one row's values are lower than another's, paired by seed.
+class Claim(NamedTuple):
+    """A claim on the order of rows, or on the difference of two.
 
-    See papers/README.md#verdicts for the rules.
+    papers/README.md#verdicts has the rules.
 
     text: the claim in our words.
-    lower, higher: labels of rows.
+    form: "gain" (one row is below another), "size" (by this much), "no loss" (a row is not lower
+      than another by more than a margin), "lowest" (a row is below all others) or "falling".
+    rows: labels: of a gain, a size or no loss the lower and the higher; the lowest first; or
+      falling.
     id: of the claim, if the paper states it.
-    by: the claimed difference, in the rows' unit; None for a difference of any size.
-    tolerance: largest deviation from `by` that counts as equal.
+    by: the claimed difference, in the rows' unit; 0 for no loss, None for other forms.
+    tolerance: largest deviation from `by` that counts as equal, or the margin.
     """
 
     text: str
-    lower: str
-    higher: str
+    form: Form
+    rows: tuple[str, ...]
     id: str | None = None
     by: float | None = None
     tolerance: float | None = None
 
-
-class NotBelow(NamedTuple):
-    """The claim that one row's values are not lower than another's by more than a margin.
-
-    text: the claim in our words.
-    row, than: labels of rows.
-    margin: in the rows' unit.
-    id: of the claim, if the paper states it.
-    """
-
-    text: str
-    row: str
-    than: str
-    margin: float
-    id: str | None = None
-
-
-class Lowest(NamedTuple):
-    """The claim that one row's mean is the lowest of all rows, or of those named."""
-
-    text: str
-    row: str
-    among: tuple[str, ...] = ()
-    id: str | None = None
-
-
-class Falling(NamedTuple):
-    """The claim that the means of rows fall in this order."""
-
-    text: str
-    rows: tuple[str, ...]
-    id: str | None = None
-
-
-Claim = Below | NotBelow | Lowest | Falling
+    @property
+    def document(self) -> dict[str, Any]:
+        """The definition of the claim for `judge`."""
+        size = {} if self.by is None else {"by": self.by, "tolerance": self.tolerance}
+        said = {"text": self.text, "id": self.id}
+        return {**said, "form": self.form, "rows": list(self.rows), **size}
 
 
 class Target(NamedTuple):

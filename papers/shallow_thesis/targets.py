@@ -5,11 +5,12 @@ It does not print its number of seeds; ours is six. The tolerances are chosen: .
 images, 5 points for the gap.
 """
 
-from papers.running.target import Below, Falling, Lowest, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 
 SEEDS = {"replicas.seeds": 6}
 WIDTHS = (5, 20, 50, 100, 400, 800, 2000)
 TRAINING_EPS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)
+OTHER_EPS = tuple(eps for eps in TRAINING_EPS if eps != 0.1)
 A, B, C = (Run("shallow_mnist", f"model={model}", SEEDS) for model in "ABC")
 AC, BC = (Run("shallow_cifar10", f"model={model}", SEEDS) for model in "AB")
 KINDS = {"FGSM": "fgsm", "noise": "gaussian_noise"}  # perturbations of the test images
@@ -49,18 +50,18 @@ FIG3_2 = Target(
     "Clean accuracy over the width, clean (A) and adversarial (B) training",
     rows=tuple(_width(model, width) for width in WIDTHS for model in "AB"),
     claims=(
-        Below(
+        Claim(
             "with 5 units B is 17 points less accurate than A",
-            lower="B, 5 units",
-            higher="A, 5 units",
+            "size",
+            ("B, 5 units", "A, 5 units"),
             id="shallow_thesis.fig3_2.gap_5_units",
             by=17,
             tolerance=5,
         ),
-        Below(
+        Claim(
             "with fewer than 100 units B is less accurate than A: 50 units",
-            lower="B, 50 units",
-            higher="A, 50 units",
+            "gain",
+            ("B, 50 units", "A, 50 units"),
             id="shallow_thesis.fig3_2.adv_worse_below_100",
         ),
     ),
@@ -73,15 +74,16 @@ FIG3_3 = Target(
         *(_trained("confidence", "confidence", eps) for eps in TRAINING_EPS),
     ),
     claims=(
-        Lowest(
+        Claim(
             "training with eps .1 is the most accurate",
-            row="error, trained with eps 0.1",
-            among=tuple(f"error, trained with eps {eps:g}" for eps in TRAINING_EPS),
+            "lowest",
+            tuple(f"error, trained with eps {eps:g}" for eps in (0.1, *OTHER_EPS)),
             id="shallow_thesis.fig3_3.best_eps",
         ),
-        Falling(
+        Claim(
             "confidence falls as eps grows",
-            rows=tuple(f"confidence, trained with eps {eps:g}" for eps in TRAINING_EPS[1:]),
+            "falling",
+            tuple(f"confidence, trained with eps {eps:g}" for eps in TRAINING_EPS[1:]),
             id="shallow_thesis.fig3_3.confidence_falls",
         ),
     ),
@@ -96,28 +98,28 @@ FIG3_4 = Target(
         for model, run in (("A", A), ("B", B))
     ),
     claims=(
-        Below(
+        Claim(
             "FGSM of eps .1 fools A",
-            lower="A, FGSM 0.1",
-            higher="A, FGSM 0",
+            "gain",
+            ("A, FGSM 0.1", "A, FGSM 0"),
             id="shallow_thesis.fig3_4.left.clean_fooled",
         ),
-        Below(
+        Claim(
             "B resists FGSM of eps .1 better than A",
-            lower="A, FGSM 0.1",
-            higher="B, FGSM 0.1",
+            "gain",
+            ("A, FGSM 0.1", "B, FGSM 0.1"),
             id="shallow_thesis.fig3_4.left.adv_resists",
         ),
-        Below(
+        Claim(
             "B resists noise of a std below .22 better than A: .15",
-            lower="A, noise 0.15",
-            higher="B, noise 0.15",
+            "gain",
+            ("A, noise 0.15", "B, noise 0.15"),
             id="shallow_thesis.fig3_4.right.below",
         ),
-        Below(
+        Claim(
             "A resists noise of a std above .22 better than B: .3",
-            lower="B, noise 0.3",
-            higher="A, noise 0.3",
+            "gain",
+            ("B, noise 0.3", "A, noise 0.3"),
             id="shallow_thesis.fig3_4.right.crossover",
         ),
     ),
@@ -135,22 +137,22 @@ FIG3_6 = Target(
         ),
     ),
     claims=(
-        Below(
+        Claim(
             "C resists FGSM of eps .1 better than A",
-            lower="A, FGSM 0.1",
-            higher="C, FGSM 0.1",
+            "gain",
+            ("A, FGSM 0.1", "C, FGSM 0.1"),
             id="shallow_thesis.fig3_6.left.C_vs_A",
         ),
-        Below(
+        Claim(
             "C resists noise of a std of .25 better than B",
-            lower="B, noise 0.25",
-            higher="C, noise 0.25",
+            "gain",
+            ("B, noise 0.25", "C, noise 0.25"),
             id="shallow_thesis.fig3_6.right.C_best",
         ),
-        Below(
+        Claim(
             "C resists noise of a std of .25 better than A",
-            lower="A, noise 0.25",
-            higher="C, noise 0.25",
+            "gain",
+            ("A, noise 0.25", "C, noise 0.25"),
         ),
     ),
 )
@@ -164,22 +166,22 @@ FIG3_10 = Target(
         for model, run in (("Ac", AC), ("Bc", BC))
     ),
     claims=(
-        Below(
+        Claim(
             "Bc is more accurate than Ac on clean images",
-            lower="Ac, FGSM 0",
-            higher="Bc, FGSM 0",
+            "gain",
+            ("Ac, FGSM 0", "Bc, FGSM 0"),
             id="shallow_thesis.fig3_10.clean",
         ),
-        Below(
+        Claim(
             "Bc resists FGSM of eps .1 better than Ac",
-            lower="Ac, FGSM 0.1",
-            higher="Bc, FGSM 0.1",
+            "gain",
+            ("Ac, FGSM 0.1", "Bc, FGSM 0.1"),
             id="shallow_thesis.fig3_10.left",
         ),
-        Below(
+        Claim(
             "Bc is more accurate under FGSM of eps .25, that of its training, than on clean images",
-            lower="Bc, FGSM 0",
-            higher="Bc, FGSM 0.25",
+            "gain",
+            ("Bc, FGSM 0", "Bc, FGSM 0.25"),
             id="shallow_thesis.fig3_10.label_leak",
         ),
     ),

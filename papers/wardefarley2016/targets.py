@@ -6,7 +6,7 @@ autoencoders of any kind, games with classifiers, VAT, two forms of label smooth
 ensembles and the attack of [huang2015].
 """
 
-from papers.running.target import Below, Drawn, Measure, NotBelow, Row, Run, Target
+from papers.running.target import Claim, Drawn, Measure, Row, Run, Target
 from papers.wardefarley2016 import games
 from papers.wardefarley2016.autoencoders import BOUND
 
@@ -153,11 +153,11 @@ TARGETS = (
             Row(HARD, SMOOTHED, measure=Measure("error", "fgsm", 0.25)),
         ),
         claims=(
-            Below(
+            Claim(
                 "label smoothing lowers the error under FGSM on the cost of hard targets; the "
                 "source attacks the cost of the smoothed ones (figure label_smoothing_costs)",
-                lower=HARD,
-                higher="plain, FGSM",
+                "gain",
+                (HARD, "plain, FGSM"),
                 id="wardefarley2016.label_smoothing.works",
             ),
         ),
@@ -172,10 +172,10 @@ TARGETS = (
             _under("plain, iterated .1", PLAIN, "advtrain.clean_iter_10", "pgd", 0.1),
         ),
         claims=(
-            Below(
+            Claim(
                 "training with FGSM of .25 helps against the iterated attack of .1",
-                lower="trained, iterated .1",
-                higher="plain, iterated .1",
+                "gain",
+                ("trained, iterated .1", "plain, iterated .1"),
                 id="wardefarley2016.advtrain.confers",
             ),
         ),
@@ -185,11 +185,12 @@ TARGETS = (
         "Three forms of label smoothing, each with .1 off the correct class, under FGSM of eps .25",
         tuple(row for form in FORMS for row in _attacked(form, FORMS[form], ("fgsm",), 0.25)),
         claims=tuple(
-            NotBelow(
+            Claim(
                 f"the form {form} is as strong under FGSM as the printed one, up to 10 points",
-                row="as printed, FGSM 0.25",
-                than=f"{form}, FGSM 0.25",
-                margin=10.0,
+                "no loss",
+                (f"{form}, FGSM 0.25", "as printed, FGSM 0.25"),
+                by=0,
+                tolerance=10.0,
             )
             for form in FORMS
             if form != "as printed"
@@ -203,10 +204,10 @@ TARGETS = (
             *_attacked("ten steps", ITERATED, ("fgsm", "pgd"), 0.25),
         ),
         claims=(
-            Below(
+            Claim(
                 "training on ten steps helps against forty",
-                lower="ten steps, PGD 0.25",
-                higher="one step, PGD 0.25",
+                "gain",
+                ("ten steps, PGD 0.25", "one step, PGD 0.25"),
             ),
         ),
     ),
@@ -219,15 +220,15 @@ TARGETS = (
             *_attacked("student", STUDENT, AGAINST_STUDENTS, 0.1),
         ),
         claims=(
-            Below(
+            Claim(
                 "FGSM underestimates the error of a student: APGD on the logits finds more",
-                lower="student, FGSM 0.1",
-                higher="student, APGD on DLR 0.1",
+                "gain",
+                ("student, FGSM 0.1", "student, APGD on DLR 0.1"),
             ),
-            Below(
+            Claim(
                 "FGSM underestimates the error of a student: the teacher's examples find more",
-                lower="student, FGSM 0.1",
-                higher="student, APGD on the teacher's DLR 0.1",
+                "gain",
+                ("student, FGSM 0.1", "student, APGD on the teacher's DLR 0.1"),
             ),
         ),
     ),
@@ -236,10 +237,10 @@ TARGETS = (
         "A denoising autoencoder before a classifier, attacked alone and as a whole",
         _attacked("stack", DENOISED, ("fgsm_on_the_classifier_alone", "fgsm", "pgd"), 0.25),
         claims=(
-            Below(
+            Claim(
                 "the stack is as easily attacked as its classifier was",
-                lower="stack, FGSM on the classifier alone 0.25",
-                higher="stack, FGSM 0.25",
+                "gain",
+                ("stack, FGSM on the classifier alone 0.25", "stack, FGSM 0.25"),
             ),
         ),
     ),
@@ -248,10 +249,10 @@ TARGETS = (
         "Virtual adversarial training with 100 labels, and with them alone",
         (Row("labels alone, clean", FEW), Row("VAT, clean", FEW_VIRTUAL)),
         claims=(
-            Below(
+            Claim(
                 "VAT learns from images without labels",
-                lower="VAT, clean",
-                higher="labels alone, clean",
+                "gain",
+                ("VAT, clean", "labels alone, clean"),
             ),
         ),
     ),
@@ -285,10 +286,10 @@ TARGETS = (
         "Predictions that are to look like labels, with 100 labels, and with them alone",
         _weighed((HUNDRED,), MATCHED),
         claims=(
-            Below(
+            Claim(
                 "matching the outputs with weight 1 learns from images without labels",
-                lower=games.key_of(HUNDRED, 1.0),
-                higher=games.key_of(HUNDRED, 0.0),
+                "gain",
+                (games.key_of(HUNDRED, 1.0), games.key_of(HUNDRED, 0.0)),
             ),
         ),
     ),
@@ -297,11 +298,11 @@ TARGETS = (
         "Labels of MNIST, tests on blended digits, and features that hide the domain",
         _weighed((games.DOMAIN,), DOMAINS),
         claims=(
-            Below(
+            Claim(
                 "hiding the domain with weight .3, chosen by test errors of single runs, lowers "
                 "the error on the other domain",
-                lower=games.key_of(games.DOMAIN, 0.3),
-                higher=games.key_of(games.DOMAIN, 0.0),
+                "gain",
+                (games.key_of(games.DOMAIN, 0.3), games.key_of(games.DOMAIN, 0.0)),
             ),
         ),
     ),
@@ -310,11 +311,11 @@ TARGETS = (
         "Features that tell the pair of a digit and hide its parity",
         _weighed(games.ATTRIBUTES, CENSORED),
         claims=(
-            Below(
+            Claim(
                 "a fresh adversary misses the private attribute of features censored with weight 1 "
                 "more often",
-                lower=games.key_of(games.ATTRIBUTES[-1], 0.0),
-                higher=games.key_of(games.ATTRIBUTES[-1], 1.0),
+                "gain",
+                (games.key_of(games.ATTRIBUTES[-1], 0.0), games.key_of(games.ATTRIBUTES[-1], 1.0)),
             ),
         ),
     ),
@@ -339,12 +340,12 @@ TARGETS = (
             for eps in (0.5, 1.0, 1.5)
         ),
         claims=(
-            Below(
+            Claim(
                 # The sign is the best step of a linear model for the max norm, not for l2.
                 "at the l2 norm 1.5 the attack of Huang 2015 changes more classes than a step "
                 "along the gradient, FGSM for that norm",
-                lower="the gradient, l2 norm 1.5",
-                higher="Huang's attack, l2 norm 1.5",
+                "gain",
+                ("the gradient, l2 norm 1.5", "Huang's attack, l2 norm 1.5"),
                 id="wardefarley2016.huang_smaller",
             ),
         ),
@@ -360,20 +361,21 @@ TARGETS = (
         # Under FGSM of .25 nearly all examples are misclassified, with and without them.
         claims=(
             *(
-                NotBelow(
+                Claim(
                     f"the error under FGSM of .1 falls by less than 10 points: {name}",
-                    row=f"{name}, FGSM .1",
-                    than=f"{SINGLE}, FGSM .1",
-                    margin=10.0,
+                    "no loss",
+                    (f"{SINGLE}, FGSM .1", f"{name}, FGSM .1"),
+                    by=0,
+                    tolerance=10.0,
                     id="wardefarley2016.regularizers_fail",
                 )
                 for name in (ENSEMBLE, decayed(DECAYS[0]), decayed(DECAYS[1]))
             ),
-            Below(
+            Claim(
                 f"{decayed(DECAYS[-1])}, which lowers the error under FGSM of .1 most (figure "
                 "regularizers), raises the clean error",
-                lower=f"{SINGLE}, clean",
-                higher=f"{decayed(DECAYS[-1])}, clean",
+                "gain",
+                (f"{SINGLE}, clean", f"{decayed(DECAYS[-1])}, clean"),
                 id="wardefarley2016.regularizers_fail",
             ),
         ),
@@ -387,10 +389,10 @@ TARGETS = (
             for eps in HALF_SIZES
         ),
         claims=(
-            Below(
+            Claim(
                 "examples of size .1 fool nets of the other half more often than noise does",
-                lower="noise, 0.1",
-                higher="examples of the other half's net, 0.1",
+                "gain",
+                ("noise, 0.1", "examples of the other half's net, 0.1"),
             ),
         ),
     ),
@@ -404,10 +406,10 @@ TARGETS = (
             for eps in EPSILONS
         ),
         claims=(
-            Below(
+            Claim(
                 "examples of the substitute of size .2 fool the net more often than noise does",
-                lower="noise, 0.2",
-                higher="the substitute's examples, 0.2",
+                "gain",
+                ("noise, 0.2", "the substitute's examples, 0.2"),
             ),
         ),
     ),

@@ -1,6 +1,6 @@
 """[wong2020] on MNIST: one-step training from a random start and from the digit, under PGD."""
 
-from papers.running.target import Below, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 
 PGD = Measure("error", "pgd_20", 0.3)
 STARTS = {
@@ -16,10 +16,10 @@ TARGETS = (
             Row(label, run, metric="accuracy_percent", measure=PGD) for label, run in STARTS.items()
         ),
         claims=(
-            Below(
+            Claim(
                 "a random start resists PGD better",
-                lower="start at the digit",
-                higher="random start",
+                "gain",
+                ("start at the digit", "random start"),
                 id="wong2020.claim.random_start",
             ),
         ),

@@ -3,7 +3,7 @@
 The authors print one run and no spread. What counts as equal is chosen: .5 clean, 1.5 under attack.
 """
 
-from papers.running.target import Below, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 
 TRADES = Run("trades_mnist", "", {"replicas.seeds": 3})
 BETA_1 = Run("trades_mnist", "", {"replicas.seeds": 3, "objective.beta": 1.0})
@@ -31,16 +31,16 @@ TARGETS = (
             Row("PGD, 40 steps, beta 1", BETA_1, measure=Measure("error", "pgd_40", 0.3)),
         ),
         claims=(
-            Below(
+            Claim(
                 "a larger beta lowers the error under PGD",
-                lower="PGD, 40 steps",
-                higher="PGD, 40 steps, beta 1",
+                "gain",
+                ("PGD, 40 steps", "PGD, 40 steps, beta 1"),
                 id="zhang2019.claim.beta",
             ),
-            Below(
+            Claim(
                 "a larger beta raises the clean error",
-                lower="clean, beta 1",
-                higher="clean",
+                "gain",
+                ("clean, beta 1", "clean"),
                 id="zhang2019.claim.beta",
             ),
         ),

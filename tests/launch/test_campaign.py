@@ -22,7 +22,7 @@ from launch._campaign import Campaign, Folders
 from papers.running import epoch_times
 from papers.running.budget import BUDGETS
 from papers.running.epoch_times import workload
-from papers.running.target import Below, Row, Run, Target
+from papers.running.target import Claim, Row, Run, Target
 from papers.running.trainings import plan, saved_epochs, share_trained
 
 TINY = {
@@ -40,7 +40,7 @@ LONG = Run("quickstart", "quick", TINY | {"epochs": 6})
 def target(name, *runs, claims=0):
     rows = tuple(Row(f"row {i}", run) for i, run in enumerate(runs))
     rows += (Row("again", runs[0]),)
-    said = tuple(Below(f"claim {i}", "row 0", "again") for i in range(claims))
+    said = tuple(Claim(f"claim {i}", "gain", ("row 0", "again")) for i in range(claims))
     return Target(f"maronas2016.{name}", name, rows, said)
 
 

@@ -21,7 +21,7 @@ from papers.running import reproduction
 from papers.running.budget import BUDGETS
 from papers.running.comparison import misses
 from papers.running.drawing import Drawing
-from papers.running.target import Below, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 from papers.running.trainings import plan, share_trained
 from papers.running.works import FIGURES, TARGETS
 
@@ -45,7 +45,7 @@ SMALL = Target(
         Row("mixed", NETS["mixed"]),
         Row("mixed, FGSM", NETS["mixed"], measure=Measure("error", "fgsm", 0.2), metric="accuracy"),
     ),
-    claims=(Below("clean training is better", "clean", "mixed"),),
+    claims=(Claim("clean training is better", "gain", ("clean", "mixed")),),
 )
 
 

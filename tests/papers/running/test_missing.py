@@ -13,7 +13,7 @@ from papers.running.budget import BUDGETS
 from papers.running.epoch_times import Workload, measured_or_guessed, workload
 from papers.running.missing import in_order, lacks, seconds_left, timed_in_workdirs
 from papers.running.stored import Results
-from papers.running.target import Below, Measure, Row, Run, Target
+from papers.running.target import Claim, Measure, Row, Run, Target
 from papers.running.trainings import plan
 
 PAPER = BUDGETS["paper"]
@@ -22,7 +22,7 @@ PLAIN = Run("rules_mnist", "", SEEDS)
 OTHER = Run("rules_mnist", "optimizer=adam", SEEDS)
 ONE_SEED = Run("rules_mnist", "optimizer=adam", SEEDS | {"replicas.seeds": 1})
 NUMBER = "wardefarley2016.table1_1.maxout_to_nn"
-GAIN = Below("it helps", "other", "plain")
+GAIN = Claim("it helps", "gain", ("other", "plain"))
 
 
 def target(name, *rows, claims=()):
@@ -136,13 +136,13 @@ def test_a_number_that_a_single_run_decides_does_not_count():
 
 def test_most_verdicts_per_second_come_first_and_a_shared_training_costs_once():
     """Alone: 1 / 10, 1 / 12 and 2 / 30; after the first the third costs 20 for 2, 1 / 10."""
-    first = target("first", Row("plain", PLAIN), claims=(Below("a", "plain", "plain"),))
+    first = target("first", Row("plain", PLAIN), claims=(Claim("a", "gain", ("plain", "plain")),))
     second = target("second", Row("other", ONE_SEED, "maronas2016.table5.row1.col1"))
     third = target(
         "third",
         Row("plain", PLAIN),
         Row("other", OTHER),
-        claims=(GAIN, Below("b", "plain", "other")),
+        claims=(GAIN, Claim("b", "gain", ("plain", "other"))),
     )
     seconds = {PLAIN.key: 10, ONE_SEED.key: 12, OTHER.key: 20}
     lacks = [

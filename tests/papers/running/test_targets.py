@@ -4,17 +4,20 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from adv_jax.runner.config.replicas import replicas
 from papers.judging import numbers
+from papers.judging.claims import ORDERS
+from papers.judging.documents import Form
 from papers.judging.metrics import METRICS, in_percent
 from papers.maronas2016 import targets as maronas
 from papers.running.budget import BUDGETS, config_of
 from papers.running.comparison import metric
-from papers.running.target import Below, Drawn, Falling, Lowest, NotBelow, Row, Run, Target
+from papers.running.target import Claim, Drawn, Row, Run, Target
 from papers.running.trainings import same_point
 from papers.running.works import FIGURES, TARGETS
 
@@ -64,19 +67,22 @@ def flaws(target, configs):
     for claim in target.claims:
         if claim.id is not None and claim.id not in paper.entries:
             yield f"{claim.id} is no claim of the paper"
-        named = {
-            Below: lambda claim: (claim.lower, claim.higher),
-            Lowest: lambda claim: (claim.row, *claim.among),
-            Falling: lambda claim: claim.rows,
-            NotBelow: lambda claim: (claim.row, claim.than),
-        }[type(claim)](claim)
-        yield from (f"there is no row {label}" for label in named if label not in labels)
+        if claim.form not in get_args(Form):
+            yield f"there is no form {claim.form}"
+        elif len(claim.rows) < 2 or (claim.form not in ORDERS and len(claim.rows) > 2):
+            yield f"a claim of the form {claim.form} is not of {len(claim.rows)} rows"
+        if (claim.form in ("size", "no loss")) == (None in (claim.by, claim.tolerance)):
+            yield f"by and tolerance do not fit the form {claim.form}"
+        yield from (f"there is no row {label}" for label in claim.rows if label not in labels)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
     assert list(flaws(target, configs)) == []
+
+
+PAIR = ("a", "a")
 
 
 @pytest.mark.parametrize(
@@ -90,10 +96,19 @@ def test_a_target_fits_to_the_paper_and_to_its_configs(target, configs):
             (),
             "no figure maronas2016.table0 of runs",
         ),
-        (Row("a", Run("quickstart")), (Below("", "a", "b"),), "there is no row b"),
+        (Row("a", Run("quickstart")), (Claim("", "gain", ("a", "b")),), "there is no row b"),
         (Row("pgd_40", Run("quickstart")), (), "pgd_40 is a key, not words"),
         (Row("noise=udg, tau .25", Run("quickstart")), (), "is a key, not words"),
-        (Row("a", Run("quickstart")), (Lowest("", "a", id="maronas2016.x"),), "no claim of the"),
+        (
+            Row("a", Run("quickstart")),
+            (Claim("", "gain", PAIR, "maronas2016.x"),),
+            "no claim of the",
+        ),
+        (Row("a", Run("quickstart")), (Claim("", "best", PAIR),), "there is no form best"),
+        (Row("a", Run("quickstart")), (Claim("", "gain", ("a",)),), "gain is not of 1 rows"),
+        (Row("a", Run("quickstart")), (Claim("", "gain", (*PAIR, "a")),), "gain is not of 3 rows"),
+        (Row("a", Run("quickstart")), (Claim("", "lowest", ("a",)),), "lowest is not of 1 rows"),
+        (Row("a", Run("quickstart")), (Claim("", "size", PAIR, by=1),), "do not fit the form size"),
     ],
 )
 def test_a_misfit_of_a_target_is_found(row, claims, flaw):
