@@ -22,7 +22,7 @@ import optax
 
 from adv_jax import attacks, data, evaluate, models, objectives, step
 from adv_jax.attacks import Rank, traits_of
-from adv_jax.evaluate.traits import takes
+from adv_jax.evaluate.traits import takes_keyword
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table
 from benchmarks.timing import machine, versions, write
@@ -86,7 +86,7 @@ def norms_of(attack: Any) -> list[str]:
     """Returns the norms that an attack accepts, the first of which is measured."""
     if fixed := traits_of(attack).norm:
         return [fixed]
-    if not takes(attack, "norm"):
+    if not takes_keyword(attack, "norm"):
         return ["l0"]  # JSMA counts pixels.
     return [norm for norm in ("linf", "l2", "l1") if _accepts(attack, norm)]
 
@@ -113,7 +113,7 @@ def measure(rows: int = ROWS) -> dict[str, Any]:
         clean[net] = float(np.mean(logits_fn(x).argmax(-1) == y))
         for name, entry in found.items():
             attack, norm = getattr(attacks, name), entry["norms"][0]
-            call = partial(attack, norm=norm) if takes(attack, "norm") else attack
+            call = partial(attack, norm=norm) if takes_keyword(attack, "norm") else attack
             options = {"eps": [SIZES[norm]], "bounds": BOUNDS, "key": jax.random.key(0)}
             result = evaluate.evaluate(logits_fn, x, y, {name: call}, **options)
             entry[net] = float(result.attacks[name].accuracy[0])
