@@ -109,7 +109,11 @@ def test_a_key_with_a_dot_that_names_a_part_of_another_key_is_refused(is_reverse
     ("spec", "message"),
     [
         ({"a": {"name": "sdg"}}, "optimizer.a.name must be one of .* did you mean 'sgd'"),
-        ({"a": 0.1}, "optimizer.a must be an optimizer, a dict with a name, got 0.1"),
+        ({"a": 0.1}, "optimizer.a must be an optimizer, a dict with a name, got 0.1$"),
+        (
+            {"learning_rate": 0.1, "a": {"name": "sgd"}, "b": {"name": "sgd"}},
+            "optimizer.learning_rate must be an optimizer, .* got 0.1; the players are a, b$",
+        ),
         (
             {"a": {"name": "sgd", "learning_rate": 0.1}, "every": {"a": 0}},
             "optimizer.every.a must be a whole number of at least 1, got 0",

@@ -12,12 +12,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.attacks import ONE_STEP
+from adv_jax.attacks import ONE_STEP, traits_of
 from adv_jax.checks import width
 from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.probing import Step
-from adv_jax.evaluate.traits import ball_of, has_unknown_ball, is_aimed, is_noise, rank_of, sizes_of
+from adv_jax.evaluate.traits import (
+    ball_of,
+    has_unknown_ball,
+    is_aimed,
+    is_noise,
+    rank_of,
+    sizes_of,
+)
 from adv_jax.types import Attack, Bounds
 
 
@@ -171,21 +178,35 @@ def warnings_of_curves(
     *,
     eps: Sequence[float] | Mapping[str, Sequence[float]],
     num_rows: int,
+    changes: Mapping[str, np.ndarray],
 ) -> tuple[str, ...]:
     """Returns the warnings of the audit that follow from curves: `order`, `rises` and the norms.
 
     Args:
       accuracies: attack -> f[E], of `num_rows` rows.
+      changes: attack -> f[E], the size of its perturbations in any norm.
     """
     sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     balls = {name: ball_of(attack) for name, attack in attacks.items()}
     order = _orders(attacks, accuracies, sizes, balls)
     rises = _rises(attacks, accuracies, clean_accuracy, sizes)
+    still = [
+        name
+        for name, attack in attacks.items()
+        if _must_move(attack) and (changes[name][sizes[name] > 0] == 0).any()
+    ]
     return (
+        *sentences.of_still(still),
         *sentences.of_order(order, attacks, num_rows),
         *sentences.of_rises(rises, num_rows),
         *sentences.of_norms({} if isinstance(eps, Mapping) else balls),
     )
+
+
+def _must_move(attack: Attack) -> bool:
+    """Returns whether an attack changes all rows whose gradient is not 0."""
+    traits = traits_of(attack)
+    return traits is not None and traits.aimed and traits.gradient and not traits.minimal
 
 
 def _orders(

@@ -1,7 +1,7 @@
 """The warnings of an audit, a sentence for each problem."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -42,6 +42,15 @@ def of_gradients(nan: float, zero: float, saturated: float) -> Iterator[str]:
                 "without derivative, such as rounding, by smooth ones in the backward pass (BPDA, "
                 "attacks.straight_through)"
             )
+        )
+
+
+def of_still(attacks: Iterable[str]) -> Iterator[str]:
+    """Yields a sentence for each attack that changes no input at an eps above 0."""
+    for name in attacks:
+        yield (
+            f"{name} changes no input: the gradients are exactly 0 (gradient masking), or eps is "
+            "below the precision of the inputs; try an attack without gradients"
         )
 
 

@@ -327,8 +327,21 @@ def test_curves_alone_show_weak_steps_and_rising_accuracy():
     attacks_ = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=1)}
     eps, clean = [0.1, 0.2], 0.9
     curves = {"fgsm": np.array([0.2, 0.4]), "pgd": np.array([0.5, 0.3])}
-    order, rise = warnings_of_curves(attacks_, curves, clean, eps=eps, num_rows=100)
+    warnings = partial(warnings_of_curves, attacks_, eps=eps, num_rows=100)
+    moved = {name: np.array([0.1, 0.2]) for name in attacks_}
+    order, rise = warnings(curves, clean, changes=moved)
     assert order.startswith("pgd leaves 30 % more of the rows correct than fgsm")
     assert rise.startswith("the accuracy under fgsm rises by 20 points as eps grows")
     sound = {"fgsm": np.array([0.5, 0.4]), "pgd": np.array([0.2, 0.1])}
-    assert warnings_of_curves(attacks_, sound, clean, eps=eps, num_rows=100) == ()
+    assert warnings(sound, clean, changes=moved) == ()
+
+
+def test_an_attack_that_changes_no_input_is_named_unless_it_need_not():
+    deepfool = partial(attacks.deepfool, norm="linf")
+    one = {"fgsm": attacks.fgsm, "deepfool": deepfool, "square": attacks.square}
+    flat = {name: np.full(3, 0.1) for name in one}
+    changes = {name: np.zeros(3) for name in one}
+    (warning,) = warnings_of_curves(
+        one, flat, 0.1, eps=[0.0, 0.1, 0.3], num_rows=100, changes=changes
+    )
+    assert warning.startswith("fgsm changes no input: the gradients are exactly 0")

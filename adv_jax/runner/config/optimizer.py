@@ -96,7 +96,10 @@ def _built(spec: Mapping[str, Any], steps_per_epoch: int, field: str) -> dict[st
             continue
         if not isinstance(own, Mapping):
             allowed = "an optimizer, a dict with a name"
-            raise ConfigError(f"{path} must be {allowed}, got {own!r}")
+            parts = {name: part for name, part in spec.items() if name != "every"}
+            named = [name for name, part in parts.items() if isinstance(part, Mapping)]
+            players = f"; the players are {', '.join(named)}" if named else ""
+            raise ConfigError(f"{path} must be {allowed}, got {own!r}{players}")
         if own.get("name") == "players":
             built[player] = _built(own, steps_per_epoch, path)
         else:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import io
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ def without_traceback() -> Iterator[None]:
     So it ends if its standard output cannot be written, too: on a closed pipe silently, by SIGPIPE,
     on other errors with 1. Training first saves the current epoch, as after SIGTERM.
     """
-    logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
+    if "JAX_LOG_COMPILES" not in os.environ:
+        logging.set_verbosity(logging.FATAL)  # JAX and Orbax also raise the errors that they log.
     sys.unraisablehook = without_stragglers(sys.unraisablehook)  # Until the process ends.
     before = sys.stdout
     if not isinstance(before, io.TextIOWrapper):  # None: closed by the shell, `>&-`.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +18,8 @@ from adv_jax.runner.host.compiler_options import compiled, compiler_options
 from adv_jax.runner.host.devices import layout
 from adv_jax.runner.run.experiment import Experiment, Functions, RunState, initial
 from adv_jax.step import over_devices, over_replicas
+
+_NOTICE = 20  # seconds of compiling until it is said
 
 
 def functions(
@@ -127,6 +129,8 @@ class Program:
 
     def wait(self) -> None:
         """Waits until the functions of an epoch are compiled, if `compile` has started that."""
+        if wait(self._compiling, timeout=_NOTICE).not_done:
+            print("compiling the epoch, which is slow the first time", flush=True)
         for future in self._compiling:
             future.result()
 

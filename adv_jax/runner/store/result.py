@@ -189,7 +189,8 @@ def audited(
 ) -> list[str]:
     """Returns the audit's warnings that follow from the curves, mean over replicas.
 
-    `adv_jax.evaluate` also examines the gradients.
+    `adv_jax.evaluate` also examines the gradients. Here they show if they leave all inputs of a
+    replica as they are.
 
     Args:
       attacks: the attacks of the evaluation, by name.
@@ -199,7 +200,10 @@ def audited(
     """
     accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
     clean = float(np.mean(measured.clean.accuracy))
-    return list(warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows))
+    changes = {name: np.min(curve.linf, 0) for name, curve in measured.attacks.items()}
+    return list(
+        warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows, changes=changes)
+    )
 
 
 def remarks(result: Mapping[str, Any], attacks: Mapping[str, Attack], workdir: Path) -> list[str]:
