@@ -176,7 +176,7 @@ def test_labels_in_nested_lists_are_those_of_the_array(call, form):
 
 @pytest.mark.parametrize("call", [attacked, evaluated])
 def test_ragged_labels_are_refused_in_one_line(call):
-    with pytest.raises(UserError, match=r"^y must be .*, got \(\(0\), \(1, 2\), .*\)$"):
+    with pytest.raises(UserError, match=r"^y must be .*, got \[\[0\], \[1, 2\], .*\]$"):
         call(lambda x: x @ w, y=RAGGED)
 
 

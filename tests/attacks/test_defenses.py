@@ -145,7 +145,7 @@ def test_the_mean_of_many_draws_tends_to_the_expectation():
             )
             for of, found in (
                 (lambda x: {"logits": x}, r"{logits: float32\[1, 2, 3\]}"),
-                (lambda x: (x,), r"\(float32\[1, 2, 3\]\)"),
+                (lambda x: (x,), r"\(float32\[1, 2, 3\],\)"),
                 (lambda x: x[0], r"float32\[2, 3\]"),
             )
         ),

@@ -210,7 +210,7 @@ BOUNDS = "a: bounds must be finite (lo, hi) with lo < hi in float32 or None, got
         (
             {"test": ([[1.0, 2.0], [3.0]], np.arange(2))},
             "a: x_test must be an array of numbers on the host, neither traced nor masked, got "
-            "((1.0, 2.0), (3.0))",
+            "[[1.0, 2.0], [3.0]]",
         ),
         ({"name": "two\nlines"}, "the name of a data set must be a printable text"),
     ],

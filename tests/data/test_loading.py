@@ -23,10 +23,9 @@ def test_unknown_names_and_sources_are_refused_with_the_nearest_legal_one():
 @pytest.mark.parametrize("source", ["npz", "files", "embedded"])
 @pytest.mark.parametrize("value", [5, None, ["mnist"]])
 def test_arguments_that_are_no_texts_are_refused(source, value):
-    found = str(value).replace("[", "(").replace("]", ")")
-    assert _refusal(value, source=source) == f"data.name must be a text, got {found}"
-    assert _refusal("own", source=value) == f"data.source must be a text, got {found}"
-    assert _refusal("own", source=source, dir=value) == f"data.dir must be a text, got {found}"
+    assert _refusal(value, source=source) == f"data.name must be a text, got {value}"
+    assert _refusal("own", source=value) == f"data.source must be a text, got {value}"
+    assert _refusal("own", source=source, dir=value) == f"data.dir must be a text, got {value}"
 
 
 def test_the_folder_of_a_data_set_may_be_a_path(tmp_path):

@@ -39,7 +39,7 @@ def one_column(logits_fn, x, y, *, eps, key=None):
     [
         ({"eps": -1.0}, "eps must be a finite number of at least 0, got -1"),
         ({"eps": ".1"}, "eps must be a real number, got '.1'"),
-        ({"eps": [0.1]}, "eps must be a real number, got (0.1)"),
+        ({"eps": [0.1]}, "eps must be a real number, got [0.1]"),
         ({"models": [two_classes]}, "models must be a dict that gives each a name, got a list"),
         ({"models": None}, "models must be a dict that gives each a name, got a NoneType"),
         ({"models": {"a": None}}, "a: logits_fn must be a function of x alone, got a NoneType"),

@@ -185,7 +185,7 @@ def test_violations_of_rows_of_another_width_or_number_are_refused():
 
 
 def test_what_is_no_table_of_rows_is_refused():
-    for wrong, found in (("a", "'a'"), (3.0, "3.0"), (None, "None"), ([[1], [1, 2]], r"\(\(1\).*")):
+    for wrong, found in (("a", "'a'"), (3.0, "3.0"), (None, "None"), ([[1], [1, 2]], r"\[\[1\].*")):
         for refuses in (Constraints(4).check, partial(Constraints(4).violations, x_adv=wrong)):
             with pytest.raises(UserError, match=rf"^x must be rows f\[B, 4\], got {found}$"):
                 refuses(wrong)
