@@ -276,7 +276,7 @@ def _claims(
 
 
 def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the means of the rows that a claim compares, fractions in percent.
+    """Returns the metric and the means of the rows that a claim compares, fractions in percent.
 
     Rows are paired by seed: the means are of the seeds that they share, if any.
     """
@@ -294,7 +294,9 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
         labels, between = distinct_parts(claim["rows"]), " against "
     else:
         labels, between = distinct_words(claim["rows"]), ", "
-    return between.join(map(" ".join, zip(labels, means, strict=True)))
+    names = {METRICS[row["metric"]].name.removeprefix("test ") for row in named}
+    metric = f"{names.pop()}, " if len(names) == 1 else ""
+    return metric + between.join(map(" ".join, zip(labels, means, strict=True)))
 
 
 def _without_test(line: Line, paper: Paper, files: Files) -> Line:

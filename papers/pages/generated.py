@@ -78,11 +78,11 @@ def _results(works: Sequence[Chapter], lacking: Iterable[list[str]]) -> str:
     parts = [
         "# Results\n",
         f"{BEGIN}\n",
-        "All printed numbers and claims beside the measured ones. The pages of the works add "
-        "intervals, p values and figures. The [rules](../papers/README.md#verdicts) say what each "
-        "word means; [another page](verdicts.md) has the verdicts that changed with them. Errors "
-        "are test errors. Where a work leaves a setting open, its possible values are compared on "
-        "the test set, too.\n",
+        "The printed numbers and claims that were run, beside the measured ones. The pages of the "
+        "works add intervals, p values and figures. The [rules](../papers/README.md#verdicts) say "
+        "what each word means; [another page](verdicts.md) has the verdicts that changed with "
+        "them. Errors are test errors. Where a work leaves a setting open, its possible values are "
+        "compared on the test set, too.\n",
         summary.overview(works, "../papers/{name}/README.md"),
         "Our test errors on digits with 100 labels, the lowest first. Epochs and nets differ; the "
         "epochs of pre-trained nets are those of the classifier alone. Two rows of one method were "
@@ -106,12 +106,13 @@ def _results(works: Sequence[Chapter], lacking: Iterable[list[str]]) -> str:
     parts += [
         "## Not yet in full\n",
         "Targets of `launch.reproduce` that lack runs of the paper's length or some of its seeds, "
-        "how far what is stored was run (full: with fewer seeds), and the time of the missing "
+        "how far the target's own result was run (full: with fewer seeds; single runs, which the "
+        "tables above also show, do not count), and the time of the missing "
         "trainings, one after another, on the CPU of stored runs. Runs that may stop early are "
         "counted with all their epochs. A ~ marks a rough guess: an epoch's time is that of the "
         "most similar stored runs of the config, some of them on other devices and scaled, and may "
         "be far from the truth. A training that two targets lack counts in both.\n",
-        markdown(["target", "stored", "time"], lacking),
+        markdown(["target", "result of the target", "time"], lacking),
     ]
     return "\n".join(parts)
 

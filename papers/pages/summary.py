@@ -118,9 +118,13 @@ def within_tolerance(one: Chapter) -> str:
 
 def of_one_run(one: Chapter) -> str:
     """Returns " (8 of one run each)": judged numbers with one run here and in the paper, if any."""
-    rows = [line.row for line in judged_numbers(one) if line.row]
-    count = sum(row["n"] == 1 and (row["paper_n"] or 1) == 1 for row in rows)
+    count = sum(map(_is_of_one_run, judged_numbers(one)))
     return f" ({count} of one run each)" if count else ""
+
+
+def _is_of_one_run(line: Line) -> bool:
+    row = line.row or {}
+    return row["n"] == 1 and (row["paper_n"] or 1) == 1
 
 
 def reproduced(one: Chapter, kind: str) -> str:
@@ -128,6 +132,12 @@ def reproduced(one: Chapter, kind: str) -> str:
     counts = counted(one).get(kind, Counter())
     judged = sum(counts[word] for word in FINDINGS)
     return f"{counts[REPRODUCED]} of {judged}" if judged else ""
+
+
+def _unclear(one: Chapter, kind: str) -> str:
+    """Returns " (2 unclear)", of the judged claims or own tests; "" without any."""
+    count = counted(one).get(kind, Counter())[UNCLEAR]
+    return f" ({count} unclear)" if count else ""
 
 
 def largest_deviation(one: Chapter) -> str:
@@ -139,14 +149,16 @@ def largest_deviation(one: Chapter) -> str:
     if not judged:
         return ""
     line = max(judged, key=_excess)
-    others = sum(other.verdict.word == NOT_REPRODUCED for other in judged) - 1
+    missed = [other for other in judged if other.verdict.word == NOT_REPRODUCED]
+    others = len(missed) - 1
     row = line.row or {}
     unit = METRICS[row["metric"]].unit
     values = f"({row['mean']:.3g} {unit}; the paper has {row['paper']:.3g} {unit})"
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
         more = f", nor {'are' if others > 1 else 'is'} {others} more" if others > 0 else ""
-        return f"{name} is not reproduced {values}{more}"
+        alone = ", of one run each" if all(map(_is_of_one_run, missed)) else ""
+        return f"{name} is not reproduced {values}{more}{alone}"
     return f"the largest deviation is {name} {values}"
 
 
@@ -161,7 +173,7 @@ def overview(works: Sequence[Chapter], link: str) -> str:
         [
             f"[{begin_of(one)}]({link.format(name=one.paper.name)})",
             f"{within_tolerance(one)}{of_one_run(one)}" or "–",
-            *(reproduced(one, kind) or "–" for kind in (CLAIMS, OWN)),
+            *(reproduced(one, kind) + _unclear(one, kind) or "–" for kind in (CLAIMS, OWN)),
             largest_deviation(one) or "–",
         ]
         for one in works

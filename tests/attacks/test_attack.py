@@ -1,5 +1,8 @@
 """The decorator `adv_jax.attack` takes any function, and refuses misuse in one line."""
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -162,3 +165,16 @@ def test_an_attack_that_needs_a_key_is_refused_without(compiles):
     with pytest.raises(UserError, match=r"^key must be jax.random.key\(seed\) or one key per row"):
         decorated(logits_fn, X, None, eps=0.1)
     assert decorated(logits_fn, X, None, eps=0.1, key=jax.random.key(0)).shape == X.shape
+
+
+def test_every_attack_of_ours_is_exported_under_its_name():
+    """Configs name those of `__all__`; the others fit no config, as they take other arguments."""
+    others = {"class_jacobian", "feature_adversary", "adversarial_patch", "universal_perturbation"}
+    package = adv_jax.attacks
+    found = {
+        name
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+        for name, fn in vars(importlib.import_module(module.name)).items()
+        if inspect.isfunction(fn) and hasattr(fn, "traits") and not name.startswith("_")
+    }
+    assert found - others <= set(package.__all__) and found <= vars(package).keys()
