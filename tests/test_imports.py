@@ -303,7 +303,7 @@ def test_room_imports_no_private_module_of_another(room):
 @pytest.mark.parametrize(
     "source",
     [
-        "from adv_jax.attacks._bare import compiled",
+        "from adv_jax.attacks._bare import run_body",
         "from adv_jax.attacks import _bare",
         "import adv_jax.attacks._bare as bare",
         "from adv_jax.attacks.apgd import _schedule",

@@ -45,7 +45,7 @@ class Model(NamedTuple):
 _called: contextvars.ContextVar[Model] = contextvars.ContextVar("called")
 
 
-def compiled(
+def run_body(
     body: Callable[..., Any],
     fn: Fn,
     x: Array,
@@ -161,18 +161,20 @@ def as_arrays(bounds: Bounds | None, x: Array) -> Bounds | None:
     return lo, hi
 
 
-def labels_of(fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targeted: bool) -> Array:
+def given_or_predicted(
+    fn: Fn, x: Array, y: Array | None, aux: RowTree | None, *, targeted: bool
+) -> Array:
     """Returns `labels_at` x of a model with side inputs: the prediction is compiled and checked.
 
     Raises:
-      UserError: known integers of y have more than 32 bits; as `compiled`.
+      UserError: known integers of y have more than 32 bits; as `run_body`.
     """
     if y is not None and jnp.issubdtype(dtype_of(y), jnp.integer):
         check_fits(y, jnp.int32, "classes of 32 bits")
         y = with_dtype(y, jnp.int32)
     if y is not None or targeted:
         return labels_at(fn, x, y, targeted=targeted)
-    return compiled(_predicted, fn, x, bounds=None, aux=aux)
+    return run_body(_predicted, fn, x, bounds=None, aux=aux)
 
 
 def _predicted(fn: Fn, x: Array, *, bounds: None) -> Array:
@@ -229,7 +231,7 @@ def _check(flags: Mapping[str, np.ndarray], *, decisions: bool) -> None:
     """Checks the `_flags` of all rows.
 
     Raises:
-      UserError: as `compiled`.
+      UserError: as `run_body`.
     """
     if "finite" in flags:
         check_finite(flags["finite"], "x") if decisions else check_flags(flags)

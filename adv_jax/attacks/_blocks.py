@@ -23,7 +23,7 @@ Tree = TypeVar("Tree")
 State = TypeVar("State", bound=_State)
 
 
-class Rows(NamedTuple):
+class AttackRows(NamedTuple):
     """Inputs of an attack, by row: the model with its side inputs (`with_aux`), x, labels, keys[B].
 
     radius, bounds, scale: as in `Region`, of one row for all or of B rows.
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     scale: Array | None
 
     @classmethod
-    def of(cls, logits_fn: LogitsFn, y: Any, keys: Key, region: Region) -> "Rows":
+    def of(cls, logits_fn: LogitsFn, y: Any, keys: Key, region: Region) -> "AttackRows":
         x, radius, _, bounds, scale = region
         box = None if bounds is None else limits(x.astype(radius.dtype), bounds)
         return cls(_explaining_fixed_rows(logits_fn, len(x)), x, y, keys, radius, box, scale)

@@ -11,7 +11,7 @@ import numpy as np
 
 from adv_jax import annotations, norms
 from adv_jax.annotations import catch_all, function_name, is_optional, members_of
-from adv_jax.attacks._bare import Fn, compiled
+from adv_jax.attacks._bare import Fn, run_body
 from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
@@ -35,7 +35,7 @@ from adv_jax.ranges import Range
 from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of, is_known, is_real
 
 Settings = dict[str, Any]
-parameters_of = functools.cache(annotations.parameters_of)
+cached_parameters = functools.cache(annotations.parameters_of)
 _NONE = {type(None)}
 
 
@@ -86,7 +86,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
         function of x, its logits are not finite f32[B, K] or look like probabilities, or y has
         another form.
     """
-    model_name = next(iter(parameters_of(body.fn)))
+    model_name = next(iter(cached_parameters(body.fn)))
     if body.reads_model:
         check_function(fn, name=model_name)
     batch = as_batch(x, settings.get("bounds"))
@@ -106,7 +106,7 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
     static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
     settings = {n: _as_number(body, n, value) for n, value in settings.items()}
     with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
-        return compiled(
+        return run_body(
             _attacked,
             fn,
             x,
@@ -179,7 +179,7 @@ def _attacked(
 ) -> Any:
     """Calls the function of an attack; aux is a part of fn."""
     own = {"bounds": bounds, "aux": None}
-    parameters = parameters_of(function)
+    parameters = cached_parameters(function)
     given = {
         name: value
         for name, value in own.items()
@@ -195,7 +195,7 @@ def _unchanged(x: Array) -> Array:
 
 def _check_numbers(body: Body, settings: Settings) -> None:
     """Checks counts and flags, which become Python's, and real numbers with a range."""
-    parameters, kinds = parameters_of(body.fn), _kinds_of(body.fn)
+    parameters, kinds = cached_parameters(body.fn), _kinds_of(body.fn)
     needed = {name for name, parameter in parameters.items() if not is_optional(parameter)}
     given = {n: v for n, v in settings.items() if v is not None or n in needed}
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
@@ -245,7 +245,7 @@ def _check_size(body: Body, x: Array, bounds: Bounds | None, settings: Settings)
         return
     norm = body.traits.norm or settings.get("length") or settings.get("norm", "linf")
     box = bounds if name == "eps" else None  # The others bound no perturbation.
-    optional = is_optional(parameters_of(body.fn)[name])
+    optional = is_optional(cached_parameters(body.fn)[name])
     ball(
         settings[name],
         x,
@@ -288,7 +288,7 @@ def _is_static(body: Body, name: str, settings: Settings) -> bool:
 def labels_name(function: Callable[..., Any]) -> str | None:
     """Returns the name of the third argument, the labels; None if a call needs but two."""
     kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
-    needed = [p for p in parameters_of(function).values() if p.default is p.empty]
+    needed = [p for p in cached_parameters(function).values() if p.default is p.empty]
     names = [p.name for p in needed if p.kind in kinds]
     return names[2] if len(names) > 2 else None
 
@@ -296,7 +296,7 @@ def labels_name(function: Callable[..., Any]) -> str | None:
 @functools.cache
 def _kinds_of(function: Callable[..., Any]) -> dict[str, set[Any]]:
     """Returns the types that each parameter of a function accepts, by its annotation."""
-    return {name: _members(p.annotation) for name, p in parameters_of(function).items()}
+    return {name: _members(p.annotation) for name, p in cached_parameters(function).items()}
 
 
 def _members(annotation: Any) -> set[Any]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.attacks._bare import check_fits, labels_of
+from adv_jax.attacks._bare import check_fits, given_or_predicted
 from adv_jax.checks import (
     arity,
     as_batch,
@@ -63,7 +63,7 @@ def folded(
             return logits_fn, y, aux, name
         check_rows("y", y, batch=x.shape[0])
         loss = loss_of_logits(named[name], y)
-        y = labels_of(logits_fn, x, y, aux, targeted=targeted)
+        y = given_or_predicted(logits_fn, x, y, aux, targeted=targeted)
     check_rows("y", y, batch=x.shape[0])
     for leaf in jax.tree.leaves(y):
         _check_bits(leaf)

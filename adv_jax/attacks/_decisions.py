@@ -81,7 +81,7 @@ def space(
     return Space(fools, x, bounds, scale, typical_length(x, bounds, scale, otherwise))
 
 
-def started(at: Space, keys: Key, start: Array | None, norm: str) -> Shortest:
+def first_on_boundary(at: Space, keys: Key, start: Array | None, norm: str) -> Shortest:
     """Returns a perturbation of each row on the boundary of its class.
 
     It leads to x + start, or to the first random point that fools: uniform noise in the bounds,

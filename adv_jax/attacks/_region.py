@@ -52,7 +52,7 @@ class Region(NamedTuple):
             x = self.x.astype(r.dtype)
             lo, hi = limits(x, bounds)
             room = jnp.where(r > 0, hi - x, x - lo)
-            shrunk = self.clipped(_onto_l1_sphere(r, room, radius, scale))
+            shrunk = self.clipped(_onto_l1_sphere_in_box(r, room, radius, scale))
             return choose(self.length(clipped) <= radius.reshape(-1), clipped, shrunk)
         gain = clipped * (2 * r - clipped)
         kept = norms.largest(gain.reshape(len(r), -1), radius.reshape(-1, 1)).reshape(r.shape)
@@ -92,7 +92,7 @@ class Region(NamedTuple):
         return perturbed(self.x, r, self.bounds)
 
 
-def _onto_l1_sphere(r: Array, room: Array, radius: Array, scale: Array | None) -> Array:
+def _onto_l1_sphere_in_box(r: Array, room: Array, radius: Array, scale: Array | None) -> Array:
     """Returns the nearest p f32[B, *D] with ||p||_1 = radius and |p_i| <= room_i.
 
         |p_i| = clip(|r_i| - t, 0, room_i)

@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Shortest
-from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
+from adv_jax.attacks._blocks import AttackRows, on_survivors, rows_at_a_time
 from adv_jax.attacks._dlr import aimed, dlr
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
@@ -127,7 +127,7 @@ def auto_attack(
     y = classes(labels_at(logits_fn, x, y))
     logits = checked_logits(logits_fn(x), batch=x.shape[0])
     targets = most_probable_others(logits, y)[:, :num_targets]
-    rows, size = Rows.of(logits_fn, y, keys, region), rows_at_a_time(block_size, x.shape[0])
+    rows, size = AttackRows.of(logits_fn, y, keys, region), rows_at_a_time(block_size, x.shape[0])
     climb = partial(_apgd, norm=region.norm, num_steps=num_steps)
     to_boundary = partial(_fab, norm=region.norm, num_steps=num_steps)
     restarts = RESTARTS[version]
@@ -160,12 +160,12 @@ def _names(version: str, members: Sequence[str] | None) -> frozenset[str]:
 
 
 def _run(
-    member: Member, rows: Rows, rivals: Array, state: Fooling, runs: int, size: int
+    member: Member, rows: AttackRows, rivals: Array, state: Fooling, runs: int, size: int
 ) -> Fooling:
     """Returns the state after `runs` runs of a member, one per target or start."""
 
     def run(number: Array, state: Fooling) -> Fooling:
-        def attack(given: tuple[Rows, Array], before: Fooling) -> Fooling:
+        def attack(given: tuple[AttackRows, Array], before: Fooling) -> Fooling:
             rows, rivals = given
             keyed = rows._replace(keys=fold_in_rows(rows.keys, number))
             after = member(keyed, rivals, number, before.fools)
@@ -178,7 +178,7 @@ def _run(
 
 
 def _apgd(
-    rows: Rows,
+    rows: AttackRows,
     rivals: Array,
     number: Array,
     done: Array,
@@ -206,7 +206,7 @@ def _apgd(
 
 
 def _fab(
-    rows: Rows,
+    rows: AttackRows,
     rivals: Array,
     number: Array,
     done: Array,
@@ -228,7 +228,7 @@ def _fab(
 
 
 def _square(
-    rows: Rows,
+    rows: AttackRows,
     rivals: Array,
     number: Array,
     done: Array,

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._decisions import Space, check_box, space, started
+from adv_jax.attacks._decisions import Space, check_box, first_on_boundary, space
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature
@@ -97,7 +97,7 @@ def boundary(
     keys = row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = started(at, fold_in_rows(keys, 0), start, "l2")
+    first = first_on_boundary(at, fold_in_rows(keys, 0), start, "l2")
 
     def walking(walk: Walk) -> Array:
         return (first.length > 0) & (walk.toward > CONVERGED)

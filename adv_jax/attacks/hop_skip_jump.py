@@ -9,7 +9,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._decisions import Space, check_box, space, started, to_boundary
+from adv_jax.attacks._decisions import Space, check_box, first_on_boundary, space, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import is_per_feature
@@ -99,7 +99,7 @@ def hop_skip_jump(
     norm, keys = region.norm, row_keys(key, x.shape[0])
     radius = region.radius if is_per_feature(eps, x) else None
     at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = started(at, fold_in_rows(keys, 0), start, norm)
+    first = first_on_boundary(at, fold_in_rows(keys, 0), start, norm)
 
     def advance(walk: Walk) -> Walk:
         step, here, best = walk

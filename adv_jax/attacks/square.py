@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._blocks import Rows, on_survivors, rows_at_a_time
+from adv_jax.attacks._blocks import AttackRows, on_survivors, rows_at_a_time
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
@@ -107,14 +107,14 @@ def square(
     at_x = rate_fn(climbed, logits_fn, x, y, targeted=targeted)(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
-    rows = Rows.of(logits_fn, y, row_keys(key, x.shape[0]), region)
+    rows = AttackRows.of(logits_fn, y, row_keys(key, x.shape[0]), region)
     size = rows_at_a_time(block_size, x.shape[0])
     turn = _TURN if size < x.shape[0] else 1 + num_queries
 
     def searched(i: Array, best: Best) -> Best:
         span = i * turn, jnp.minimum((i + 1) * turn, 1 + num_queries)
 
-        def search(rows: Rows, best: Best) -> Best:
+        def search(rows: AttackRows, best: Best) -> Best:
             rate = rate_fn(climbed, rows.logits_fn, rows.x, rows.y, targeted=targeted)
             return random_search(
                 rate,

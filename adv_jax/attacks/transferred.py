@@ -3,7 +3,7 @@
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._bare import labels_of
+from adv_jax.attacks._bare import given_or_predicted
 from adv_jax.checks import as_batch, check_function, check_rows
 from adv_jax.types import (
     Array,
@@ -62,7 +62,7 @@ def transferred(
     check_callable(attack, "attack", such_as="fgsm")
     x = as_batch(x, bounds)
     check_rows("aux", aux, batch=x.shape[0])
-    y = labels_of(logits_fn, x, y, aux, targeted=False)
+    y = given_or_predicted(logits_fn, x, y, aux, targeted=False)
     given = {name: value for name, value in (("mask", mask), ("aux", aux)) if value is not None}
     try:
         return attack(source_fn, x, y, eps=eps, bounds=bounds, key=key, **given)
