@@ -81,7 +81,7 @@ def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     >>> norm(jnp.array([[3., 4.], [3e-30, 4e-30]]), "l2")
     Array([5.e+00, 5.e-30], dtype=float32)
     """
-    return _length(_in_units(_rows(r), _units(scale, r)), canonical(norm))[:, 0]
+    return _length(_divided_by_units(_rows(r), _units(scale, r)), canonical(norm))[:, 0]
 
 
 def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
@@ -147,7 +147,7 @@ def rescaled(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     kind, rows = canonical(norm), _rows(r)
     if kind != "l0":
         rows, _ = _scaled(rows)  # The length of the row itself may overflow.
-    length = _length(_in_units(rows, _units(scale, r)), kind)
+    length = _length(_divided_by_units(rows, _units(scale, r)), kind)
     unit = _quotient(rows, jnp.where(length == 0, 1, length))
     return jnp.where(length == 0, 0, unit).reshape(jnp.shape(r))
 
@@ -176,7 +176,7 @@ def project(
         return optax.projections.projection_box(rows, -most, most).reshape(jnp.shape(r))
     if units is not None:
         rows = jnp.where(units == 0, 0, rows)
-    inner = _in_units(rows, units)
+    inner = _divided_by_units(rows, units)
     if kind == "l0":
         nearest = jnp.where(largest(jnp.abs(inner), radius), rows, 0)
     else:
@@ -319,7 +319,7 @@ def _units(scale: Scale, like: Any) -> Scale:
     return jnp.broadcast_to(scale, (sides[0], *shape[1:])).reshape(sides[0], math.prod(shape[1:]))
 
 
-def _in_units(rows: jax.Array, units: Scale) -> jax.Array:
+def _divided_by_units(rows: jax.Array, units: Scale) -> jax.Array:
     """Returns f[B, d] / units, where 0 / 0 is 0."""
     if units is None:
         return rows

@@ -33,9 +33,9 @@ _ONE_RULE_EACH = (
     Path(__file__).parent / "convolution",
 )
 
-Program = Callable[..., Any]
+CompiledFn = Callable[..., Any]
 
-_programs: OrderedDict[Hashable, Program] = OrderedDict()
+_programs: OrderedDict[Hashable, CompiledFn] = OrderedDict()
 _lock = threading.Lock()
 
 
@@ -117,7 +117,7 @@ def replayed(jaxpr: ClosedJaxpr, arrays: Sequence[Array], inputs: Sequence[Array
 
     def run(closed: ClosedJaxpr, inputs: Sequence[Array]) -> list[Array]:
         given = [next(remaining) for _ in closed.consts]
-        return evaluated(closed.jaxpr, [*given, *inputs], operation)
+        return evaluated_jaxpr(closed.jaxpr, [*given, *inputs], operation)
 
     def operation(eqn: JaxprEqn) -> Callable[..., list[Array]]:
         if _reads_arrays(eqn):
@@ -165,7 +165,7 @@ def nested(eqn: JaxprEqn) -> list[Jaxpr]:
     return [getattr(leaf, "jaxpr", leaf) for leaf in leaves if is_jaxpr(leaf)]
 
 
-def evaluated(
+def evaluated_jaxpr(
     jaxpr: Jaxpr, inputs: Sequence[Array], operation: Callable[[JaxprEqn], Callable[..., Any]]
 ) -> list[Array]:
     """Evaluates a jaxpr with another operation in place of each equation.
@@ -191,7 +191,7 @@ def bound(eqn: JaxprEqn, params: dict[str, Any]) -> Callable[..., list[Array]]:
     return operation
 
 
-def cached(key: Hashable, build: Callable[[], Program]) -> Program:
+def cached(key: Hashable, build: Callable[[], CompiledFn]) -> CompiledFn:
     """Returns the program of a key, from the cache or new. The least recently used are dropped."""
     with _lock:
         program = _programs.pop(key, None) or build()

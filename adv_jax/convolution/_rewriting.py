@@ -18,7 +18,7 @@ from jax.lax import ConvDimensionNumbers
 from adv_jax.convolution._conv import conv_on_cpu
 from adv_jax.convolution._pooling import max_pool_2x2
 from adv_jax.meshes import automatic
-from adv_jax.programs import bound, evaluated, new_jaxpr
+from adv_jax.programs import bound, evaluated_jaxpr, new_jaxpr
 from adv_jax.types import Array
 
 Operation = Callable[..., list[Array]]
@@ -64,7 +64,7 @@ def fast_in_loops(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 def _run(traced: ClosedJaxpr, args: list[Array]) -> list[Array]:
     """Evaluates a jaxpr with its slow operations replaced."""
-    return evaluated(traced.jaxpr, [*traced.consts, *args], _operation)
+    return evaluated_jaxpr(traced.jaxpr, [*traced.consts, *args], _operation)
 
 
 def _operation(eqn: JaxprEqn) -> Operation:

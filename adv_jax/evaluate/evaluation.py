@@ -10,7 +10,7 @@ from jax.typing import ArrayLike
 from adv_jax.checks import checked_count, checked_number, has_derivative, own_keywords
 from adv_jax.evaluate.auditing import audit, issue
 from adv_jax.evaluate.checks import check_model, checked_data, checked_sizes, like_batch
-from adv_jax.evaluate.measures import summary
+from adv_jax.evaluate.measures import curves_of_rows
 from adv_jax.evaluate.preparing import noticed, with_settings
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.result import Evaluation, Examples
@@ -206,7 +206,7 @@ def concluded(
     """Returns means and audit of what was measured; shape: *D, of a row."""
     labels, clean, probed, attacked, _ = measured
     num_sizes = len(next(iter(suite.eps.values())))
-    found: Any = summary(clean, attacked, labels, num_sizes=num_sizes)
+    found: Any = curves_of_rows(clean, attacked, labels, num_sizes=num_sizes)
     audited = audit(
         suite.attacks,
         attacked,

@@ -120,7 +120,7 @@ def curves(
 
     measured = over_rows(rows, (x, y, keys), batch_size=batch_size)
     _check_known(measured["clean"], measured["attacks"])
-    return summary(measured["clean"], measured["attacks"], y, num_sizes=len(eps))
+    return curves_of_rows(measured["clean"], measured["attacks"], y, num_sizes=len(eps))
 
 
 def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> Clean:
@@ -138,7 +138,7 @@ def clean(logits_fn: LogitsFn, x: Array, y: Array, *, batch_size: int = 500) -> 
     x, y, batch_size, _ = checked_inside(logits_fn, x, y, batch_size=batch_size, integers=True)
     rows = over_rows(lambda x: predicted(logits_fn, x), (x,), batch_size=batch_size)
     _check_known(rows, {})
-    return summary(rows, {}, y, num_sizes=0).clean
+    return curves_of_rows(rows, {}, y, num_sizes=0).clean
 
 
 def _check_known(clean: Mapping[str, Any], attacked: Mapping[str, Mapping[str, Any]]) -> None:
@@ -155,7 +155,7 @@ def measures(logits: Array, x: Array, x_adv: Array) -> dict[str, Array]:
     return predictions(logits) | lengths
 
 
-def summary(
+def curves_of_rows(
     clean: Mapping[str, Any],
     attacked: Mapping[str, Mapping[str, Any]],
     y: Any,

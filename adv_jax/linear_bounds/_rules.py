@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, JaxprEqn
 
 from adv_jax.linear_bounds._tape import Tape, Value
-from adv_jax.programs import bound, evaluated
+from adv_jax.programs import bound, evaluated_jaxpr
 from adv_jax.types import Array, UserError
 
 Operation = Callable[..., Any]
@@ -45,7 +45,7 @@ def run(tape: Tape, traced: ClosedJaxpr, args: list[Any]) -> list[Any]:
       UserError: no rule bounds a primitive.
     """
     apply = lambda eqn: lambda *args: _apply(tape, eqn, list(args))
-    return evaluated(traced.jaxpr, [*traced.consts, *args], apply)
+    return evaluated_jaxpr(traced.jaxpr, [*traced.consts, *args], apply)
 
 
 def _apply(tape: Tape, eqn: JaxprEqn, args: list[Any]) -> list[Any]:

@@ -139,7 +139,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
             _check_type(path, node[last], expected)
         elif path in _FIELDS:
             raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
-    check_document(config, ranges_of(config))
+    check_document(config, ranges_of_fields(config))
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
         raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
@@ -151,7 +151,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
         _check_type(f"evaluation.attacks.{name}", spec, Mapping)
 
 
-def ranges_of(config: Mapping[str, Any]) -> dict[str, Range]:
+def ranges_of_fields(config: Mapping[str, Any]) -> dict[str, Range]:
     """Returns {path: range} of the runner's own fields, and of settings whose part states one."""
     of_parts = {part.field: part.ranges() for part in parts(config)}
     of_parts["data"] = of_parts.get("data", {}) | stated(augmented)
@@ -175,7 +175,7 @@ def validate(config: Mapping[str, Any]) -> None:
     Raises:
       ConfigError: names the field, what is allowed there and the value.
     """
-    ranges = ranges_of(config)
+    ranges = ranges_of_fields(config)
     for path, value in itertools.chain(leaves(config), grid_of(config).items()):
         if path not in ranges or value is None:
             continue
