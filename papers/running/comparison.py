@@ -183,5 +183,5 @@ def _training(
         "replicas": len(result["replicas"]),
         "epochs": [replica["epochs"] for replica in result["replicas"]],
         **_planned(training.run),
-        "learning": learning_curves.curves(lines),
+        "learning": learning_curves.curves_of_lines(lines),
     }

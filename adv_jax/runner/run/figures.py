@@ -25,7 +25,7 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
     title = f"{config['experiment']}, {result['data']['name']} ({result['data']['source']})"
     with writing(files.figures):
         files.figures.mkdir(exist_ok=True)
-        found = learning_curves.curves(files.metrics())
+        found = learning_curves.curves_of_lines(files.metrics())
         style.save(learning_curves.chart(found, title=title), files.figures / "learning.png")
         if result["evaluation"]:
             norms = map(evaluate.norm_of, attacks_of(config, {}).values())

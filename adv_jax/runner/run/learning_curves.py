@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from adv_jax import style
 
 
-def curves(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def curves_of_lines(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns the mean, lowest and highest losses and errors over all replicas, by epoch.
 
     Replicas that stopped early do not count in later epochs. About a hundred epochs are kept, and
@@ -45,7 +45,7 @@ def chart(curves: Mapping[str, Mapping[str, Sequence[float]]], *, title: str = "
     """Draws losses and errors in two panels, or losses alone: a line for the mean, a shaded range.
 
     Args:
-      curves: the output of `curves`.
+      curves: the output of `curves_of_lines`.
       title: title above the panels.
     """
     losses = [name for name in curves if name.endswith("loss")]

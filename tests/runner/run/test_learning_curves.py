@@ -19,7 +19,7 @@ def test_learning_curves_are_means_and_ranges_of_few_points():
     lines = [
         line(epoch, i, float(epoch + i), accuracy=1.0) for epoch in range(1, 1002) for i in (0, 2)
     ]
-    curves = learning_curves.curves(lines)
+    curves = learning_curves.curves_of_lines(lines)
     assert curves.keys() == {"loss"}
     loss = curves["loss"]
     assert len(loss["epoch"]) <= 101 and (loss["epoch"][0], loss["epoch"][-1]) == (1, 1001)
@@ -36,7 +36,7 @@ def test_learning_curves_handle_early_stops_and_sparse_errors():
         line(3, 1, 1.0),
         line(4, 1, 0.5, test_error=0.3, valid_error=0.2),
     ]
-    figure = learning_curves.chart(learning_curves.curves(lines), title="a net")
+    figure = learning_curves.chart(learning_curves.curves_of_lines(lines), title="a net")
     assert figure.get_suptitle() == "a net"
     loss, error = figure.axes
     assert (loss.get_xlabel(), loss.get_ylabel()) == ("epoch", "loss")
@@ -55,14 +55,14 @@ def test_learning_curves_handle_early_stops_and_sparse_errors():
 def test_each_error_has_a_line_in_the_chart():
     names = [f"{kind}_error" for kind in ("train", "valid", "test", "clean", "attack")]
     lines = [line(epoch, 0, 1.0, **dict.fromkeys(names, 0.5)) for epoch in (1, 2)]
-    _, error = learning_curves.chart(learning_curves.curves(lines)).axes
+    _, error = learning_curves.chart(learning_curves.curves_of_lines(lines)).axes
     assert set(lines_of(error)) == {name.replace("_", " ") for name in names}
 
 
 def test_the_losses_of_all_players_of_a_game_have_lines_of_their_own():
     players = [f"level{k}_{name}_loss" for k in range(3) for name in ("generator", "discriminator")]
     lines = [line(epoch, 0, 6.0, **dict.fromkeys(players, 1.0)) for epoch in (1, 2)]
-    (losses,) = learning_curves.chart(learning_curves.curves(lines)).axes
+    (losses,) = learning_curves.chart(learning_curves.curves_of_lines(lines)).axes
     assert set(lines_of(losses)) == {"loss", *(name.replace("_", " ") for name in players)}
     assert len({(curve.get_color(), curve.get_linestyle()) for curve in losses.lines}) == 7
 
@@ -70,7 +70,7 @@ def test_the_losses_of_all_players_of_a_game_have_lines_of_their_own():
 def test_a_legend_of_many_names_lies_below_its_panel():
     losses = {f"part{number}_loss": 1.0 + number for number in range(12)}
     lines = [line(epoch, 0, 2.0, test_error=0.1, **losses) for epoch in (1, 2)]
-    figure = learning_curves.chart(learning_curves.curves(lines))
+    figure = learning_curves.chart(learning_curves.curves_of_lines(lines))
     figure.draw_without_rendering()
     loss, error = figure.axes
     box = loss.get_legend().get_window_extent()
@@ -80,12 +80,14 @@ def test_a_legend_of_many_names_lies_below_its_panel():
 
 
 def test_a_single_epoch_without_an_error_is_drawn():
-    figure = learning_curves.chart(learning_curves.curves([line(1, 0, 2.0, test_error=0.0)]))
+    figure = learning_curves.chart(
+        learning_curves.curves_of_lines([line(1, 0, 2.0, test_error=0.0)])
+    )
     loss, error = figure.axes
     assert all(curve.get_marker() != "None" for axes in (loss, error) for curve in axes.lines)
     assert error.get_ylim()[0] <= 0 < error.get_ylim()[1]
 
 
 def test_a_run_without_epochs_has_empty_panels():
-    loss, error = learning_curves.chart(learning_curves.curves([])).axes
+    loss, error = learning_curves.chart(learning_curves.curves_of_lines([])).axes
     assert not loss.lines and not error.lines

@@ -51,7 +51,7 @@ def test_its_mean_loss_on_the_test_set_takes_the_place_of_the_error(digits, tmp_
     title, columns, [cells] = result.summary(found, "loss")
     assert f"test loss {expected:.3f} on 20 examples" in title
     assert cells[columns.index("loss")] == f"{expected:.5g}"
-    assert "test_loss" in learning_curves.curves(log_of(tmp_path / "run"))
+    assert "test_loss" in learning_curves.curves_of_lines(log_of(tmp_path / "run"))
 
 
 @pytest.mark.slow
