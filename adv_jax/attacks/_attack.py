@@ -76,83 +76,107 @@ def attack(
         )
     if size is not None:
         check_choice("size", size, SIZES)
-    if isinstance(rank, bool) or (rank is not None and rank not in tuple(Rank)):
-        raise UserError(f"rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE, got {rank!r}")
-    traits = Traits(
-        size=size,
-        norm=None if norm is None else norms.canonical(norm),
-        rank=None if rank is None else Rank(rank),
-        aimed=aimed and rank != NOISE,
-        gradient=gradient and rank != NOISE,
-        needs_key=needs_key,
-        decisions=decisions,
-        minimal=minimal,
-        confined=confined,
-    )
+    rank = _checked_rank(rank)
+    norm = None if norm is None else norms.canonical(norm)
+    aimed, gradient = aimed and rank != NOISE, gradient and rank != NOISE
+    traits = Traits(size, norm, rank, aimed, gradient, needs_key, decisions, minimal, confined)
 
     def decorate(fn: Callable[P, T]) -> Callable[P, T]:
-        if not callable(fn):
-            found = described(fn)
-            raise UserError(f"an attack must be a function (logits_fn, x, y, *, ...), got {found}")
-        signature, name = inspect.signature(fn), function_name(fn)
         body = Body(fn, traits, ranges, row_ranges, losses, legal_norms, logits, check)
-        if size is not None and size not in signature.parameters:
-            found = ", ".join(signature.parameters)
-            raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
-        _check_signature(name, signature.parameters, size)
-        check_ranges(fn, {**ranges, **row_ranges})
-        if traits.aimed and not gradient and fn.__module__.startswith("adv_jax.attacks."):
-            _without_gradient.add(name)
-
-        @functools.wraps(fn)
-        def attacked(*args: P.args, **given: P.kwargs) -> T:
-            check_keywords(name, given, signature)
-            try:
-                call = signature.bind(*args, **given)
-            except TypeError as error:
-                if len(args) > len(positional_of(signature.parameters)):
-                    setting = f"{size}=0.1" if size else "key=key"
-                    raise UserError(
-                        f"settings of {name} must be given by name, as {setting}, got {len(args)} "
-                        "arguments by position"
-                    ) from None
-                raise TypeError(f"{name}() is {error}") from None
-            call.apply_defaults()
-            (model_name, model), (_, x), *named = call.arguments.items()
-            settings = dict(named)
-            if (others := catch_all(signature.parameters)) is not None:
-                settings |= settings.pop(others)
-            aux = settings.get("aux")
-            if traits.needs_key and settings.get("key") is None:
-                key_of_rows(None, batch=1)
-            inputs = (x,) if aux is None else (x, aux)
-            instead = forward_only() if logits else []
-            with explained(
-                name, model, *inputs, gradient=traits.gradient, instead=instead, model=model_name
-            ):
-                if compiles:
-                    return called(body, model, x, settings)
-                return fn(*args, **given)
-
-        with_traits: Any = attacked
-        with_traits.__name__, with_traits.traits = name, traits
-        of_size = {} if size is None else {size: "[0, inf)"}
-        with_traits.ranges = {**of_size, **ranges, **row_ranges}
-        return attacked
+        return _decorated(body, compiles=compiles)
 
     return decorate
 
 
-def _check_signature(
-    name: str, parameters: Mapping[str, inspect.Parameter], size: str | None
-) -> None:
-    """Raises UserError unless an attack takes the model, x and perhaps y, then settings by name."""
+def _checked_rank(rank: int | None) -> Rank | None:
+    if isinstance(rank, bool) or (rank is not None and rank not in tuple(Rank)):
+        raise UserError(f"rank must be NOISE, ONE_STEP, ITERATED or ENSEMBLE, got {rank!r}")
+    return None if rank is None else Rank(rank)
+
+
+def _decorated(body: Body, *, compiles: bool) -> Any:
+    """Returns the attack of a body, with its traits and ranges; `called` runs it if compiles.
+
+    Raises:
+      UserError: as `attack`, of the function.
+    """
+    fn, traits, size = body.fn, body.traits, body.traits.size
+    _check_signature(fn, size)
+    check_ranges(fn, {**body.ranges, **body.row_ranges})
+    signature, name = inspect.signature(fn), function_name(fn)
+    others = catch_all(signature.parameters)
+    if traits.aimed and not traits.gradient and fn.__module__.startswith("adv_jax.attacks."):
+        _without_gradient.add(name)
+
+    @functools.wraps(fn)
+    def attacked(*args: Any, **given: Any) -> Any:
+        call = _bound(name, signature, size, args, given)
+        (model_name, model), (_, x), *named = call.arguments.items()
+        settings = dict(named)
+        if others is not None:
+            settings |= settings.pop(others)
+        aux = settings.get("aux")
+        if traits.needs_key and settings.get("key") is None:
+            key_of_rows(None, batch=1)
+        inputs = (x,) if aux is None else (x, aux)
+        instead = forward_only() if body.logits else []
+        with explained(
+            name, model, *inputs, gradient=traits.gradient, instead=instead, model=model_name
+        ):
+            if compiles:
+                return called(body, model, x, settings)
+            return fn(*args, **given)
+
+    with_traits: Any = attacked
+    with_traits.__name__, with_traits.traits = name, traits
+    of_size = {} if size is None else {size: "[0, inf)"}
+    with_traits.ranges = {**of_size, **body.ranges, **body.row_ranges}
+    return attacked
+
+
+def _check_signature(fn: Any, size: str | None) -> None:
+    """Raises UserError unless fn takes the model, x and perhaps y, then settings by name."""
+    if not callable(fn):
+        found = described(fn)
+        raise UserError(f"an attack must be a function (logits_fn, x, y, *, ...), got {found}")
+    name, parameters = function_name(fn), inspect.signature(fn).parameters
+    if size is not None and size not in parameters:
+        found = ", ".join(parameters)
+        raise UserError(f"size must be a keyword of {name}, got {size!r}, not in {found}")
     by_position = positional_of(parameters)[:3]
     is_variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters.values())
     if size in by_position or is_variadic or not accepts(parameters, ("logits_fn", "x"), ()):
         bare = [p.replace(annotation=p.empty, default=p.empty) for p in parameters.values()]
         legal, found = f"(logits_fn, x, y, *, {size or '...'})", inspect.Signature(bare)
         raise UserError(f"an attack must take {legal}, got {name}, which takes {found}")
+
+
+def _bound(
+    name: str,
+    signature: inspect.Signature,
+    size: str | None,
+    args: Sequence[Any],
+    given: Mapping[str, Any],
+) -> inspect.BoundArguments:
+    """Returns the arguments of a call of an attack by name, with its defaults.
+
+    Raises:
+      UserError: an unknown keyword, or settings by position.
+      TypeError: the call does not fit the signature otherwise.
+    """
+    check_keywords(name, given, signature)
+    try:
+        call = signature.bind(*args, **given)
+    except TypeError as error:
+        if len(args) > len(positional_of(signature.parameters)):
+            setting = f"{size}=0.1" if size else "key=key"
+            raise UserError(
+                f"settings of {name} must be given by name, as {setting}, got {len(args)} "
+                "arguments by position"
+            ) from None
+        raise TypeError(f"{name}() is {error}") from None
+    call.apply_defaults()
+    return call
 
 
 def forward_only() -> list[str]:
