@@ -1,7 +1,7 @@
 """The papers' optimizers, schedules and averages of weights, built on optax."""
 
 import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -197,18 +197,15 @@ def players(
       every: {part: k}, the parts that move in every k-th step only, from the first on; one part or
         more moves in each step.
       optimizers: {part: optimizer}, for each key of the parameters. {part: {inner: optimizer}} has
-        one for each part of a part, whose steps are every={part: {inner: k}}, or {"part.inner": k}.
+        one for each part of a part, whose steps are every={part: {inner: k}}.
 
     Raises:
       UserError: a player is not an optimizer, or two have the same path; `every` names another
         part, has steps below 1 or leaves steps in which no part moves; and, by `init`, a part
         without an optimizer or an optimizer without a part.
     """
-    every = {} if every is None else every
-    if not isinstance(every, Mapping):
-        raise UserError(f"every must be a dict of players and their steps, got {every!r}")
     owners = _owners(optimizers)
-    steps_of = _steps_of(every, owners)
+    steps_of = {} if every is None else _steps_of(every, optimizers)
     if owners and all(steps_of.get(part, 1) > 1 for part in owners):
         raise UserError(f"every must let one player move in each step, got {described(steps_of)}")
 
@@ -225,23 +222,21 @@ def players(
     )
 
 
-def _steps_of(
-    every: Mapping[Any, Any], owners: Collection[str], prefix: str = ""
-) -> dict[str, int]:
+def _steps_of(every: Any, optimizers: Mapping[str, Any], field: str = "every") -> dict[str, int]:
     """Returns {path: steps} of the parts that `every` names."""
+    if not isinstance(every, Mapping):
+        raise UserError(f"{field} must be a dict of players and their steps, got {every!r}")
     found = {}
     for name, steps in every.items():
-        part = f"{prefix}{name}"
-        if isinstance(steps, Mapping) and any(path.startswith(f"{part}.") for path in owners):
-            inner = _steps_of(steps, owners, f"{part}.")
-        elif isinstance(name, str) and part in owners:
-            inner = {part: checked_count(f"every.{part}", steps)}
+        if name not in optimizers:
+            names = ", ".join(optimizers) or "none"
+            raise UserError(f"{field} must name a player, {names}, got {name!r}")
+        own = optimizers[name]
+        if isinstance(own, Mapping):
+            inner = _steps_of(steps, own, f"{field}.{name}")
+            found |= {f"{name}.{part}": count for part, count in inner.items()}
         else:
-            names = ", ".join(owners) or "none"
-            raise UserError(f"every must name a player, {names}, got {name!r}")
-        if twice := [path for path in inner if path in found]:  # As {"a.b": 2, "a": {"b": 3}}.
-            raise UserError(f"every must name {twice[0]} once, got it twice")
-        found |= inner
+            found[name] = checked_count(f"{field}.{name}", steps)
     return found
 
 
