@@ -90,7 +90,8 @@ def _training_c() -> Target:
                 rows.append(Row(label, run, measure=measure, at=at, metric="accuracy"))
     claims = [
         Claim(
-            f"trained with c {c:g}, LWA is more accurate than Goodfellow's method under Adv_Loss",
+            f"trained on l2 length {c:g}, LWA is more accurate than Goodfellow's method under "
+            "Adv_Loss",
             "gain",
             (f"Goodfellow, c {c:g}, Adv_Loss", f"LWA, c {c:g}, Adv_Loss"),
         )
@@ -99,7 +100,8 @@ def _training_c() -> Target:
     ]
     claims.append(
         Claim(
-            "trained with c 2.5, LWA is less accurate than Goodfellow's method on clean digits",
+            "trained on l2 length 2.5, LWA is less accurate than Goodfellow's method on clean "
+            "digits",
             "gain",
             ("LWA, c 2.5, clean", "Goodfellow, c 2.5, clean"),
         )
