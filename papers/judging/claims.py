@@ -212,9 +212,10 @@ def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[
     metric = METRICS[rows[0]["metric"]]
     means = [metric.factor * spread([*row["values"].values()]).mean for row in rows]
     ends = f"{min(means):.4g} to {max(means):.4g} {metric.unit}"
-    words = f"means from {ends}"
+    words, extreme = f"means from {ends}", ""
     if left_out := len(steps) - len(counted):
-        words += f"; {left_out} of {len(steps)} steps not counted, at the floor or the ceiling"
+        extreme = f"{left_out} of {len(steps)} steps not counted, at the floor or the ceiling"
+        words += f"; {extreme}"
     if length.extent == FULL:
         held = sum(step.significant and step.agrees_on_average for step in counted)
         words += f"; {held} of {len(counted)} steps are significant"
@@ -225,6 +226,7 @@ def _order(rows: Sequence[Json], steps: Sequence[Step], length: Length) -> dict[
         if length.extent == FULL
         else 0,
         "verdict": _of_extent(gain_finding(steps), steps, length),
+        **({"not_counted": extreme} if extreme else {}),
         "why": joined(words, _too_few(fewest), length.words),
     }
 

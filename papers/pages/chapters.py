@@ -52,6 +52,7 @@ class Verdict(NamedTuple):
     is_strong: whether it would survive the family-wise level.
     is_established: whether the paper's own runs support a gain; None if they do not say.
     is_small: whether a gain that is reproduced is less than half of the printed one.
+    not_counted: the steps of an order without a test, in words.
     """
 
     word: str
@@ -60,6 +61,7 @@ class Verdict(NamedTuple):
     is_strong: bool = False
     is_established: bool | None = None
     is_small: bool = False
+    not_counted: str = ""
 
     @property
     def is_run(self) -> bool:
@@ -71,7 +73,7 @@ class Verdict(NamedTuple):
         """What a reader must know beside the word."""
         small = "less than half of the printed gain" if self.is_small else ""
         source = "not established by the source" if self.is_established is False else ""
-        return joined(small, source)
+        return joined(small, source, self.not_counted)
 
     @property
     def in_words(self) -> str:
@@ -385,4 +387,5 @@ def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
     established = judged.get("established")
     strong = judged.get("strong", False)
     small = judged.get("less_than_half", False)
-    return Verdict(judged["verdict"] or "", why, judged["extent"], strong, established, small)
+    word, extreme = judged["verdict"] or "", judged.get("not_counted", "")
+    return Verdict(word, why, judged["extent"], strong, established, small, extreme)

@@ -126,6 +126,7 @@ def test_a_step_between_two_rows_at_the_floor_or_the_ceiling_does_not_count(end)
     order = ("a", "b", "c") if end == 0 else ("c", "b", "a")
     found = claim({label: values[label] for label in order}, form="falling")
     assert found["verdict"] == "reproduced" and "1 of 1 steps" in found["why"]
+    assert found["not_counted"].startswith("1 of 2 steps not counted")
     # Of rows of nats 0 and 100 are no ends.
     nats = [row(label, seeds(*values[label]), metric="log_likelihood_nats") for label in order]
     (found,) = judge([document(nats, [{"form": "falling", "rows": order}])])[0]["claims"]
