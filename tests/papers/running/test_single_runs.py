@@ -105,7 +105,7 @@ def test_a_claim_of_cifar_10_compares_narrow_nets_and_names_them(by_work):
     lines = [line for line in chapter.claims if line.key == "huang2015.table3.claim"]
     assert {line.verdict.extent for line in lines} == {"quick"} and len(lines) == 4
     by_text = {line.label: line.ours for line in lines}
-    words = "Normal: 9.03 % against LWA: 19 %"  # errors of .9097 and .8104
+    words = "accuracy, Normal: 9.03 % against LWA: 19 %"  # errors of .9097 and .8104
     assert by_text["on CIFAR-10 LWA is more accurate than Normal under Adv_Loss"] == words
     assert all("8 and 16 maps" in line.where and "r of .1 for LWA" in line.where for line in lines)
 
@@ -220,7 +220,7 @@ def line_of(paper, key, by_work):
 def test_the_stored_seeds_of_two_targets_answer_a_claim(by_work):
     """Seed 1 has .79 % in Table 5 and .60 % in Table 17: 19 of 10,000, where the paper has 29."""
     line = line_of("maronas2016", "maronas2016.claim.unsup_minus_29", by_work)
-    assert line.ours == "the ladder: 0.6 % against without unlabeled costs: 0.79 %"
+    assert line.ours == "error, the ladder: 0.6 % against without unlabeled costs: 0.79 %"
     assert line.runs.startswith("seed 1; 150 epochs")
     assert line.verdict.word == "unclear" and "difference 0.19 points" in line.verdict.why
 
@@ -285,6 +285,6 @@ def test_a_claim_shows_the_means_of_the_seeds_that_it_pairs():
         ("paper", "paper_sd", "mean", "sd", "difference", "tolerance", "interval")
     )
     rows = [empty | row for row in rows]
-    assert chapters._compared({"rows": ["a", "b"]}, rows) == "a: 2 % against b: 6 %"
+    assert chapters._compared({"rows": ["a", "b"]}, rows) == "error, a: 2 % against b: 6 %"
     rows[1]["values"] = {"4": 5.0}  # no seed is shared
-    assert chapters._compared({"rows": ["a", "b"]}, rows) == "a: 4.33 % against b: 5 %"
+    assert chapters._compared({"rows": ["a", "b"]}, rows) == "error, a: 4.33 % against b: 5 %"
