@@ -233,7 +233,7 @@ def detail(line: Line) -> str:
 
 
 def caption(lines: Sequence[Line]) -> str:
-    """Returns the seeds, epochs and data of the cells of a table.
+    """Returns the seeds, epochs and data of the cells of a table, and their tolerances.
 
     Those of short and quick runs, and of cells without a test, stand apart.
     """
@@ -250,7 +250,18 @@ def caption(lines: Sequence[Line]) -> str:
     alone = [line.trained.replace("; ", ", ") for line in lines if line.source and line.trained]
     if alone:
         parts.append(f"Without a test: {'; '.join(dict.fromkeys(alone))}.")
-    return " ".join(parts)
+    return " ".join([*parts, *_tolerances(lines)])
+
+
+def _tolerances(lines: Sequence[Line]) -> Iterator[str]:
+    """Yields the tolerances of the judged cells of a table: "Tolerance 0.5 to 5 points."."""
+    rows = [line.row for line in lines if line.row and line.verdict.extent == FULL]
+    judged = [row for row in rows if row["values"] and row["tolerance"] is not None]
+    if judged:
+        unit = METRICS[judged[0]["metric"]].unit.replace("%", "points")
+        tolerances = [row["tolerance"] for row in judged]
+        ends = dict.fromkeys((min(tolerances), max(tolerances)))
+        yield f"Tolerance {' to '.join(f'{end:g}' for end in ends)} {unit}."
 
 
 def _trained(lines: Sequence[Line], is_full: bool) -> str:
