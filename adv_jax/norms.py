@@ -73,7 +73,8 @@ def canonical(norm: str | float, *, among: Sequence[str] = ALL) -> str:
 def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Returns the length of each row, f[B, *D] -> f32[B], without under- or overflow.
 
-    It is infinite if an entry of scale 0 is not 0.
+    It is infinite if an entry of scale 0 is not 0. Entries below the smallest normal float may
+    count as 0.
 
     Raises:
       UserError: unknown norm; r is not f[B, *D], or its rows are empty.
@@ -158,9 +159,9 @@ def project(
     """Projects each row onto the ball ||p|| <= eps, to the nearest point in l2: -> f32[B, *D].
 
     With a scale it is the nearest in l2 of r / scale. Under l0 the floor(eps) largest entries of
-    a row stay, the first of equals. A row inside the ball is returned unchanged; eps = 0 gives
-    exactly 0. Rounding may leave a row outside by a few parts in 10^6 of eps under l2, rms and l1,
-    never under linf.
+    a row stay, the first of equals. A row inside the ball is returned unchanged, but for entries
+    below the smallest normal float, which may become 0; eps = 0 gives exactly 0. Rounding may leave
+    a row outside by a few parts in 10^6 of eps under l2, rms and l1, never under linf.
 
     Raises:
       UserError: unknown norm; eps is negative or neither a number nor f32[B].

@@ -32,7 +32,13 @@ Metrics = dict[str, Array]  # name -> f32[]
 
 
 def working_dtype(dtype: Any) -> Any:
-    """Returns the dtype to compute in, whatever the input's: float64 for float64, else float32."""
+    """Returns the dtype to compute in: float64 for float64, else float32.
+
+    Raises:
+      UserError: a float of 8 bits or fewer, which JAX promotes to no other.
+    """
+    if jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 2:
+        raise UserError(f"floats must have 16 bits or more, got {jnp.dtype(dtype).name}")
     with jax.numpy_dtype_promotion("standard"):
         return jnp.promote_types(dtype, jnp.float32)
 

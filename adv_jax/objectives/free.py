@@ -83,7 +83,7 @@ def free(
 
     both = jax.value_and_grad(loss, (0, 1), has_aux=True)
     (value, (logits, model_state)), (by_params, by_x) = both(jax.lax.stop_gradient(params), x_adv)
-    r = norms.project(x_adv - near + eps * norms.dual(by_x, norm), eps, norm)
+    r = norms.project(r + eps * norms.dual(by_x, norm), eps, norm)
     metrics = {"adversarial_accuracy": accuracy(logits, y)}
     value = _with_gradient(value, params, by_params)
     return value, ({**model_state, "perturbation": {"r": r}}, metrics)

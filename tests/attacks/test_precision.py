@@ -10,9 +10,10 @@ import pytest
 from marks import exhaustive_after, slow_after
 from scipy.special import softmax
 
-from adv_jax import attacks, losses
+from adv_jax import attacks, losses, norms
 from adv_jax.loss_gradients import loss_gradient, rate_fn, rated, with_gradient
 from adv_jax.perturbations import perturbed
+from adv_jax.types import UserError
 
 B, D, K = 16, 12, 4
 RNG = np.random.default_rng(0)
@@ -243,3 +244,13 @@ def test_every_number_of_16_bits_stays_inside_the_ball(dtype, size):
             jnp.finfo(dtype).smallest_subnormal
         )
         assert (np.abs(far - goal) <= step).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_floats_of_8_bits_are_refused_in_one_line(dtype):
+    x = jnp.array([[0.5, 0.25]], dtype)
+    line = f"floats must have 16 bits or more, got {jnp.dtype(dtype).name}"
+    with pytest.raises(UserError, match=f"^{line}$"):
+        attacks.fgsm(lambda x: x.astype(jnp.float32), x, jnp.array([0]), eps=0.1)
+    with pytest.raises(UserError, match=f"^{line}$"):
+        norms.norm(x, "l2")

@@ -33,7 +33,7 @@ def numpy_step(w, r, x, y, rate):
     """A replay of Algorithm 1: the loss and both updates, from one gradient."""
     x_adv = np.clip(x + r, *BOUNDS)
     by_logits = (oracles.softmax(x_adv @ w) - np.eye(3)[y]) / len(y)
-    moved = x_adv - x + EPS * np.sign(by_logits @ w.T)
+    moved = r + EPS * np.sign(by_logits @ w.T)
     loss = oracles.cross_entropies(x_adv @ w, y).mean()
     return loss, w - rate * x_adv.T @ by_logits, np.clip(moved, -EPS, EPS)
 
