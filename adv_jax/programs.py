@@ -89,10 +89,15 @@ def is_jitted(fn: Any) -> bool:
 
 
 def new_jaxpr(fn: Any, *inputs: Any) -> tuple[ClosedJaxpr, Any]:
-    """Returns the operations of a function, and the shapes and dtypes of its outputs."""
+    """Returns the operations of a function, and the shapes and dtypes of its outputs.
+
+    The options of a jitted function do not count.
+    """
     if is_jitted(fn):  # It is traced once for equal shapes, and reads the arrays of that time.
         found = fn.trace(*inputs)
-        return found.jaxpr, found.out_info
+        # Tracers of `vmap` or `grad` that it reads are arguments before its own.
+        if len(found.jaxpr.in_avals) == len(jax.tree.leaves(inputs)):
+            return found.jaxpr, found.out_info
     # A new function each time: JAX's trace of fn is stale once fn closes over other arrays.
     return jax.make_jaxpr(lambda *inputs: fn(*inputs), return_shape=True)(*inputs)
 

@@ -30,7 +30,7 @@ def main() -> None:
     for module in MODULES:
         # Two modules write parts of README.md: each reads what the one before wrote.
         for path, text in module.pages().items():
-            if path.read_text("utf-8") != text:
+            if not path.exists() or path.read_text("utf-8") != text:
                 replace(path, text.encode())
                 print(path.relative_to(ROOT))
 

@@ -13,6 +13,7 @@ port=${PORT:-12321}
 python=$(command -v python)
 trap 'jobs=$(jobs -p); [ -z "$jobs" ] || kill $jobs 2>/dev/null' TERM INT
 
+processes=()
 for i in "${!hosts[@]}"; do
   command=("$python" -m "${MODULE:-adv_jax.main}" --coordinator="${hosts[0]}:$port"
     --num_processes="${#hosts[@]}" --process_id="$i" "$@")
@@ -22,10 +23,11 @@ for i in "${!hosts[@]}"; do
     # -tt: what ends here ends there too.
     ssh -tt "${hosts[$i]}" "cd $(printf %q "$PWD") && exec $(printf '%q ' "${command[@]}")" &
   fi
+  processes+=($!)
 done
 
 status=0
-for process in $(jobs -p); do
+for process in "${processes[@]}"; do
   wait "$process" || status=$?
   # A signal ends this wait; the process first saves its epoch.
   while kill -0 "$process" 2>/dev/null; do

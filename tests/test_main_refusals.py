@@ -195,7 +195,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ),
             (
                 [QUICK, "--coordinator=auto"],
-                ["--coordinator must be HOST:PORT outside a job of Slurm", "got auto"],
+                ["--coordinator must be HOST:PORT", "outside a job of Slurm, got 'auto'"],
             ),
             (
                 [QUICK, "--coordinator=localhost:65536", "--num_processes=1", "--process_id=0"],

@@ -184,7 +184,8 @@ def warnings_of_curves(
 
     Args:
       accuracies: attack -> f[E], of `num_rows` rows.
-      changes: attack -> f[E], the size of its perturbations in any norm.
+      changes: attack -> f[E], the size of its perturbations in any norm. Some attacks leave rows
+        that are misclassified already as they are.
     """
     sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     balls = {name: ball_of(attack) for name, attack in attacks.items()}
@@ -204,7 +205,7 @@ def warnings_of_curves(
 
 
 def _must_move(attack: Attack) -> bool:
-    """Returns whether an attack changes all rows whose gradient is not 0."""
+    """Returns whether an attack changes all rows that are correct and whose gradient is not 0."""
     traits = traits_of(attack)
     return traits is not None and traits.aimed and traits.gradient and not traits.minimal
 

@@ -195,6 +195,16 @@ def test_jitted_nets_share_a_program_and_keep_their_weights():
     assert compiled == []
 
 
+@pytest.mark.parametrize("wrap", [jax.jit, lambda fn: fn])
+def test_a_model_may_close_over_what_vmap_maps_or_grad_differentiates(wrap):
+    """Outside jit; a jitted model has the tracers that it reads among its arguments."""
+    ws = jnp.stack([weights(0), weights(1)])
+    crafted = lambda w: attacks.pgd(wrap(lambda x: x @ w), X, Y, eps=0.1, num_steps=3)
+    expected = jnp.stack([crafted(w) for w in ws])
+    np.testing.assert_allclose(jax.vmap(crafted)(ws), expected, rtol=1e-6)
+    assert not jax.grad(lambda w: crafted(w).sum())(ws[0]).any()  # x_adv is constant.
+
+
 def test_a_jitted_part_of_a_net_keeps_its_weights():
     for seed in (0, 1):
         w = weights(seed)

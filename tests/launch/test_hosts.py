@@ -47,6 +47,6 @@ def test_after_a_signal_the_script_waits_until_all_processes_have_saved(tmp_path
     assert len([*tmp_path.glob("saved_*")]) == count
 
 
-@pytest.mark.parametrize("status", [0, 3])
-def test_the_status_is_that_of_the_process_that_failed(tmp_path, status):
-    assert started(tmp_path, 2, seconds=0.3, status=status).wait(timeout=30) == status
+@pytest.mark.parametrize(("seconds", "status"), [(0, 3), (0.3, 0), (0.3, 3)])
+def test_the_status_is_that_of_the_process_that_failed(tmp_path, seconds, status):
+    assert started(tmp_path, 2, seconds=seconds, status=status).wait(timeout=30) == status

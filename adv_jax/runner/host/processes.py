@@ -54,8 +54,8 @@ def connect(
         return
     if coordinator == "auto":
         if "SLURM_JOB_ID" not in os.environ:
-            allowed = "HOST:PORT outside a job of Slurm"
-            raise UserError(f"--coordinator must be {allowed}, got auto without SLURM_JOB_ID")
+            allowed = "HOST:PORT of the first process outside a job of Slurm"
+            raise UserError(f"--coordinator must be {allowed}, got 'auto' without SLURM_JOB_ID")
     else:
         host_and_port("--coordinator", coordinator, "HOST:PORT of the first process, or auto")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

@@ -200,7 +200,11 @@ def audited(
     """
     accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
     clean = float(np.mean(measured.clean.accuracy))
-    changes = {name: np.min(curve.linf, 0) for name, curve in measured.attacks.items()}
+    # A replica that is always wrong shows nothing.
+    changes = {
+        name: np.where(np.asarray(curve.accuracy) > 0, curve.linf, np.inf).min(0)
+        for name, curve in measured.attacks.items()
+    }
     return list(
         warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows, changes=changes)
     )

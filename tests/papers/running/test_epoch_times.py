@@ -78,7 +78,7 @@ def test_a_training_that_two_targets_share_counts_once_in_the_median():
     shared = training(360, [20] * 3)  # 6 s an epoch
     others = [
         training(seconds, [20] * 3, run=GAN._replace(values=SEEDS | {"epochs": 20 + seconds}))
-        for seconds in (1200, 600)  # the same steps, 20 s and 10 s an epoch
+        for seconds in (1200, 600)  # the same workload, 20 s and 10 s an epoch
     ]
     stored = [
         (ELSEWHERE._replace(name=f"goodfellow2014.{name}"), "short", one)

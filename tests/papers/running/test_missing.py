@@ -170,7 +170,7 @@ def test_the_time_left_is_that_of_the_epochs_of_all_replicas(tmp_path):
     assert seconds_left(training, {}) == 0
 
 
-def test_another_device_gives_a_guess_scaled_by_the_steps_that_both_have_timed():
+def test_another_device_gives_a_guess_scaled_by_the_workloads_that_both_have_timed():
     def timed(one, device, seconds):
         found = {"device": device, "seconds": seconds, "epochs": [30], "data": {"source": "files"}}
         return document(one, **found)

@@ -50,7 +50,7 @@ def judged(rows, *claims, budget="paper", **training):
 
 
 def needed(rows, *claims, rates=None, **settings):
-    """The plan of the only unclear number or claim."""
+    """What would settle the only unclear number or claim."""
     ((_, found),) = seeds_needed(judged(rows, *claims, **settings), rates or {})
     return found
 
@@ -148,7 +148,7 @@ def test_the_time_has_that_of_the_trainings_that_a_run_starts_from():
     assert found.costs["cpu"].seconds == pytest.approx((found.seeds - 3) * 50 * 2)
 
 
-def test_steps_that_no_device_has_timed_have_no_time():
+def test_a_workload_that_no_device_has_timed_has_no_time():
     measured = {"config": CONFIG, "seeds": [1, 2, 3], "replicas": 3, "epochs": [50] * 3}
     found = needed([row("a", *UNCLEAR)], rates={"cpu": Rate({}, ())}, **measured)
     assert found.costs == {} and str(found) == f"{found.seeds} seeds would settle it"

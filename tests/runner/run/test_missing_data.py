@@ -29,6 +29,17 @@ def test_missing_data_are_refused_with_the_flags_to_run_instead(tmp_path, name, 
         inputs.load_to_train(config, replicas(config), tmp_path / "run")
 
 
+def test_data_that_cannot_be_fetched_may_be_files(tmp_path, monkeypatch):
+    def missing(spec):
+        raise DataError("no network")
+
+    monkeypatch.setattr(inputs, "_dataset", missing)
+    config = config_of("resnet_cifar10", "paper")
+    line = "no network; to run on other data: --config.data.source=files --config.data.dir=FOLDER"
+    with pytest.raises(DataError, match=f"^{line}$"):
+        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+
+
 def test_data_that_only_their_files_hold_are_refused_without_them(tmp_path):
     config = config_of("resnet_cifar10", "paper")
     config["data"] |= {"source": "files", "dir": str(tmp_path / "none")}
