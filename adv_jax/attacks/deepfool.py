@@ -16,10 +16,7 @@ from adv_jax.attacks._linear_model import (
 )
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    checked_labels,
-    checked_logits,
-)
+from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.loss_gradients import labels_at, margin
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, perturbed, spread

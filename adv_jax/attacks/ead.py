@@ -11,21 +11,10 @@ from adv_jax.attacks._lengths import search_length
 from adv_jax.attacks._penalty import first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import (
-    checked_logits,
-)
+from adv_jax.checks import checked_logits
 from adv_jax.loss_gradients import labels_at, margin, rate_fn, with_gradient
 from adv_jax.perturbations import in_units, moved, of_units, perturbed, spread
-from adv_jax.types import (
-    Array,
-    Bounds,
-    Key,
-    LogitsFn,
-    Mask,
-    RowTree,
-    check_choice,
-    working_dtype,
-)
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, check_choice, working_dtype
 
 RULES = ("en", "l1")
 BETA, INITIAL_CONST = 1e-2, 1e-3  # in units of the typical length, and in squares of it

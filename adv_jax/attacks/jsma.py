@@ -13,11 +13,7 @@ from adv_jax.attacks._lengths import row_limits
 from adv_jax.attacks._linear_model import class_values
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.attacks.targets import next_class
-from adv_jax.checks import (
-    broadcasts,
-    checked_labels,
-    checked_mask,
-)
+from adv_jax.checks import broadcasts, checked_labels, checked_mask
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
 from adv_jax.perturbations import inside, moved, or_one, perturbed, spread

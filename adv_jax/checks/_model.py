@@ -127,7 +127,7 @@ def traced_model(
     """
     try:
         with traceable(name), arity(name, fn, takes[: len(inputs)]):
-            if is_jitted(fn):
+            if is_jitted(fn):  # Inside another function jit would not use its own trace.
                 _array(fn.eval_shape(*inputs), name)
                 return by(fn, *inputs)
             return by(lambda *inputs: _array(fn(*inputs), name), *inputs)

@@ -17,14 +17,7 @@ from adv_jax.checks import width
 from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.probing import Step
-from adv_jax.evaluate.traits import (
-    ball_of,
-    has_unknown_ball,
-    is_aimed,
-    is_noise,
-    rank_of,
-    sizes_of,
-)
+from adv_jax.evaluate.traits import ball_of, has_unknown_ball, is_aimed, is_noise, rank_of, sizes_of
 from adv_jax.types import Attack, Bounds
 
 

@@ -10,11 +10,7 @@ from adv_jax.attacks import function_name
 from adv_jax.checks import checked_count, checked_number, finite_rows, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
-from adv_jax.evaluate.checks import (
-    check_attacks,
-    checked_data,
-    checked_predictions,
-)
+from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import with_settings
 from adv_jax.evaluate.programs import Batched

@@ -186,8 +186,8 @@ def _rows(batch: Any) -> tuple[Any, Any, Any]:
     Raises:
       UserError: it is no such tuple, or not of arrays that JAX takes, with as many rows each.
     """
-    if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
-        sequence = isinstance(batch, tuple | list)
+    sequence = isinstance(batch, tuple | list)
+    if not sequence or len(batch) not in (2, 3):
         found = f"a {type(batch).__name__} of {len(batch)}" if sequence else described_array(batch)
         raise UserError(f"batches must yield (x, y) or (x, y, aux), got {found}")
     x, y = _array("x", batch[0]), _array("y", batch[1])

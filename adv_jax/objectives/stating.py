@@ -13,14 +13,7 @@ from adv_jax.annotations import accepts
 from adv_jax.checks import check_keywords, checked_apply, like_x, targets
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
-from adv_jax.types import (
-    Apply,
-    Array,
-    UserError,
-    Variables,
-    check_callable,
-    described,
-)
+from adv_jax.types import Apply, Array, UserError, Variables, check_callable, described
 
 Function = TypeVar("Function", bound=Callable)
 _ATTACKS = ("attack", "unlabeled_attack")  # Keywords of an objective.

@@ -154,11 +154,11 @@ def _to_run(config: Mapping[str, Any]) -> str | None:
     The embedded digits are 4,000 for training, so that a larger validation set shrinks.
     """
     spec, name = config["data"], config["experiment"]
-    is_mnist = spec["name"] == "mnist"
-    if spec["source"] not in ("tfds", "sklearn", *(("files",) if is_mnist else ())):
+    if spec["source"] not in ("tfds", "files", "sklearn"):
         return None
-    if not is_mnist:
-        return "--config.data.source=files --config.data.dir=FOLDER"
+    if spec["name"] != "mnist":
+        files = "--config.data.source=files --config.data.dir=FOLDER"
+        return None if spec["source"] == "files" else files
     line = "--config.data.source=embedded"
     if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
         line += " --config.data.num_valid=500"
