@@ -13,9 +13,7 @@ from adv_jax.checks import check_width, checked_count, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
-    check_eps_sequence,
-    check_eps_values,
-    check_some,
+    check_sizes,
     checked_data,
     checked_predictions,
 )
@@ -138,9 +136,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
         unknown.
     """
     kind = norms.canonical(norm, among=norms.CONVEX)
-    check_eps_sequence(eps)
-    check_some("eps", eps)
-    check_eps_values("eps", eps, x)
+    check_sizes("eps", eps, x)
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)
     return kind, np.asarray(eps, working_dtype(x.dtype))

@@ -138,7 +138,7 @@ def checked_sizes(
             f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
         )
     for values in sizes.values():
-        check_eps_sequence(values)
+        check_sizes("eps", values, x)
     if not isinstance(eps, Mapping):  # A dict may hold the size of one attack and vary another.
         check_different("eps", list(eps))
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
@@ -159,13 +159,12 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: as `check_eps_values`; no size; a size outside the range that the attack states, or
+      UserError: as `check_sizes`; a size outside the range that the attack states, or
         larger than the bounds allow; an attack that is not a function, or targeted, or whose size
         cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
-        check_some(name, sizes[key])
-        check_eps_values(name, sizes[key], x)
+        check_sizes(name, sizes[key], x)
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
@@ -179,21 +178,13 @@ def check_attacks(
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
 
 
-def check_eps_sequence(eps: Any) -> None:
-    """Raises UserError unless eps is a sequence of numbers."""
-    if not is_real(eps) or np.ndim(eps) != 1:
-        found = described(eps)
-        raise UserError(f"eps must be a sequence of numbers such as [0, 0.1], got {found}")
-
-
-def check_some(name: str, sizes: Sequence[float]) -> None:
-    """Raises UserError if there is no size."""
+def check_sizes(name: str, sizes: Any, x: Array) -> None:
+    """Raises UserError unless sizes are one or more numbers >= 0, finite in the precision of x."""
+    if not is_real(sizes) or np.ndim(sizes) != 1:
+        found = described(sizes)
+        raise UserError(f"{name} must be a sequence of numbers such as [0, 0.1], got {found}")
     if not len(sizes):
         raise UserError(f"{name} must be one or more numbers of at least 0, got ()")
-
-
-def check_eps_values(name: str, sizes: Sequence[float], x: Array) -> None:
-    """Raises UserError for a size below 0 or not finite in the precision of x."""
     for size in sizes:
         checked_number(name, size, "[0, inf)")
         norms.per_row(name, size, x)

@@ -14,8 +14,7 @@ from adv_jax.checks import check_finite, check_flags, logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_eps_sequence,
-    check_eps_values,
+    check_sizes,
     checked_inside,
 )
 from adv_jax.evaluate.crafting import at_size, naming
@@ -84,8 +83,7 @@ def curves(
     """
     check_named("attacks", attacks)
     x, y, batch_size, known = checked_inside(logits_fn, x, y, batch_size=batch_size)
-    check_eps_sequence(eps)
-    check_eps_values("eps", eps, x)
+    check_sizes("eps", eps, x)
     if known:
         check_attacks(attacks, sizes_of(attacks, eps), x, bounds=None)
     keys = None if key is None else row_keys(key, len(y))

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.attacks import function_name
-from adv_jax.checks import checked_count, finite_rows, own_keywords, with_aux
+from adv_jax.checks import checked_count, checked_number, finite_rows, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
@@ -107,6 +107,7 @@ def transferred_rows(
         raise UserError("models must have one or more entries, got none")
     batch_size = checked_count("batch_size", batch_size)
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
+    eps = checked_number("eps", eps, "[0, inf)")
     check_attacks({"attack": attack}, {"attack": [eps]}, x, bounds=bounds)
     _check_same_classes(models, *like_batch(x, aux, batch_size), y=y)
     for name, logits_fn in models.items():
