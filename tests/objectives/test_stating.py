@@ -194,9 +194,21 @@ def test_a_model_that_returns_logits_alone_is_refused():
     "function", [objectives.cross_entropy, generative.objectives.gan, generative.objectives.vae]
 )
 def test_a_model_that_is_no_function_is_refused(function):
-    for apply in (models.mlp(), models.mlp().apply, partial(models.mlp().apply), None):
+    bound = models.mlp().apply
+    for apply in (models.mlp(), bound, partial(bound), jax.jit(bound), None):
         with pytest.raises(UserError, match="^apply must be a function that returns an adv_jax"):
             function(apply, W, BATCH, key=jax.random.key(0))
+
+
+def test_a_jitted_model_is_refused_if_it_reads_the_value_of_train():
+    branches = lambda w, x, *, train=False, key=None: linear(w, x) if train else linear(w, x + 1)
+    static = jax.jit(branches, static_argnames="train")
+    loss = objectives.cross_entropy(static, W, BATCH, key=None)[0]
+    assert loss == objectives.cross_entropy(branches, W, BATCH, key=None)[0]
+    traced = jax.jit(branches)
+    for _ in range(2):
+        with pytest.raises(UserError, match="^apply must be made .*: pass apply itself, as jax.ji"):
+            objectives.cross_entropy(traced, W, BATCH, key=None)
 
 
 def test_a_model_of_other_keywords_is_refused_by_its_parameters():
