@@ -40,6 +40,8 @@ def check_logits(logits: Any, *, batch: int, name: str = "logits_fn") -> None:
       UserError: not one array f[B, K] of floats, or a single class.
     """
     allowed, found = f"logits f32[B, K] with B = {batch}", f"a {type(logits).__name__}"
+    if isinstance(logits, tuple):  # As many modules return (logits, hidden representations).
+        found += ": return its logits alone"
     if isinstance(logits, jax.Array | jax.ShapeDtypeStruct):
         found = described(logits)
         if logits.ndim == 2 and logits.shape[0] == batch:

@@ -91,5 +91,5 @@ def test_a_teacher_of_other_classes_is_refused():
 
 
 def test_a_teacher_that_returns_no_logits_is_refused():
-    with pytest.raises(UserError, match=r"^teacher_fn must return logits .* got a tuple$"):
+    with pytest.raises(UserError, match=r"^teacher_fn must return logits .* got a tuple: return"):
         distilled(jnp.asarray(W), 1.0, lambda x: (x, {}))
