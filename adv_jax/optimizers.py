@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from adv_jax.annotations import parameters_of
 from adv_jax.checks import checked_count
@@ -38,20 +37,22 @@ _SHARED = {
 }
 
 
-def _rule(make: Any = None, *, entrywise: bool | tuple[str, ...] = False, **ranges: str) -> Any:
-    """Returns a function that makes an optimizer or a schedule, with its ranges; or a decorator.
+def _rule(*, entrywise: bool | tuple[str, ...] = False, **ranges: str) -> Callable[[Any], Any]:
+    """Returns a decorator of a function that makes an optimizer or a schedule: it states ranges.
 
     Args:
       entrywise: whether an entry's update depends on no other, nor on the name of its array; or
         the settings with which it does not.
       ranges: of its settings that have no range in `_SHARED`, or another one.
     """
-    if make is None:
-        return partial(_rule, entrywise=entrywise, **ranges)
-    parameters = parameters_of(make)
-    shared = {name: text for name, text in _SHARED.items() if name in parameters}
-    stating = ranged(**shared | ranges)(make)
-    stating.entrywise = tuple(parameters) if entrywise is True else entrywise or ()
+
+    def stating(make: Any) -> Any:
+        parameters = parameters_of(make)
+        shared = {name: text for name, text in _SHARED.items() if name in parameters}
+        checked: Any = ranged(**shared | ranges)(make)
+        checked.entrywise = tuple(parameters) if entrywise is True else entrywise or ()
+        return checked
+
     return stating
 
 
@@ -187,7 +188,6 @@ def bold_driver(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-@_rule()
 def players(
     every: Mapping[str, Any] | None = None, **optimizers: Any
 ) -> optax.GradientTransformationExtraArgs:
@@ -300,16 +300,15 @@ def piecewise_constant(values: Sequence[float], boundaries: Sequence[int]) -> op
 # What a config may name.
 OPTIMIZERS: Mapping[str, Any] = {
     "adadelta": adadelta,
-    "adagrad": _rule(optax.adagrad, entrywise=True),
-    "adam": _rule(optax.adam, entrywise=True),
+    "adagrad": _rule(entrywise=True)(optax.adagrad),
+    "adam": _rule(entrywise=True)(optax.adam),
     "players": players,
-    "rmsprop": _rule(optax.rmsprop, entrywise=True),
+    "rmsprop": _rule(entrywise=True)(optax.rmsprop),
     "sgd": sgd,
 }
 PLATEAUS: Mapping[str, Any] = {
     "bold_driver": bold_driver,
     "reduce_on_plateau": _rule(
-        optax.contrib.reduce_on_plateau,
         factor="(0, 1)",
         patience=COUNT,  # With 0 optax reduces after each improvement, and never on a plateau.
         rtol="[0, 1]",
@@ -317,27 +316,27 @@ PLATEAUS: Mapping[str, Any] = {
         cooldown="{0, 1, ...}",
         accumulation_size=COUNT,
         min_scale="[0, inf)",
-    ),
+    )(optax.contrib.reduce_on_plateau),
 }
 SCHEDULES: Mapping[str, Any] = {
-    "cosine_decay_schedule": _rule(
-        optax.cosine_decay_schedule, decay_steps="(0, inf)", alpha="[0, 1]", exponent="[0, inf)"
+    "cosine_decay_schedule": _rule(decay_steps="(0, inf)", alpha="[0, 1]", exponent="[0, inf)")(
+        optax.cosine_decay_schedule
     ),
-    "exponential_decay": _rule(optax.exponential_decay),
-    "linear_schedule": _rule(optax.linear_schedule),
+    "exponential_decay": _rule()(optax.exponential_decay),
+    "linear_schedule": _rule()(optax.linear_schedule),
     "piecewise_constant": piecewise_constant,
-    "polynomial_schedule": _rule(optax.polynomial_schedule, power="[0, inf)"),
+    "polynomial_schedule": _rule(power="[0, inf)")(optax.polynomial_schedule),
 }
 
 
 @ranged(steps_per_epoch=COUNT)
 def in_epochs(schedule: optax.Schedule, steps_per_epoch: int) -> optax.Schedule:
     """Converts a schedule over epochs to one over steps, constant within an epoch."""
-    return partial(_of_step, schedule, steps_per_epoch)
 
+    def by_step(step: Any) -> Any:
+        return schedule(step // steps_per_epoch)
 
-def _of_step(schedule: optax.Schedule, steps_per_epoch: int, step: Array) -> ArrayLike:
-    return schedule(step // steps_per_epoch)
+    return by_step
 
 
 class Averaged(NamedTuple):

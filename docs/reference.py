@@ -29,7 +29,8 @@ def group(traits: Traits) -> str:
         return FORWARD
     if traits.rank == Rank.ONE_STEP:
         return ONE_STEP
-    return SMALLEST if traits.minimal and traits.rank != Rank.ENSEMBLE else BALL
+    in_ball = traits.size == "eps" and (traits.rank == Rank.ENSEMBLE or not traits.minimal)
+    return BALL if in_ball else SMALLEST
 
 
 def pages() -> dict[Path, str]:

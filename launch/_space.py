@@ -15,7 +15,7 @@ from typing import Any
 from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import check
-from adv_jax.runner.config.schema import literal
+from adv_jax.runner.config.literals import literal
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 

@@ -51,7 +51,7 @@ from papers.pages.report import rejudge, reproduce_all
 from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import misses
 from papers.running.power import print_seeds_needed, rates_of
-from papers.running.reproduction import chosen, judged_again, print_list, programs
+from papers.running.reproduction import chosen, judged_again, print_list, replicas_and_shards
 from papers.running.stored import read
 from papers.running.target import Target
 
@@ -116,7 +116,7 @@ def _reproduce(names: list[str], data: dict[str, str]) -> list[str]:
     if _POWER.value:
         _print_power(wanted)
         return []
-    use_cores(*programs(wanted, budget, **settings))
+    use_cores(*replicas_and_shards(wanted, budget, **settings))
     keep_programs()
     check_devices()
     found, failures = reproduce_all(wanted, budget, results=_RESULTS.value, **settings)

@@ -254,7 +254,7 @@ def test_room_imports_only_what_the_table_allows(room):
         ("runner/host/devices.py", "from adv_jax.runner import run"),
         ("runner/host/signals.py", "import adv_jax.runner.run.training"),
         ("runner/run/training.py", "from adv_jax.train import run"),
-        ("objectives/lwa.py", "def f():\n    from adv_jax.runner.config import schema"),
+        ("objectives/lwa.py", "def f():\n    from adv_jax.runner.config import literals"),
         ("attacks/pgd.py", "from adv_jax.evaluate import curves"),
     ],
 )

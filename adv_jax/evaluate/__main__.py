@@ -13,7 +13,7 @@ from absl import app, flags
 
 from adv_jax.evaluate.checks import check_different
 from adv_jax.runner.config.command_line import define_process_flags, read_flags_alone, workdirs
-from adv_jax.runner.config.schema import number
+from adv_jax.runner.config.literals import number
 from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores

@@ -72,7 +72,7 @@ def over_batches(
     """Maps fn over N rows on several devices, in a loop on the host that shows its progress.
 
     Args:
-      fn: as in `over_rows`, over a leading axis of parts (`programs.Batched`).
+      fn: as in `over_rows`, over a leading axis of parts (`compiled.Batched`).
       arrays: as in `over_rows`; the first one's sharding is that of each batch.
       batch_size: largest number of rows of a batch on each device.
       full: pads each batch to batch_size rows, so that data of any size share one program.

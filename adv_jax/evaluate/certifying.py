@@ -17,7 +17,7 @@ from adv_jax.evaluate.checks import (
     checked_data,
     checked_predictions,
 )
-from adv_jax.evaluate.programs import Batched
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.linear_bounds import METHODS, margin_bounds
 from adv_jax.types import Array, Bounds, LogitsFn, Norm, check_choice, widened, working_dtype

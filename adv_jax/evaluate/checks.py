@@ -25,11 +25,11 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.evaluate.batching import mesh_sharding, over_batches, row_shards
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.crafting import naming
 from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
-from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.sentences import of_values
 from adv_jax.evaluate.traits import ball_of, is_targeted, scale_of, sizes_of
 from adv_jax.losses import on_host, with_dtype

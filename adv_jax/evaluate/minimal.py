@@ -11,9 +11,9 @@ from adv_jax.checks import checked_count, checked_number, finite_rows, own_keywo
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_attacks, checked_data, checked_predictions
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import with_settings
-from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, working_dtype

@@ -13,7 +13,7 @@ from adv_jax.checks import check_finite, checked_count, checked_number, own_keyw
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnings_of_rows
-from adv_jax.evaluate.programs import Batched
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.perturbations import moved
 from adv_jax.random import row_keys

@@ -13,11 +13,11 @@ import numpy as np
 from adv_jax.checks import check_flags, finite_rows, with_aux
 from adv_jax.evaluate.balls import lengths, steps_of, violations
 from adv_jax.evaluate.batching import first_batch, over_batches
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.crafting import check_crafted, crafted, naming
 from adv_jax.evaluate.measures import measures
 from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.probing import Step, probe, probe_values
-from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError, working_dtype

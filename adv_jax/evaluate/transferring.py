@@ -19,9 +19,9 @@ from adv_jax.evaluate.checks import (
     checked_predictions,
     like_batch,
 )
+from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import check_named, with_settings
-from adv_jax.evaluate.programs import Batched
 from adv_jax.evaluate.progress import Progress, shown, silent
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, working_dtype

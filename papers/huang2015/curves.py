@@ -8,7 +8,7 @@ import numpy as np
 from adv_jax.style import attack_style, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import Finished, described, finished, require_same_data, trained_on
+from papers.running.runs import Finished, finished, require_same_data, run_document, trained_on
 
 _STYLES = {
     name: attack_style(name) | {"label": label, "marker": marker}
@@ -81,7 +81,7 @@ def _drawn(runs: Sequence[Finished], figure: str) -> Drawing:
         "settings": {"bounds": None, "chosen": ["lengths", "seeds"]},
         "runs": [
             {
-                **described(run, "objective", "model"),
+                **run_document(run, "objective", "model"),
                 "lengths": run.result["evaluation"]["adv_loss"]["eps"],
                 "accuracy": {
                     attack: rounded(1 - np.array(run.result["evaluation"][attack]["error"]))

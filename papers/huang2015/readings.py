@@ -15,7 +15,7 @@ from papers.judging import numbers
 from papers.judging.statistics import BySeed
 from papers.running.drawing import Drawing, rounded
 from papers.running.readings import Cell, Reading, compared
-from papers.running.runs import Finished, described, finished, require_same_data, trained_on
+from papers.running.runs import Finished, finished, require_same_data, run_document, trained_on
 from papers.running.trainings import same_point
 
 EPS = 1.5  # l2 norm
@@ -75,7 +75,7 @@ def _table(
     )
     settings = {
         "settings": {"eps": EPS, "chosen": chosen},
-        "runs": [described(run, "model", "objective") for run in runs],
+        "runs": [run_document(run, "model", "objective") for run in runs],
     }
     return drawing._replace(document=drawing.document | settings)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from papers.pages.wording import (
     trained_in_words,
 )
 from papers.running import power, single_runs
-from papers.running.family import largest, rank
+from papers.running.family import Family, largest, rank
 from papers.running.stored import Results
 
 UNTESTED = "without a test"  # The extent of runs that no test judges.
@@ -48,7 +49,7 @@ class Verdict(NamedTuple):
 
     word: a finding of a full run, of arithmetic, "not run", or "" if nothing is judged.
     why: the reason.
-    extent: "full", "short", "quick" or "not run"; "without a test"; "" without a run.
+    extent: "full", "short", "quick" or "without a test"; "" if nothing was run.
     is_strong: whether it would survive the family-wise level.
     is_established: whether the paper's own runs support a gain; None if they do not say.
     is_small: whether a gain that is reproduced is less than half of the printed one.
@@ -66,7 +67,7 @@ class Verdict(NamedTuple):
     @property
     def is_run(self) -> bool:
         """Whether anything was run."""
-        return self.extent not in ("", NOT_RUN)
+        return bool(self.extent)
 
     @property
     def remarks(self) -> str:
@@ -87,7 +88,7 @@ class Line(NamedTuple):
     """A row of a table.
 
     label: what it is.
-    where: its place in the paper.
+    where: its place in the paper; of a tested claim, what the test is of.
     paper, ours, difference: in words.
     trained: the seeds, epochs and data of ours, in words.
     key: the id, or the text of a claim without one.
@@ -143,35 +144,39 @@ class Chapter(NamedTuple):
         return [line for _, lines in self.tables for line in lines]
 
 
-def _measured(paper: str, found: Results) -> list[Mapping[str, Any]]:
+def _measured(paper: str, found: Results) -> Family:
     """Returns the judged documents of a paper, those of the largest budget only."""
     targets = largest(one for one in found.targets.values() if one["paper"] == paper)
-    return [*found.of_runs.get(paper, []), *targets.values()]
+    return Family([*map(dict, targets.values())], found.of_runs.get(paper, []))
 
 
 def of_all(found: Results) -> dict[str, Chapter]:
     """Returns the chapter of each paper by its name."""
     papers = numbers.load()
     measured = {name: _measured(name, found) for name in papers}
-    tests = sum(num_tests(papers[name], judged) for name, judged in measured.items())
+    tests = sum(num_tests(papers[name], [*chain(*own)]) for name, own in measured.items())
     rates = power.rates_of(found)
     return {
-        name: _chapter(papers[name], [_weighed(one, rates, tests) for one in judged], found)
-        for name, judged in measured.items()
+        name: _chapter(
+            papers[name],
+            Family(*([_weighed(one, rates, tests) for one in part] for part in own)),
+            found,
+        )
+        for name, own in measured.items()
     }
 
 
-def _chapter(paper: Paper, measured: list[dict[str, Any]], found: Results) -> Chapter:
-    num_of_runs = len(found.of_runs.get(paper.name, []))
+def _chapter(paper: Paper, own: Family, found: Results) -> Chapter:
+    measured = [*own.of_runs, *own.targets]
     ours, files = _ours(paper, measured), found.files
     return Chapter(
         paper,
         sorted(_claims(paper, measured, ours, files), key=_order),
         list(_tables(paper, ours, files)),
-        measured[num_of_runs:],
+        own.targets,
         list(found.runs_of(paper.name).items()),
         [(path, d) for path, d in found.figures.items() if d["paper"] == paper.name],
-        measured[:num_of_runs],
+        own.of_runs,
     )
 
 
@@ -212,7 +217,7 @@ def line_of(target: Mapping[str, Any], row: Mapping[str, Any]) -> Line:
     compared = "" if row["tolerance"] is None else f" (allowed {row['tolerance']:g})"
     return Line(
         row["label"],
-        METRICS[row["metric"]].axis,
+        "",
         paper_number(row["paper"], row["paper_sd"], row["paper_n"], of),
         our_number(row["mean"], row["sd"], row["n"], of),
         "–" if off is None else f"{off:+.3g}{compared}",
@@ -382,7 +387,7 @@ def _cell(
 def _verdict_of(judged: Mapping[str, Any]) -> Verdict:
     """Returns the verdict of a row or a claim, with what would settle it if it is unclear."""
     if judged["extent"] == NOT_RUN:
-        return Verdict(NOT_RUN, extent=NOT_RUN)
+        return Verdict(NOT_RUN)
     why = joined(judged["why"], judged.get("plan", ""))
     established = judged.get("established")
     strong = judged.get("strong", False)

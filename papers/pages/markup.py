@@ -21,8 +21,9 @@ def folded(heading: str, lines: Sequence[str]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Escapes a text for a Markdown table."""
-    return text.replace("|", r"\|").replace("*", r"\*") if "**" not in text else text
+    """Escapes the pipes of a text, and its asterisks unless it has bold words."""
+    text = text.replace("|", r"\|")
+    return text if "**" in text else text.replace("*", r"\*")
 
 
 def with_generated(path: Path, text: str, mark: str = BEGIN) -> str:

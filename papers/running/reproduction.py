@@ -48,20 +48,15 @@ def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
     )
 
 
-def programs(wanted: Sequence[Target], budget: Budget, **settings: Any) -> set[tuple[int, int]]:
-    """Returns the (replicas, shards) of the trainings."""
+def replicas_and_shards(
+    wanted: Sequence[Target], budget: Budget, **settings: Any
+) -> set[tuple[int, int]]:
+    """Returns those of the trainings."""
     return {
         (training.num_replicas, training.config["replicas"]["shards"])
         for target in wanted
         for training in plan(target, budget, **settings).values()
     }
-
-
-class Measured(NamedTuple):
-    """The comparison of a target, and its figure if its numbers are drawn from several runs."""
-
-    document: dict[str, Any]
-    drawing: Drawing | None
 
 
 def measure(
@@ -72,8 +67,10 @@ def measure(
     results: str | Path,
     data: Mapping,
     kept: Mapping[str, Kept] = MappingProxyType({}),
-) -> Measured:
+) -> tuple[dict[str, Any], Drawing | None]:
     """Trains the missing runs of a target and compares its numbers with the paper's.
+
+    Returns the comparison, and the target's figure if its numbers are drawn from several runs.
 
     Args:
       target: the target.
@@ -106,7 +103,7 @@ def measure(
         drawing = drawing_of(target.name, [str(t.workdir) for t in trainings.values()])
     by_seed = drawing.document["by_seed"] if drawing else {}
     found = compare(target, budget, trainings, measured, lines, by_seed, kept)
-    return Measured(_judged(target.paper, [found, *others], results)[0], drawing)
+    return _judged(target.paper, [found, *others], results)[0], drawing
 
 
 def check_data(data: Mapping[str, Any], budget: Budget) -> None:

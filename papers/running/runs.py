@@ -129,7 +129,7 @@ def finished_runs(
     return runs
 
 
-def described(run: Finished, *fields: str) -> dict[str, Any]:
+def run_document(run: Finished, *fields: str) -> dict[str, Any]:
     """Returns fields of a run's config, its data and its replicas, for the document of a figure."""
     chosen = {field: run.config[field] for field in fields}
     return {**chosen, "data": run.result["data"], "replicas": run.result["replicas"]}

@@ -15,7 +15,7 @@ from adv_jax import attacks
 from adv_jax.types import Array, LogitsFn, UserError
 from papers.judging.statistics import spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import Finished, described, finished_runs, trained_on
+from papers.running.runs import Finished, finished_runs, run_document, trained_on
 from papers.wardefarley2016.targets import ENSEMBLE, MEMBERS, SINGLE, SIZES, decayed
 
 
@@ -61,7 +61,7 @@ def regularizers(workdirs: Sequence[str]) -> Drawing:
         "caption": caption,
         "settings": {"attack": "fgsm", "bounds": None, "chosen": ["net", "members", "eps"]},
         "by_seed": by_seed,
-        "runs": [described(run, "model", "optimizer") for run in runs],
+        "runs": [run_document(run, "model", "optimizer") for run in runs],
     }
     title = f"Regularizers under FGSM, error in %; {trained_on(runs)}"
     return Drawing(None, document, Table(title, ["nets", "count", *SIZES], rows))

@@ -17,7 +17,7 @@ from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.statistics import BySeed, spread
 from papers.running.drawing import Drawing, Table, rounded
-from papers.running.runs import described, finished_runs, trained_on
+from papers.running.runs import finished_runs, run_document, trained_on
 from papers.wardefarley2016.defenses import MEASURES, SMOOTHING, method_of
 
 MEASURE = "FGSM .25"
@@ -60,7 +60,7 @@ def costs(workdirs: Sequence[str]) -> Drawing:
         "caption": caption,
         "settings": {"attack": "fgsm", "eps": eps, "bounds": None, "chosen": ["targets"]},
         "rows": rows,
-        "runs": [described(run, "experiment", "objective") for run in runs],
+        "runs": [run_document(run, "experiment", "objective") for run in runs],
     }
     title = f"Label smoothing, error in % under FGSM {eps} on the cost of two kinds of targets"
     columns = ["trained on", "clean", *(f"{name} targets" for name in TARGETS), "the paper"]

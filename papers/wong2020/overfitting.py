@@ -9,7 +9,7 @@ from adv_jax.style import GRAY, attack_style, band, canvas, name_lines
 from adv_jax.types import UserError
 from papers.judging.words import span
 from papers.running.drawing import Drawing, rounded
-from papers.running.runs import by_epoch, described, finished_runs, trained_on
+from papers.running.runs import by_epoch, finished_runs, run_document, trained_on
 
 _LINES = {
     "test_error": {"label": "clean", "color": GRAY, "linestyle": ":"},
@@ -59,7 +59,7 @@ def curves(workdirs: Sequence[str]) -> Drawing:
         f"highest. {' '.join(map(_summary, shown))}",
         "settings": {"chosen": ["net", "optimizer", "epochs", "digits under attack"]},
         "curves": shown,
-        "runs": [described(run, "objective", "model") for run in runs],
+        "runs": [run_document(run, "objective", "model") for run in runs],
     }
     return Drawing(figure, document)
 

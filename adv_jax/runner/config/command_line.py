@@ -18,8 +18,8 @@ from ml_collections.config_flags.tuple_parser import TupleParser
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
 from adv_jax.runner.config.fields import FIELDS, NEEDED, TEXTS, TYPE_NAMES
+from adv_jax.runner.config.literals import evaluated, literal, number, read, typed
 from adv_jax.runner.config.parts import parts
-from adv_jax.runner.config.schema import evaluated, literal, number, read, typed
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 

@@ -64,7 +64,8 @@ def parts(config: Mapping[str, Any]) -> Iterator[Part]:
     yield from _tree("model", config.get("model"), MODELS, MAKER, lambda _: initializer)
     yield from _tree("objective", config.get("objective"), *objective, in_objective)
     yield from _optimizers("optimizer", config.get("optimizer"))
-    yield from _tree("averaging", config.get("averaging"), averages(1), None, lambda _: attack)
+    if isinstance(average := config.get("averaging"), Mapping):
+        yield Part("averaging", average, averages(1), None)
     for name, spec in config.get("evaluation", {}).get("attacks", {}).items():
         yield from _tree(f"evaluation.attacks.{name}", spec, *attack, lambda _: attack)
     data = config.get("data", {})

@@ -12,7 +12,7 @@ from adv_jax.evaluate.preparing import with_settings
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, ATTACKS, bind, named
 from adv_jax.runner.config.document import is_import_path, unknown
-from adv_jax.runner.config.schema import spec_of
+from adv_jax.runner.config.literals import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
 from adv_jax.runner.run.trained import Trained, tested_apart
 from adv_jax.runner.store.provenance import provenance

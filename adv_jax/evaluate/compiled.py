@@ -1,4 +1,4 @@
-"""Programs of evaluations: a function of models over batches, one part for each device."""
+"""Compiled functions of models over batches, one part for each device."""
 
 import hashlib
 import re

@@ -11,7 +11,7 @@ import pytest
 from compilations import counted
 
 from adv_jax import attacks, evaluate, programs
-from adv_jax.evaluate.programs import Batched
+from adv_jax.evaluate.compiled import Batched
 
 SUITE = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=3)}
 KEY = jax.random.key(0)
