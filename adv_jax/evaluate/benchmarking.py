@@ -87,7 +87,8 @@ def benchmark(
             key=jax.random.key(0) if key is None else key,
             folder=folder,
             progress=steps,
-            options={"bounds": bounds, "bits": None, "examples": False, "in_sequence": True},
+            bounds=bounds,
+            in_sequence=True,
         )
     issue(found.audit.warnings)
     correct = found.correct[MEMBERS[-1]]

@@ -145,6 +145,7 @@ def measured_rows(
     """
     batch_size = checked_count("batch_size", batch_size)
     x, y, aux = checked_data(x, y, aux, bounds=bounds)
+    check_bits(bits, x, bounds)
     keys = None if key is None else row_keys(key, len(x))
     rows = Rows(x, y, keys, aux)
     suite = checked_suite(
@@ -183,7 +184,6 @@ def checked_suite(
       UserError: as `evaluate`.
     """
     sizes = checked_sizes(attacks, eps, rows.x, bounds=bounds)
-    check_bits(bits, rows.x, bounds)
     batch = like_batch(rows.x, rows.aux, batch_size)
     logits = check_model(logits_fn, *batch, y=rows.y)
     some = jax.tree.map(_like_one_row, rows)

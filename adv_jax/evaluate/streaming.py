@@ -84,7 +84,6 @@ def evaluate_batches(
     array([1. , 0.5, 0. ])
     """
     bits = checked_number("bits", bits, COUNT, optional=True)
-    options = {"bounds": bounds, "bits": bits, "examples": examples}
     with shown(progress) as steps:
         found = streamed(
             logits_fn,
@@ -95,7 +94,9 @@ def evaluate_batches(
             key=key,
             folder=folder,
             progress=steps,
-            options=options,
+            bounds=bounds,
+            bits=bits,
+            examples=examples,
         )
     issue(found.audit.warnings)
     return found
@@ -111,27 +112,40 @@ def streamed(
     key: Key | None,
     folder: str | os.PathLike[str] | None,
     progress: Progress,
-    options: dict[str, Any],
+    bounds: Bounds | None,
+    bits: int | None = None,
+    examples: bool = False,
+    in_sequence: bool = False,
 ) -> Evaluation:
-    """`evaluate_batches` without its warnings; options: of `checked_suite`."""
+    """`evaluate_batches` without its warnings; in_sequence: as in `Suite`."""
     batch_size = checked_count("batch_size", batch_size)
     key = None if key is None else one_key(key)
     if not isinstance(batches, Iterable):
         raise UserError(f"batches must be an iterable of (x, y), got {described(batches)}")
-    if options["examples"] and folder is None:
+    if examples and folder is None:
         raise UserError("folder must be a path with examples=True, got None")
     suite, kept, parts, count, shape = None, None, [], 0, ()
     inputs = RowDigest()
     size = batch_size * jax.local_device_count()
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
-        x, y, aux = checked_data(*block, bounds=options["bounds"])
+        x, y, aux = checked_data(*block, bounds=bounds)
+        check_bits(bits, x, bounds)
         rows = Rows(x, y, _keys(key, count, len(x)), aux)
         if suite is None:
-            suite = checked_suite(logits_fn, rows, attacks, eps, batch_size=batch_size, **options)
+            suite = checked_suite(
+                logits_fn,
+                rows,
+                attacks,
+                eps,
+                batch_size=batch_size,
+                bounds=bounds,
+                bits=bits,
+                examples=examples,
+                in_sequence=in_sequence,
+            )
             shape = x.shape[1:]
             if folder is not None:
-                kept = Folder(folder, _settings(suite, rows, key, size, options))
-        check_bits(options["bits"], x, options["bounds"])
+                kept = Folder(folder, _settings(suite, rows, key, size))
         checked_labels(y, jax.ShapeDtypeStruct((len(y), suite.num_classes), x.dtype))
         measured = kept.load(index, block) if kept else None
         if measured is None:
@@ -143,7 +157,7 @@ def streamed(
         inputs.add(block[0])
     if suite is None:
         raise UserError("batches must yield one or more rows, got none")
-    setup = inputs.setup(bounds=options["bounds"], bits=options["bits"], key=key)
+    setup = inputs.setup(bounds=bounds, bits=bits, key=key)
     return concluded(suite, joined(parts), eps, shape=shape, setup=setup)
 
 
@@ -225,18 +239,18 @@ def _keys(key: Key | None, first: int, count: int) -> Key | None:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(first, first + count))
 
 
-def _settings(
-    suite: Suite, rows: Rows, key: Key | None, size: int, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _settings(suite: Suite, rows: Rows, key: Key | None, size: int) -> dict[str, Any]:
     """Returns what determines the result of a block beside its rows, as JSON values."""
     prints = suite.fingerprints(rows, batch_size=size // jax.local_device_count())
-    bounds = options["bounds"]
+    bounds = suite.bounds
     return {
         **prints,
         "eps": {name: [float(value) for value in sizes] for name, sizes in suite.eps.items()},
         "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
         "rows of a block": size,
-        **options,
+        "bits": suite.bits,
+        "examples": suite.examples,
+        "in_sequence": suite.in_sequence,
         "bounds": None if bounds is None else [np.asarray(bound).tolist() for bound in bounds],
         "versions": {"adv_jax": __version__, "jax": jax.__version__},
     }

@@ -50,7 +50,7 @@ class Measured(NamedTuple):
 class Suite:
     """A model, attacks and their sizes, with a program for each pass over the data.
 
-    eps: attack -> its E sizes. bits, bounds: as in `evaluate`.
+    eps: attack -> its E sizes. bounds, bits: as in `evaluate`.
     differentiable: whether logits_fn has a derivative; else gradients are not probed.
     examples: whether `measure` returns them.
     in_sequence: each attack starts from the results of the one before. For attacks that return
@@ -70,8 +70,8 @@ class Suite:
         examples: bool = False,
         in_sequence: bool = False,
     ):
-        self.attacks, self.eps, self.bounds = attacks, eps, bounds
-        self._examples, self._in_sequence = examples, in_sequence
+        self.attacks, self.eps, self.bounds, self.bits = attacks, eps, bounds, bits
+        self.examples, self.in_sequence = examples, in_sequence
         self.num_classes = num_classes
         wanted = [steps_of(attack, eps[name], bounds) for name, attack in attacks.items()]
         steps = list(dict.fromkeys(itertools.chain.from_iterable(wanted)))
@@ -117,9 +117,9 @@ class Suite:
             sizes = np.asarray(self.eps[name], working_dtype(rows.x.dtype))
             attacked[name] = over(partial(_at_all_sizes, program, sizes), rows, description=name)
             check_crafted(name, attacked[name].pop("flags"))
-            if (x_adv := attacked[name].pop("x_adv", None)) is not None and self._examples:
+            if (x_adv := attacked[name].pop("x_adv", None)) is not None and self.examples:
                 examples[name] = x_adv
-            if x_adv is not None and self._in_sequence:
+            if x_adv is not None and self.in_sequence:
                 rows = rows._replace(x=np.moveaxis(x_adv[0], -1, 0))
         return Measured(np.asarray(rows.y), clean, probed, attacked, examples)
 
