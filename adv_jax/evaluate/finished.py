@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ class Folder:
         file = self._path / "settings.json"
         wanted = json.loads(json.dumps(settings))
         if not file.exists():
-            write_whole(file, json.dumps(wanted, indent=1).encode())
+            text = json.dumps(wanted, indent=1)
+            write_whole(file, lambda part: part.write_text(text, "utf-8"))
             return
         try:
             found = dict(json.loads(file.read_text()))
@@ -81,16 +83,14 @@ class Folder:
             flat |= {f"attacked/{attack}/{name}": array for name, array in found.items()}
         for attack, x_adv in measured.examples.items():
             flat[f"examples/{attack}"] = np.moveaxis(x_adv, -1, 1)
-        part = self._path / f".{_name(index)}"
-        np.savez(part, allow_pickle=False, **flat)
-        os.replace(part, self._path / _name(index))
+        write_whole(self._path / _name(index), partial(np.savez, allow_pickle=False, **flat))
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; raises OSError if the system refuses it."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file by `write` whole or not at all; raises OSError if the system refuses it."""
     part = path.with_name(f".{path.name}")
     try:
-        part.write_bytes(content)
+        write(part)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

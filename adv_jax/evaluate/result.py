@@ -201,7 +201,7 @@ class Evaluation(NamedTuple):
 
         text = page(self, title=title, certificate=certificate, images=images)
         try:
-            write_whole(Path(path), text.encode())
+            write_whole(Path(path), lambda part: part.write_text(text, "utf-8"))
         except (OSError, TypeError) as error:
             cause = getattr(error, "strerror", None) or error
             raise UserError(f"{path} cannot be written: {cause}") from error
