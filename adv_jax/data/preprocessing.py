@@ -24,8 +24,9 @@ from typing import Any, NamedTuple, Protocol
 import jax.numpy as jnp
 import numpy as np
 
-from adv_jax.data.arguments import as_array, number
+from adv_jax.data.arguments import as_array
 from adv_jax.data.dataset import DataError
+from adv_jax.ranges import ranged
 from adv_jax.types import Bounds, check_choice, described
 
 __all__ = ["blend", "contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
@@ -56,6 +57,7 @@ class Transform(Protocol):
 Fit = Callable[[np.ndarray], Transform]  # Refuses inputs as `Transform.apply`, and empty ones.
 
 
+@ranged(cells="{2, 3, ...}", strength="[0, 1]")
 def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
     """Puts each image on a background of its own, by the absolute difference.
 
@@ -69,11 +71,9 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
     Source: [ganin2016] blends digits with patches of photographs by the same difference (MNIST-M).
 
     Raises:
-      DataError: `cells` is not a whole number > 1, `strength` is not in [0, 1], or, by the fit, the
-        inputs are not images.
+      UserError: `cells` is not a whole number > 1, `strength` is not in [0, 1].
+      DataError: by the fit, the inputs are not images.
     """
-    cells = number("cells of blend", cells, "{2, 3, ...}")
-    strength = number("strength of blend", strength, "[0, 1]")
 
     def fit(x: np.ndarray) -> Transform:
         _check_images_of_blend(x)
@@ -82,6 +82,7 @@ def blend(*, cells: int = 4, strength: float = 1.0) -> Fit:
     return _checked_fit("blend", fit)
 
 
+@ranged(norm="(0, inf)")
 def contrast_norm(*, norm: float = 55.0) -> Fit:
     """Subtracts from each image its mean over all values and scales it to the length `norm`.
 
@@ -93,12 +94,12 @@ def contrast_norm(*, norm: float = 55.0) -> Fit:
     Source: the ladder's reference program, nn.py, `ContrastNorm`.
 
     Raises:
-      DataError: norm <= 0.
+      UserError: norm <= 0.
     """
-    norm = number("norm of contrast_norm", norm, "(0, inf)")
     return _checked_fit("contrast_norm", lambda x: _ContrastNorm(np.array(norm, np.float64)))
 
 
+@ranged(regularizer="[0, inf)")
 def zca(*, regularizer: float = 0.1) -> Fit:
     """Whitens images by a symmetric matrix P (ZCA).
 
@@ -114,10 +115,9 @@ def zca(*, regularizer: float = 0.1) -> Fit:
     Source: the ladder's reference program, nn.py, `ZCA`.
 
     Raises:
-      DataError: `regularizer` is negative, or, by the fit, C + regularizer I is numerically
-        singular, or m is not finite.
+      UserError: `regularizer` is negative.
+      DataError: by the fit, C + regularizer I is numerically singular, or m is not finite.
     """
-    regularizer = number("regularizer of zca", regularizer, "[0, inf)")
 
     def fit(x: np.ndarray) -> Transform:
         mean = _mean("zca", x)
@@ -169,16 +169,15 @@ def grey() -> Fit:
     return _checked_fit("grey", fit)
 
 
+@ranged(mean="(-inf, inf)", divisor="(0, inf)")
 def pixel_scale(*, mean: float = 0.0, divisor: float = 256.0) -> Fit:
     """Rescales pixels: x' = (255 x - mean) / divisor, x = byte / 255. Nothing is fitted.
 
     Source: [huang2015], sec. 7: MNIST / 256; CIFAR-10 less 117, / 256.
 
     Raises:
-      DataError: `mean` is not a number, or `divisor` is not a number > 0.
+      UserError: `mean` is not a number, or `divisor` is not a number > 0.
     """
-    mean = number("mean of pixel_scale", mean, "(-inf, inf)")
-    divisor = number("divisor of pixel_scale", divisor, "(0, inf)")
     transform = _PixelScale(np.array(mean, np.float64), np.array(divisor, np.float64))
     return _checked_fit("pixel_scale", lambda x: transform)
 

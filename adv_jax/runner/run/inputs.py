@@ -250,8 +250,16 @@ def _fits(data: Mapping[str, Any], field: str) -> list[tuple[str, Fit]]:
     if not isinstance(specs, tuple | list) or not all(isinstance(s, Mapping) for s in specs):
         example = "({'name': 'zca', 'regularizer': 0.1},)"
         raise ConfigError(f"{path} must be a tuple such as {example}, got {specs!r}")
-    bound = [bind(s, PREPROCESSING, field=f"{path}[{i}]") for i, s in enumerate(specs)]
-    return [(spec["name"], make()) for spec, make in zip(specs, bound, strict=True)]
+    fits = [_fit(spec, f"{path}[{i}]") for i, spec in enumerate(specs)]
+    return [(spec["name"], fit) for spec, fit in zip(specs, fits, strict=True)]
+
+
+def _fit(spec: Mapping[str, Any], field: str) -> Fit:
+    make = bind(spec, PREPROCESSING, field=field)
+    try:
+        return make()
+    except UserError as error:
+        raise ConfigError(f"{field}.{error}") from error
 
 
 def _preprocessed(

@@ -234,8 +234,8 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
         (({"name": "zca", "eps": 1},), ConfigError, "a setting of .* must be one of regularizer"),
         (
             ({"name": "zca", "regularizer": -1},),
-            DataError,
-            "regularizer of zca must be a finite number of at least 0, got -1",
+            ConfigError,
+            r"data.preprocess\[0\].regularizer must be a finite number of at least 0, got -1",
         ),
         (({"name": "grey"},), DataError, r"grey must be images .* got the shape \(28, 28, 1\)"),
     ],
@@ -473,7 +473,7 @@ def test_a_run_trains_on_both_domains_and_reloads_the_target(tmp_path):
     ("target", "says"),
     [
         (({"name": "blnd"},), r"data.target\[0\].name must be .*'blend'"),
-        (({"name": "blend", "cells": 1},), "cells of blend must be .* got 1"),
+        (({"name": "blend", "cells": 1},), r"data.target\[0\].cells must be .* got 1"),
         ("blend", "data.target must be a tuple such as .* got 'blend'"),
     ],
 )
