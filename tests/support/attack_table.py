@@ -155,7 +155,10 @@ TABLE = {
     ),
     "auto_attack": Row(
         attacks.auto_attack,
-        options={"num_steps": 3, "num_queries": 9, "num_targets": 2, "block_size": 4},
+        options={  # The other members, tested alone and in test_auto_attack.py, compile for long.
+            **{"members": ("apgd-ce", "fab-t"), "num_steps": 3, "num_targets": 2},
+            "block_size": 4,
+        },
         norm="linf",
         sees_axes=True,
         variant=True,
