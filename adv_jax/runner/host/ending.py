@@ -19,6 +19,8 @@ from adv_jax.runner.store.stragglers import without_stragglers
 def without_traceback() -> Iterator[None]:
     """Ends a command by one line: on a UserError with 1, on a signal with 128 + its number.
 
+    A file for which the user lacks the permission is such an error, too.
+
     So it ends if its standard output cannot be written, too: on a closed pipe silently, by SIGPIPE,
     on other errors with 1. Training first saves the current epoch, as after SIGTERM.
     """
@@ -81,6 +83,10 @@ def _in_one_line() -> Iterator[None]:
         if not isinstance(error, UserError):
             raise
         sys.exit(f"error: {error}")
+    except PermissionError as error:  # Of any file of the command, also when it asks if one exists.
+        if error.filename is None:
+            raise
+        sys.exit(f"error: {error.filename} cannot be used: {error.strerror}")
     except Interrupted as stop:
         print(stop)
         sys.exit(128 + stop.signum)

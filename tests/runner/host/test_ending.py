@@ -1,6 +1,7 @@
 """Ctrl-C, and standard output that cannot be written: no traceback, no saved epoch is lost."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -54,6 +55,12 @@ def test_an_error_is_reported_although_the_output_is_a_closed_pipe(commands, tmp
         done = commands.run("--workdir=" + str(tmp_path), module="adv_jax.evaluate", tty=path)
     assert done.status == 1
     assert re.fullmatch(r"error: workdir must be [^\n]+: no config.json\n", done.err)
+
+
+def test_a_folder_without_permission_ends_a_command_in_one_line():
+    with pytest.raises(SystemExit) as ended, without_traceback():
+        raise PermissionError(errno.EACCES, "Permission denied", "runs/mine")
+    assert ended.value.code == "error: runs/mine cannot be used: Permission denied"
 
 
 def test_ctrl_c_ends_a_command_in_one_line_with_the_status_of_sigint(capfd):
