@@ -319,7 +319,7 @@ def over_replicas(fn: Callable, *, platform: str | None = None) -> Callable:
             return jax.vmap(fn)(*args)
         # An axis of length 1 costs kernels on a GPU, such as batched products.
         alone = fn(*jax.tree.map(lambda leaf: leaf[0], args))
-        return jax.tree.map(lambda leaf: leaf[None], alone)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], alone)
 
     if platform is None:
         return partial(jax.lax.platform_dependent, cpu=in_sequence, default=vectorized)
@@ -384,7 +384,7 @@ def _by_shard_map(
                 part if axis is None else jax.tree.map(lambda leaf: leaf[0], part)
                 for part, axis in zip(parts, axes, strict=True)
             )
-            return jax.tree.map(lambda leaf: leaf[None], fn(*own))
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], fn(*own))
 
         specs = tuple(shared if axis is None else mapped for axis in axes)
         # False: groups of shards differ, which the types of arrays cannot tell.

@@ -28,6 +28,13 @@ def test_labels_and_scores_become_logits():
     np.testing.assert_array_equal(labels(X), 2 * np.eye(4)[Y] - 1)
 
 
+def test_scores_that_float32_cannot_tell_apart_are_told_apart_in_float64(x64):
+    logits_fn = bridges.black_box(lambda x: 1e8 + np.stack([0 * x[:, 0], x[:, 0]], axis=1))
+    x = jnp.array([[1.0], [-1.0]])
+    for run in (logits_fn, jax.jit(logits_fn)):
+        np.testing.assert_array_equal(run(x), [[1e8, 1e8 + 1], [1e8, 1e8 - 1]])
+
+
 def test_a_predict_that_writes_into_its_input_sees_a_copy():
     def standardized(x):
         x -= x.mean(axis=1, keepdims=True)

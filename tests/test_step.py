@@ -234,6 +234,15 @@ def test_a_traced_grid_value_equals_the_same_constant(batches):
         assert_same(metrics, stack([metrics for _, metrics in expected]))
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu", None])
+@pytest.mark.parametrize("count", [1, 2])
+def test_replicas_may_return_numbers_of_python(platform, count):
+    mapped = over_replicas(lambda x: (2 * x, 3.0), platform=platform)
+    doubled, constant = mapped(jnp.arange(float(count)))
+    np.testing.assert_array_equal(doubled, 2.0 * np.arange(count))
+    np.testing.assert_array_equal(constant, np.full(count, 3.0))
+
+
 @pytest.mark.parametrize(("platform", "loops"), [("cpu", 1), ("cuda", 0), ("tpu", 0)])
 def test_replicas_form_a_loop_in_programs_for_cpus_only(platform, loops):
     traced = jax.jit(over_replicas(jnp.sin)).trace(jnp.zeros(3))

@@ -9,11 +9,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import check_function, checked_number
-from adv_jax.types import Array, LogitsFn, UserError, described, host_array, is_known
+from adv_jax.types import (
+    Array,
+    LogitsFn,
+    UserError,
+    described,
+    host_array,
+    is_known,
+    working_dtype,
+)
 
 
 def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = None) -> LogitsFn:
     """Returns a function of NumPy arrays as x f[B, *D] -> logits f32[B, K], without a derivative.
+
+    For x f64 the logits are f64.
 
     Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Beside
     the queries of the attack, predict is called once on zeros and once on x, whose logits are
@@ -52,9 +62,8 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
 
         def answers(x: Array) -> np.ndarray:
             rows = np.array(x).reshape(-1, *shape[1:])  # A copy, which predict may write into.
-            return _scores(predict, rows, classes).reshape(
-                *x.shape[: x.ndim + 1 - len(shape)], classes
-            )
+            scores = _scores(predict, rows, classes).astype(working_dtype(dtype))
+            return scores.reshape(*x.shape[: x.ndim + 1 - len(shape)], classes)
 
         return answers, classes
 
@@ -63,7 +72,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
         answers, classes = bridged(x.shape, x.dtype)
         if is_known(x):
             return jnp.asarray(answers(x))
-        like = jax.ShapeDtypeStruct((x.shape[0], classes), jnp.float32)
+        like = jax.ShapeDtypeStruct((x.shape[0], classes), working_dtype(x.dtype))
         return jax.pure_callback(answers, like, x, vmap_method="expand_dims")
 
     return logits_fn
@@ -72,7 +81,7 @@ def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = No
 def _scores(
     predict: Callable[[np.ndarray], Any], x: np.ndarray, num_classes: int | None
 ) -> np.ndarray:
-    """Returns the predictions for x f[B, *D] as f32[B, K]."""
+    """Returns the predictions for x f[B, *D] as numbers [B, K]."""
     returned = predict(x)
     if getattr(returned, "requires_grad", False):
         instead = "call .detach(), or use from_torch, which gives attacks the gradient"
@@ -95,7 +104,7 @@ def _scores(
             f"predict must return scores of num_classes = {num_classes} classes, got "
             f"{described(found)}"
         )
-    return found.astype(np.float32)
+    return found
 
 
 def _one_hot(labels: np.ndarray, num_classes: int | None) -> np.ndarray:

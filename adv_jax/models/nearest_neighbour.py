@@ -9,6 +9,7 @@ so that memory does not grow with their number.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from jax.typing import ArrayLike
 from adv_jax.losses import as_classes
 from adv_jax.programs import run_compiled
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError
+from adv_jax.types import Array, UserError, working_dtype
 
 # The logarithm of a weight of 0: finite, as derivatives at -inf are NaN.
 _LOG_OF_0 = -1e30
@@ -143,7 +144,8 @@ def _over_blocks(
             f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
             f"classes, got the shapes {train_x.shape} and {train_y.shape}"
         )
-    queries, examples = _rows(x).T, _rows(train_x)
+    dtype = working_dtype(x.dtype)
+    queries, examples = _rows(x, dtype).T, _rows(train_x, dtype)
     size = min(block_size, len(examples))
     missing = -len(examples) % size
     # The padding of the last block has no class.
@@ -154,10 +156,10 @@ def _over_blocks(
     def step(found: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
         examples, classes = block
         closeness = -squared_distances(queries, examples.T)
-        is_of = jax.nn.one_hot(classes, num_classes, dtype=jnp.float32)
+        is_of = jax.nn.one_hot(classes, num_classes, dtype=dtype)
         return combine(found, reduce(closeness, is_of)), None
 
-    start = jnp.full((len(x), num_classes), _LOG_OF_0, jnp.float32)
+    start = jnp.full((len(x), num_classes), _LOG_OF_0, dtype)
     over_blocks = lambda start, *examples: jax.lax.scan(step, start, examples)[0]
     return run_compiled(over_blocks, start, blocks, classes)
 
@@ -179,5 +181,5 @@ def _product(a: Array, b: Array) -> Array:
     return jnp.matmul(a, b, precision="float32")
 
 
-def _rows(x: Array) -> Array:
-    return x.reshape(len(x), math.prod(x.shape[1:])).astype(jnp.float32)
+def _rows(x: Array, dtype: Any) -> Array:
+    return x.reshape(len(x), math.prod(x.shape[1:])).astype(dtype)

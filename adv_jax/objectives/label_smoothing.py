@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.objectives.terms import accuracy
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice, working_dtype
 
 FORMS = ("printed", "uniform", "others")
 
@@ -40,7 +40,7 @@ def label_smoothing(
     """
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     targets = smoothed_targets(batch["y"], logits.shape[1], smoothing=smoothing, form=form)
-    loss = cross_entropy(logits, targets).mean()
+    loss = cross_entropy(logits, targets.astype(working_dtype(logits.dtype))).mean()
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
@@ -72,4 +72,4 @@ def smoothed_targets(
     is_label = jax.nn.one_hot(classes(labels), num_classes, dtype=bool)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
-    return jnp.where(is_label, correct, other).astype(jnp.float32)
+    return jnp.where(is_label, correct, other).astype(float)

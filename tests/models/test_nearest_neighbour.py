@@ -113,6 +113,15 @@ def test_attacks_climb_the_loss_of_the_smoothed_classifier(attack):
     assert (after > before).all()
 
 
+def test_neighbors_that_float32_cannot_tell_apart_are_told_apart_in_float64(x64):
+    train_x, train_y = np.array([[1.0], [1 + 2e-9]]), np.array([0, 1])
+    found = models.nearest_neighbour(jnp.array([[1 + 2e-9]]), train_x, train_y, num_classes=2)
+    np.testing.assert_allclose(found, [[-4e-18, 0]], rtol=1e-6)
+    found = models.smoothed_nearest_neighbour(jnp.zeros((1, 1)), train_x, train_y, num_classes=2)
+    # Both are at distance 1; the second is 4e-9 farther in squares.
+    np.testing.assert_allclose(found[0, 0] - found[0, 1], 4e-9, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("train_x", "train_y"), [(TRAIN_X[:, :1], TRAIN_Y), (TRAIN_X, TRAIN_Y[:5]), (TRAIN_X[:0], [])]
 )

@@ -53,3 +53,15 @@ def test_label_smoothing_and_its_gradient_equal_the_numpy_version(form):
 def test_an_unknown_form_of_label_smoothing_is_refused_with_the_legal_ones():
     with pytest.raises(ValueError, match="form must be one of printed, uniform, others, got"):
         objectives.smoothed_targets(jnp.array([0]), 10, smoothing=0.1, form="hard")
+
+
+@pytest.mark.parametrize("form", TARGETS)
+def test_the_loss_of_a_float64_model_is_that_of_numpy_in_float64(x64, form):
+    rng, y = np.random.default_rng(0), np.array([3, 0, 9])
+    x, w = rng.normal(size=(3, 4)), rng.normal(size=(4, 10))
+    logits = x @ w
+    log_probs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    loss, _ = objectives.label_smoothing(
+        linear, {"params": w}, {"x": x, "y": y}, key=None, smoothing=0.1, form=form
+    )
+    np.testing.assert_allclose(loss, -(targets(y, form) * log_probs).sum(axis=1).mean(), rtol=1e-14)
