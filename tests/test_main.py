@@ -189,7 +189,9 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
     assert where == [(epoch, replica) for epoch in (1, 2) for replica in range(4)]
     # In the closing tables: two seeds, then two attacks and their worst case.
     assert done.out.count("objective.attack.eps=0.1") == 2 + 3
-    assert re.search(r"test error [\d.]+ % \(sd [\d.]+\) on 1000 examples", done.out)
+    errors = [np.mean([r["test_error"] for r in replicas[i : i + 2]]) for i in (0, 2)]
+    low, high = (f"{100 * error:.3f}" for error in sorted(errors))
+    assert f"test error {low} to {high} % on 1000 examples" in done.out
 
 
 # How a run stops and goes on.

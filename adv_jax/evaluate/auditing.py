@@ -17,7 +17,15 @@ from adv_jax.checks import width
 from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.probing import Step
-from adv_jax.evaluate.traits import ball_of, has_unknown_ball, is_aimed, is_noise, rank_of, sizes_of
+from adv_jax.evaluate.traits import (
+    ball_of,
+    has_unknown_ball,
+    is_aimed,
+    is_noise,
+    kind_of_size,
+    rank_of,
+    sizes_of,
+)
 from adv_jax.types import Attack, Bounds
 
 
@@ -159,7 +167,7 @@ def audit(
         *sentences.of_rises(found.rises, len(y)),
         *sentences.of_one_step(found.one_step, len(y)),
         *sentences.of_gray(found.at_gray, y),
-        *sentences.of_norms({} if isinstance(eps, Mapping) else balls),
+        *_of_shared_sizes(attacks, eps),
     )
     return found._replace(warnings=said)
 
@@ -193,8 +201,14 @@ def warnings_of_curves(
         *sentences.of_still(still),
         *sentences.of_order(order, attacks, num_rows),
         *sentences.of_rises(rises, num_rows),
-        *sentences.of_norms({} if isinstance(eps, Mapping) else balls),
+        *_of_shared_sizes(attacks, eps),
     )
+
+
+def _of_shared_sizes(attacks: Mapping[str, Attack], eps: Any) -> Iterator[str]:
+    if not isinstance(eps, Mapping):
+        kinds = {name: kind_of_size(attack) for name, attack in attacks.items()}
+        yield from sentences.of_sizes(kinds)
 
 
 def _must_move(attack: Attack) -> bool:

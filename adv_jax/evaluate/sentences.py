@@ -171,18 +171,18 @@ def of_gray(shares: Mapping[str, float], y: np.ndarray) -> Iterator[str]:
             )
 
 
-def of_norms(balls: Mapping[str, str | None]) -> Iterator[str]:
-    """Yields a sentence if attacks that share their sizes differ in their norms."""
+def of_sizes(kinds: Mapping[str, str | None]) -> Iterator[str]:
+    """Yields a sentence if attacks share sizes of different kinds; kinds: `kind_of_size`."""
     first: dict[str, str] = {}
-    for name, norm in balls.items():
-        if norm is not None:
-            first.setdefault(norm, name)
+    for name, kind in kinds.items():
+        if kind is not None:
+            first.setdefault(kind, name)
     if len(first) > 1:
-        named = " and ".join(f"{name} ({norm})" for norm, name in first.items())
+        named = " and ".join(f"{name} ({kind})" for kind, name in first.items())
         yield (
-            f"{named} share their sizes, although their norms differ: the worst case mixes balls "
-            "of different norms; evaluate them apart, or give them one norm, or in Python pass eps "
-            "as a dict of the sizes of each attack"
+            f"{named} share their sizes, which are not radii of one norm: the worst case mixes "
+            "them; evaluate them apart, or give them one norm, or in Python pass eps as a dict of "
+            "the sizes of each attack"
         )
 
 

@@ -79,6 +79,16 @@ def ball_of(attack: Attack) -> str | None:
     return norm_of(attack) if is_radius else None
 
 
+def kind_of_size(attack: Attack) -> str | None:
+    """Returns what an attack's size is: the norm of a radius, "gamma" or "tau"; None: another.
+
+    Raises:
+      UserError: as `norm_of` and `scale_of`.
+    """
+    scale = scale_of(attack)
+    return scale if scale in ("gamma", "tau") else ball_of(attack)
+
+
 def has_unknown_ball(attack: Attack) -> bool:
     """Returns whether an attack's eps is a radius, if any, in a norm that it does not say."""
     return scale_of(attack) == "eps" and norm_of(attack) is None

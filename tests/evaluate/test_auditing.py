@@ -114,18 +114,22 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     ]
 
 
-def test_attacks_of_different_norms_that_share_their_sizes_are_named(problem):
+def test_attacks_that_share_sizes_of_different_kinds_are_named(problem):
     logits_fn, x, y = linear(problem)
-    chosen = {"fgsm": attacks.fgsm, "raw": attacks.raw_gradient}
+    chosen = {"fgsm": attacks.fgsm, "raw": attacks.raw_gradient, "std": attacks.gaussian_noise}
     chosen |= {"noise": attacks.uniform_noise, "pgd": partial(attacks.pgd, norm="l2")}
+    chosen |= {"jsma": attacks.jsma}
     mixed = (
-        "fgsm (linf) and pgd (l2) share their sizes, although their norms differ: the worst case "
-        "mixes balls of different norms; evaluate them apart, or give them one norm, or in Python "
-        "pass eps as a dict of the sizes of each attack"
+        "fgsm (linf) and raw (tau) and pgd (l2) and jsma (gamma) share their sizes, which are not "
+        "radii of one norm: the worst case mixes them; evaluate them apart, or give them one norm, "
+        "or in Python pass eps as a dict of the sizes of each attack"
     )
     assert audited(logits_fn, x, y, chosen).warnings[-1] == mixed
     apart = audited(logits_fn, x, y, chosen, eps=dict.fromkeys(chosen, (0.0, 0.1)))
-    assert not any("norms differ" in warning for warning in apart.warnings)
+    assert not any("share their sizes" in warning for warning in apart.warnings)
+    alike = {name: chosen[name] for name in ("fgsm", "noise", "std")}
+    found = audited(logits_fn, x, y, alike).warnings
+    assert not any("share their sizes" in warning for warning in found)
 
 
 def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):

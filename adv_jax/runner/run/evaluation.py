@@ -18,12 +18,14 @@ from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.transferring import transferred_rows
+from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.processes import gather_rows, is_first, own_computation
 from adv_jax.runner.run import figures, trained
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.formats import csv_bytes, json_bytes, read_object
+from adv_jax.runner.store.result import settings_of
 from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
@@ -121,9 +123,13 @@ def run(
                 write_files(files, stale=stale)
 
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
+        config = read_config(Path(workdir))
         if not is_finished(Path(workdir)):
-            done, epochs = model.about["epochs"], read_config(Path(workdir))["epochs"]
+            done, epochs = model.about["epochs"], config["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
+        if (count := len(replicas(config))) > 1:
+            settings = settings_of(model.about) or f"seed {model.about['seed']}"
+            print(f"{name}: replica {replica} of {count} ({settings}); --replica names another")
         options = {"minimal_eps": minimal_eps, "report": report, "command": command}
         write(folders[name], _evaluation_files(folders[name], name, model, task, **options))
     if len(models) > 1:
@@ -323,7 +329,8 @@ def _transfer_files(folder: Path, models: Mapping[str, Trained], task: Task) -> 
 
 def _print(name: str, document: Document) -> None:
     """Prints the accuracies and the audit's warnings."""
-    columns = {a: curve["accuracy"] for a, curve in document["attacks"].items()}
+    attacks = document["attacks"].items()
+    columns = {_with_scale(a, curve["scale"]): curve["accuracy"] for a, curve in attacks}
     columns |= {"worst case": document["worst_case"]} if len(columns) > 1 else {}
     rows = [
         [f"{eps:g}", *(f"{100 * values[i]:.2f}" for values in columns.values())]
@@ -332,6 +339,11 @@ def _print(name: str, document: Document) -> None:
     print_table(f"{name}: accuracy %", ["eps", *columns], rows)
     for warning in document["audit"]["warnings"]:
         print(f"warning: {warning}")
+
+
+def _with_scale(attack: str, scale: str) -> str:
+    """Returns the name of an attack, with what its size is if it is no eps."""
+    return attack if scale == "eps" else f"{attack} ({scale})"
 
 
 def _progress(what: str) -> Progress:

@@ -1,6 +1,7 @@
 """Draws the PNG figures of runs and of models under attack."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,11 @@ import numpy as np
 from adv_jax import evaluate, style
 from adv_jax.runner.config.building import attacks_of
 from adv_jax.runner.run import learning_curves
+from adv_jax.runner.store.result import points_of
 from adv_jax.runner.store.workdir import Workdir
 from adv_jax.runner.store.writing import writing
+
+_MOST_POINTS = 8  # of a grid in one figure
 
 
 def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
@@ -30,10 +34,12 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
         if result["evaluation"]:
             norms = map(evaluate.norm_of, attacks_of(config, {}).values())
             found = with_accuracy(result["evaluation"])
-            points = {tuple(replica["overrides"].items()) for replica in result["replicas"]}
-            if len(points) > 1:
-                title += f"; {len(points)} points of a grid as one"
-            attack_curves(files.figures / "evaluation.png", found, title=title, norms=norms)
+            points = points_of(result["replicas"])
+            if len(points) > _MOST_POINTS:
+                title += f"; {_MOST_POINTS} of {len(points)} points of the grid"
+                points = dict(islice(points.items(), _MOST_POINTS))
+            file = files.figures / "evaluation.png"
+            attack_curves(file, found, title=title, norms=norms, points=points)
 
 
 def with_accuracy(evaluation: Mapping[str, Mapping]) -> dict[str, dict]:
@@ -51,6 +57,7 @@ def attack_curves(
     *,
     title: str,
     norms: Iterable[str | None] = (),
+    points: Mapping[str, Sequence[int]] = {"": [0]},
 ) -> None:
     """Draws accuracy and confidence over eps: the mean over replicas, the range shaded.
 
@@ -60,18 +67,21 @@ def attack_curves(
         without a measure has no line in its panel. "worst_case" is drawn behind the others.
       title: title above the panels.
       norms: the norms in which sizes are radii, for the label of the axis.
+      points: the indices of the replicas in each row of panels, by its title.
     """
-    figure, (panels,) = style.canvas(1, 2, title=title, height=3.4)
+    figure, panels = style.canvas(len(points), 2, title=title, height=3.4)
     label = f"{style.size_label(norms)}, units of the input"
-    for axes, measure in zip(panels, ("accuracy", "confidence"), strict=True):
-        for attack, curve in evaluation.items():
-            if measure in curve:
-                look = style.WORST_CASE if attack == "worst_case" else style.attack_style(attack)
-                values, name = np.array(curve[measure]), attack.replace("_", " ")
-                style.band(axes, curve["eps"], values, marker=".", label=name, **look)
-        axes.set_xlabel(label)
-        style.shares(axes, measure)
-        style.name_lines(axes)
+    for row, (point, replicas) in zip(panels, points.items(), strict=True):
+        for axes, measure in zip(row, ("accuracy", "confidence"), strict=True):
+            for attack, curve in evaluation.items():
+                if measure in curve:
+                    is_worst = attack == "worst_case"
+                    look = style.WORST_CASE if is_worst else style.attack_style(attack)
+                    values, name = np.array(curve[measure])[replicas], attack.replace("_", " ")
+                    style.band(axes, curve["eps"], values, marker=".", label=name, **look)
+            axes.set(xlabel=label, title=point)
+            style.shares(axes, measure)
+            style.name_lines(axes)
     style.save(figure, path)
 
 

@@ -1,7 +1,7 @@
 """Builds result.json: the measurements and the data of a finished run, with its provenance."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +105,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     """Returns the final table: a title, the columns, and one row per replica.
 
     The title has the mean test error or loss and, for several replicas, the sample standard
-    deviation.
+    deviation; of several points of a grid the smallest and the largest mean.
 
     Args:
       result: the contents of result.json.
@@ -129,7 +129,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
         [
             str(i),
             str(replica["seed"]),
-            _settings(replica["overrides"].items()) or "-",
+            settings_of(replica) or "-",
             *(values[i] for values in measures.values()),
             str(replica["epochs"]),
             str(replica["best_epoch"] or "-"),
@@ -137,9 +137,13 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
         for i, replica in enumerate(replicas)
     ]
     spread = f" (sd {np.std(values, ddof=1):.3f})" if len(values) > 1 else ""
+    mean = f"{np.mean(values):.3f}{unit}{spread}"
+    if len(points := points_of(replicas)) > 1:
+        means = [np.mean([values[i] for i in of]) for of in points.values()]
+        mean = f"{min(means):.3f} to {max(means):.3f}{unit}"
     data = result["data"]
     title = (
-        f"{result['experiment']}: {tested} {np.mean(values):.3f}{unit}{spread} on "
+        f"{result['experiment']}: {tested} {mean} on "
         f"{data['sizes']['test']} examples of {data['name']} ({data['source']})"
     )
     columns = ["replica", "seed", "settings", *measures, "epochs", "best epoch"]
@@ -157,31 +161,41 @@ def under_attack(
       result: the contents of result.json, with at least one attack in its evaluation.
       attacks: the attacks of the evaluation, by name.
     """
-    curves = result["evaluation"]
-    replicas = [tuple(replica["overrides"].items()) for replica in result["replicas"]]
-    points = {point: [of == point for of in replicas] for point in dict.fromkeys(replicas)}
+    curves, points = result["evaluation"], points_of(result["replicas"])
     sizes = next(iter(curves.values()))["eps"]
     norms = {name: ball_of(attack) for name, attack in attacks.items()}
     rows = [
         [
-            name,
+            "worst case" if name == "worst_case" else name,
             norms.get(name) or "",
-            *([_settings(point)] if len(points) > 1 else []),
+            *([point] if len(points) > 1 else []),
             *(f"{100 * error:.2f}" for error in np.mean(np.asarray(curve["error"])[of], axis=0)),
         ]
         for name, curve in curves.items()
         for point, of in points.items()
     ]
-    num_seeds = len(replicas) // len(points)
+    num_seeds = len(result["replicas"]) // len(points)
     of = f", mean of {num_seeds} seeds" if num_seeds > 1 else ""
     settings = ["settings"] if len(points) > 1 else []
     columns = ["attack", "norm", *settings, *(f"{size:g}" for size in sizes)]
     return f"test error % under attack, by eps{of}", columns, rows
 
 
-def _settings(overrides: Iterable[tuple[str, float]]) -> str:
-    """Returns the settings that a grid varies, in words; nine digits tell float32 apart."""
-    return ", ".join(f"{path}={value:.9g}" for path, value in overrides)
+def points_of(replicas: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Returns the indices of the replicas of each point of a grid, by its settings in words.
+
+    >>> points_of([{"overrides": {"lr": 0.1}}, {"overrides": {"lr": 0.2}}])
+    {'lr=0.1': [0], 'lr=0.2': [1]}
+    """
+    found: dict[str, list[int]] = {}
+    for index, replica in enumerate(replicas):
+        found.setdefault(settings_of(replica), []).append(index)
+    return found
+
+
+def settings_of(replica: Mapping[str, Any]) -> str:
+    """Returns what a grid sets for a replica, in words; nine digits tell float32 apart."""
+    return ", ".join(f"{path}={value:.9g}" for path, value in replica["overrides"].items())
 
 
 def audited(

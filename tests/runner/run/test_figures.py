@@ -76,7 +76,8 @@ def test_attack_curves_of_one_replica_are_drawn_as_lines(tmp_path, drawn):
 
 
 def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn):
-    figures.attack_curves(tmp_path / "e.png", replicate(EVALUATION, 0.5), title="t")
+    both = replicate(EVALUATION, 0.5)
+    figures.attack_curves(tmp_path / "e.png", both, title="t", points={"": [0, 1]})
     assert_png(tmp_path / "e.png")
     accuracy = drawn[0].axes[0]
     assert accuracy.get_xlabel() == "size, units of the input"
@@ -96,16 +97,25 @@ def test_the_figure_of_a_run_shows_accuracy_and_the_norms_of_its_config(tmp_path
             }
         },
     }
-    found = {"one": {"eps": [0.0, 0.1], "error": [[0.25, 0.5]]}}
+    found = {"one": {"eps": [0.0, 0.1], "error": [[0.25, 0.5], [0.5, 0.75], [0.75, 1.0]]}}
     replicas = [{"overrides": {"objective.alpha": alpha}} for alpha in (0, 0, 1)]
     result = {"data": {"name": "mnist", "source": "embedded"}, "evaluation": found}
     result["replicas"] = replicas
     line = {"epoch": 1, "replica": 0, "loss": 1.0, "test_error": 0.25}
     figures.draw(SimpleNamespace(figures=tmp_path, metrics=lambda: [line]), config, result)
-    accuracy = drawn[1].axes[0]
-    assert lines_of(accuracy) == {"one": ([0.0, 0.1], [0.75, 0.5])}
-    assert accuracy.get_xlabel() == "eps (l2 or linf), units of the input"
-    assert drawn[1].get_suptitle().endswith("(embedded); 2 points of a grid as one")
+    first, _, second, _ = drawn[1].axes  # A row of panels for each point of the grid.
+    assert first.get_title() == "objective.alpha=0" and second.get_title() == "objective.alpha=1"
+    assert lines_of(first) == {"one": ([0.0, 0.1], [0.625, 0.375])}
+    assert lines_of(second) == {"one": ([0.0, 0.1], [0.25, 0.0])}
+    assert first.get_xlabel() == "eps (l2 or linf), units of the input"
+    assert drawn[1].get_suptitle().endswith("(embedded)")
+    config["evaluation"]["attacks"].popitem()
+    many = [{"overrides": {"objective.alpha": i}} for i in range(9)]
+    found["one"]["error"] = [[0.25, 0.5]] * 9
+    result["replicas"] = many
+    figures.draw(SimpleNamespace(figures=tmp_path, metrics=lambda: [line]), config, result)
+    assert len(drawn[3].axes) == 16
+    assert drawn[3].get_suptitle().endswith("(embedded); 8 of 9 points of the grid")
 
 
 def test_transfer_matrices_have_a_row_for_each_model_the_examples_were_crafted_on(tmp_path, drawn):

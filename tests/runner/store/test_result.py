@@ -31,7 +31,7 @@ def test_errors_under_attack_are_in_percent_and_means_over_replicas():
     title, columns, rows = result.under_attack({"evaluation": evaluation, "replicas": several}, own)
     assert title == "test error % under attack, by eps, mean of 2 seeds"
     assert columns == ["attack", "norm", "0", "0.1"]
-    assert rows == [["fgsm", "l2", "15.00", "40.00"], ["worst_case", "", "15.00", "45.00"]]
+    assert rows == [["fgsm", "l2", "15.00", "40.00"], ["worst case", "", "15.00", "45.00"]]
     alone = {"fgsm": {"eps": [0.25], "error": [[0.5]]}}
     title, _, rows = result.under_attack({"evaluation": alone, "replicas": several[:1]}, own)
     assert (title, rows) == ("test error % under attack, by eps", [["fgsm", "l2", "50.00"]])
@@ -62,5 +62,7 @@ def test_attacks_of_other_norms_at_the_same_sizes_are_told():
     measured = Curves(Clean(np.full(1, 0.9), np.full(1, 0.9)), dict.fromkeys("ab", curve), accuracy)
     own = {"a": attacks.fgsm, "b": partial(attacks.fgsm, norm="l2")}
     (warning,) = result.audited(own, measured, (0.0, 0.2), 100)
-    assert warning.startswith("a (linf) and b (l2) share their sizes, although their norms differ")
+    assert warning.startswith(
+        "a (linf) and b (l2) share their sizes, which are not radii of one norm"
+    )
     assert result.audited({"a": own["a"], "b": own["a"]}, measured, (0.0, 0.2), 100) == []
