@@ -11,7 +11,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("alpha", "abs_stepsize", "rel_stepsize", "eps_step"), ("step_size",)),
     **dict.fromkeys(("eps_iter", "max_stepsize", "stepsize"), ("step_size", "learning_rate")),
     **dict.fromkeys(("steps", "nb_iter", "num_iter", "num_iterations"), ("num_steps",)),
-    **dict.fromkeys(("iterations", "n_iter"), ("num_steps",)),
+    **dict.fromkeys(("iterations", "iters", "n_iter"), ("num_steps",)),
     "max_iter": ("num_queries", "num_steps"),
     **dict.fromkeys(("n_queries", "max_queries"), ("num_queries",)),
     **dict.fromkeys(("n_restarts", "num_random_init", "nb_restarts"), ("restarts", "random_start")),
@@ -23,6 +23,7 @@ OTHER_NAMES: Mapping[str, tuple[str, ...]] = {
     "binary_search_steps": ("search_steps",),
     "lr": ("learning_rate",),
     "kappa": ("confidence",),
+    "cw": ("carlini_wagner",),
     "c": ("initial_const",),
     "init_epsilon": ("initial_eps",),
     "regularization": ("beta",),
@@ -62,17 +63,22 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     group, last = _group_and_name(found)
     own = [name.removeprefix(group) for name in names if name.startswith(group)]
     others = [name for name in names if _group_and_name(name)[0] != group]
-    words = (*OTHER_NAMES.get(last, ()), last)
+    lower = last.lower()
+    words = (*OTHER_NAMES.get(lower, ()), last, lower)
     is_field = not {":", "/"} & set(found)  # Two modules, files or topologies may share an ending.
     alike = [name for name in others if is_field and _group_and_name(name)[1] in words]
     meant = (
         [group + word for word in words if word in own][:1]
         or (group and [name for name in alike if name.startswith(group)])
         or alike
-        or [group + name for name in difflib.get_close_matches(last, own, n=1)]
-        or difflib.get_close_matches(found, others, n=1)
+        or [group + name for name in _nearest(last, own) or _nearest(lower, own)]
+        or _nearest(found, others)
     )
     return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+
+
+def _nearest(found: str, legal: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(found, [*legal], n=1)
 
 
 def _group_and_name(path: str) -> tuple[str, str]:

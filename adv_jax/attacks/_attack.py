@@ -51,9 +51,22 @@ def attack(
     function is an attack too; evaluations compare it by what it returns.
 
     Args:
-      size, norm, rank, aimed, gradient, needs_key, decisions, minimal, confined: as in `Traits`.
-        Noise is never aimed: it does not read logits_fn, y and aux.
-      ranges, row_ranges, losses, legal_norms, logits, check: as in `_calls.Body`.
+      size: the keyword of its size, "eps", "gamma", "tau" or "std"; None: none, and no curve.
+      norm: of its size, if the function has no keyword `norm`.
+      rank: how strong it is, for the audit: NOISE, ONE_STEP, ITERATED or ENSEMBLE; None: unknown.
+      aimed: whether it is aimed at the model, not at another one. Noise never is: it does not read
+        logits_fn, y and aux.
+      gradient: whether it needs the derivative of the model.
+      needs_key: whether it raises without a key.
+      decisions: whether it reads the predicted class alone.
+      minimal: whether it returns rows that are misclassified already unchanged.
+      confined: whether rules of its own keep it to a part of the ball.
+      ranges: of settings that are one number for all rows, such as {"rho": "[0, 1]"}.
+      row_ranges: of settings that may also be f32[B], one number per row.
+      losses: by name, if it climbs one of them or a function of the user; else None.
+      legal_norms: the norms that it knows.
+      logits: whether logits_fn returns logits, which are checked.
+      check: (the arguments by name, but for the model) -> None; more checks of its own.
       compiles: False for an attack that only calls others.
 
     Raises:

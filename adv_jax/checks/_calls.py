@@ -110,7 +110,8 @@ def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def traceable(
-    name: str, instead: str = "wrap a model of NumPy by adv_jax.bridges.black_box"
+    name: str,
+    instead: str = "use jnp.where, or wrap a model of NumPy by adv_jax.bridges.black_box",
 ) -> Iterator[None]:
     """Converts errors of JAX and Flax for common mistakes to one line that names the function.
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.types import Bounds, UserError
+from adv_jax.types import Bounds, UserError, described
 
 
 class DataError(UserError):
@@ -63,6 +63,10 @@ class Dataset(NamedTuple):
     bounds: Bounds | None
     stream: Stream | None = None
     unlabeled: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        fields = (f"{name}={described(value)}" for name, value in self._asdict().items())
+        return f"Dataset({', '.join(fields)})"
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns {"x", "y", "unlabeled"} for training and {"test_x", "test_y"} for testing.

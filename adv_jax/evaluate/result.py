@@ -195,16 +195,18 @@ class Evaluation(NamedTuple):
             fourth channel is left out. None: those with channels are, as [H, W] may be a series.
 
         Raises:
-          UserError: the file cannot be written; images is True for rows of another shape.
+          UserError: path does not end in .html; the file cannot be written; images is True for rows
+            of another shape.
         """
         from adv_jax.evaluate.reporting import page  # It imports this module.
 
+        if not str(path).endswith(".html"):
+            raise UserError(f"path must end in .html, got {path}")
         text = page(self, title=title, certificate=certificate, images=images)
         try:
             write_whole(Path(path), lambda part: part.write_text(text, "utf-8"))
-        except (OSError, TypeError) as error:
-            cause = getattr(error, "strerror", None) or error
-            raise UserError(f"{path} cannot be written: {cause}") from error
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def _arrays(kind: Any, fields: dict[str, Any]) -> Any:

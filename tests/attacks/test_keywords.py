@@ -53,6 +53,9 @@ def test_the_message_for_the_commonest_words_names_ours():
         ("clip_max", "bounds"),
     ]:
         assert suggestion(other, legal) == f"; did you mean {ours!r}?"
+    for other in ("FGSM", "Square", "CW"):
+        ours = {"CW": "carlini_wagner"}.get(other, other.lower())
+        assert suggestion(other, attacks.__all__) == f"; did you mean {ours!r}?"
 
 
 def test_the_names_of_the_guide_are_those_of_the_messages():

@@ -37,3 +37,10 @@ def test_a_folder_without_files_for_a_name_of_ones_own_is_named(tmp_path):
     for dir in ("", str(tmp_path)):
         assert says.format(dir) in _refusal("own", source="files", dir=dir)
     assert "your own name" not in _refusal("own", source="tfds")
+
+
+def test_the_text_of_a_data_set_has_its_shapes_and_not_its_numbers():
+    text = str(data.load("mnist", source="embedded"))
+    assert len(text) < 1000 and "\n" not in text
+    assert "name='mnist', source='embedded'" in text
+    assert "train=(float32[4000, 28, 28, 1], int32[4000])" in text

@@ -56,6 +56,16 @@ def test_an_attack_of_another_shape_is_refused(function):
         function(apply, variables, batch, key=jax.random.key(0), **given)
 
 
+def test_an_attack_without_its_size_is_refused_with_the_way_to_bind_it():
+    mix = partial(objectives.adversarial_mix, linear, W, BATCH)
+    said = r"^attack must have its eps bound, by functools.partial\(pgd, eps=...\), got pgd$"
+    for attack in (attacks.pgd, partial(attacks.pgd, num_steps=2)):
+        with pytest.raises(UserError, match=said):
+            mix(attack=attack, key=jax.random.key(0))
+    bound = partial(attacks.pgd, eps=0.1)
+    assert jnp.isfinite(mix(attack=bound, key=jax.random.key(0))[0])
+
+
 def test_other_functions_are_checked_too():
     with pytest.raises(UserError, match="^unlabeled_attack must be a function such as pgd, got 3$"):
         call(objectives.ladder, attack=None, unlabeled_attack=3, weights=(1.0,))
