@@ -36,7 +36,7 @@ def of_gradients(nan: float, zero: float, saturated: float) -> Iterator[str]:
             "attacks fail; "
             + (
                 "the logits saturate the softmax: divide them by a constant, or attack their "
-                'margin (apgd with loss="dlr")'
+                'margin (apgd with loss="dlr"), unless x has other units than in training'
                 if saturated > zero / 2
                 else "try an attack without gradients, or a transferred one; replace operations "
                 "without derivative, such as rounding, by smooth ones in the backward pass (BPDA, "
