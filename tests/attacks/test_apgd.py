@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import exhaustive_after
 
 from adv_jax.attacks._dlr import dlr, targeted_dlr
 from adv_jax.attacks.apgd import _schedule, apgd
@@ -152,7 +153,7 @@ def four(x):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("norm", exhaustive_after(1, ["linf", "l1"]))
 def test_apgd_toward_each_of_several_targets_finds_the_one_that_wins(norm):
     x, y = jnp.zeros((1, 2)) + 0.01, jnp.array([0])
     options = {"eps": 0.9, "norm": norm, "loss": "dlr", "num_steps": 20}

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import nets
 import numpy as np
 import pytest
+from marks import exhaustive_after
 
 from adv_jax import attacks
 
@@ -245,7 +246,7 @@ def test_features_of_very_different_size_are_fooled_in_units_of_eps(attack):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("attack", [attacks.lbfgs, attacks.fmn])
+@pytest.mark.parametrize("attack", exhaustive_after(1, [attacks.lbfgs, attacks.fmn]))
 def test_every_digit_is_fooled_in_bytes_too(attack):
     x, y = (rows[:100] for rows in nets.digits())
     net = nets.trained("plain").logits_fn
@@ -253,7 +254,7 @@ def test_every_digit_is_fooled_in_bytes_too(attack):
         assert left(attack, lambda z, s=s: net(z / s), s * x, y, bounds=(0, s)) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ten_steps_of_deepfool_fool_as_many_digits_in_bytes():
     x, y = (rows[:100] for rows in nets.digits())
     net = nets.trained("pgd").logits_fn
