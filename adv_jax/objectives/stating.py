@@ -29,7 +29,7 @@ FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables
 def _explained(
     kept: str | None, variables: Any = None, batch: Any = None, *, key: Any = None
 ) -> Iterator[None]:
-    """Explains the error that a missing part of the batch or the variables, or key, leads to.
+    """Explains the error that a wrong part of the batch, missing variables or no key lead to.
 
     Args:
       kept: the function that makes the state which the objective keeps in the variables, if any.
@@ -50,6 +50,10 @@ def _explained(
         if kept and isinstance(variables, Mapping) and part not in variables:
             allowed = f"{part}, which {kept}(apply, variables, x) makes"
             raise UserError(f"variables must have {allowed}, got {', '.join(variables)}") from error
+        raise
+    except UserError as error:
+        if str(error).startswith("labels must be"):  # Losses call them so, and a batch y.
+            raise UserError(f"y{str(error).removeprefix('labels')}") from error
         raise
     except (TypeError, InvalidRngError) as error:
         if key is None and "PRNG" in str(error):

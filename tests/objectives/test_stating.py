@@ -56,6 +56,12 @@ def test_an_attack_of_another_shape_is_refused(function):
         function(apply, variables, batch, key=jax.random.key(0), **given)
 
 
+def test_labels_outside_the_classes_are_named_as_the_batch_names_them():
+    for function in (objectives.cross_entropy, objectives.label_smoothing):
+        with pytest.raises(UserError, match="^y must be classes from 0 to 1, got 7$"):
+            function(linear, W, BATCH | {"y": jnp.array([7])}, key=None)
+
+
 def test_an_attack_without_its_size_is_refused_with_the_way_to_bind_it():
     mix = partial(objectives.adversarial_mix, linear, W, BATCH)
     said = r"^attack must have its eps bound, by functools.partial\(pgd, eps=...\), got pgd$"
