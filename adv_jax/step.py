@@ -285,16 +285,12 @@ def over_steps(step: TrainStep) -> TrainStep:
     Its metrics are f32[S] each.
 
     Raises:
-      UserError: by the function, if arrays of the batches have different numbers of steps, or the
-        batches are a single one.
+      UserError: by the function, if arrays of the batches have different numbers of steps.
     """
     check_callable(step, "step")
 
     def steps(state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
         _length("batches", batches, of="steps")
-        if isinstance(batches, Mapping) and getattr(batches.get("y"), "ndim", 2) < 2:
-            allowed = "arrays of steps such as y i32[S, B]"
-            raise UserError(f"batches must be {allowed}, got y {described(batches['y'])}")
         return jax.lax.scan(step, state, batches)
 
     return steps

@@ -388,12 +388,6 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             r"batches must be arrays of equally many steps, got {x: float32\[3, 2\], y: f.*",
         ),
         (
-            lambda: over_steps(make_step(regression, MOMENTUM))(
-                start(1), {"x": jnp.ones((3, 2)), "y": jnp.ones(3)}
-            ),
-            r"batches must be arrays of steps such as y i32\[S, B\], got y float32\[3\]",
-        ),
-        (
             lambda: over_steps(make_step(regression, MOMENTUM))(start(1), None),
             "batches must be arrays of equally many steps, got None",
         ),

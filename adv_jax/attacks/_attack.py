@@ -174,7 +174,7 @@ def _bound(
     """Returns the arguments of a call of an attack by name, with its defaults.
 
     Raises:
-      UserError: an unknown keyword, or settings by position.
+      UserError: an unknown keyword, one that lacks, or settings by position.
       TypeError: the call does not fit the signature otherwise.
     """
     check_keywords(name, given, signature)
@@ -187,6 +187,11 @@ def _bound(
                 f"settings of {name} must be given by name, as {setting}, got {len(args)} "
                 "arguments by position"
             ) from None
+        _, is_missing, setting = str(error).partition("missing a required argument: ")
+        if is_missing and setting.strip("'") in signature.parameters:
+            setting = setting.strip("'")
+            instead = f"pass it, or bind it by functools.partial({name}, {setting}=...)"
+            raise UserError(f"{name} must get {setting}, got none: {instead}") from None
         raise TypeError(f"{name}() is {error}") from None
     call.apply_defaults()
     return call

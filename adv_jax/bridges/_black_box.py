@@ -23,7 +23,7 @@ from adv_jax.types import (
 def black_box(predict: Callable[[np.ndarray], Any], num_classes: int | None = None) -> LogitsFn:
     """Returns a function of NumPy arrays as x f[B, *D] -> logits f32[B, K], without a derivative.
 
-    For x f64 the logits are f64.
+    Under x64 the logits of x f64 are f64.
 
     Attacks by forward passes alone take it: `hop_skip_jump`, `boundary`, `square`, noise. Beside
     the queries of the attack, predict is called once on zeros and once on x, whose logits are

@@ -1,6 +1,5 @@
 """Checks of a model."""
 
-import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +162,7 @@ def checked_apply(apply: Any) -> Apply:
     def applied(*args: Any, **options: Any) -> Any:
         takes = [*("variables", "x")[: len(args)], *("..." for _ in args[2:])]
         try:
-            with arity("apply", apply, takes, [*options]), _staged(apply):
+            with arity("apply", apply, takes, [*options]):
                 output = apply(*args, **options)
         except flax.errors.FlaxError as error:
             variables = args[0] if args else options.get("variables")
@@ -177,19 +176,12 @@ def checked_apply(apply: Any) -> Apply:
         return output
 
     own = unwrapped(apply)
-    own = own.__wrapped__ if is_jitted(own) else own
+    own = unwrapped(own.__wrapped__) if is_jitted(own) else own
     # `apply` of a module returns logits alone, and passes train and key on to the module.
     is_of_module = isinstance(getattr(own, "__self__", own), nn.Module)
     if not callable(apply) or is_of_module:
         raise UserError(f"apply must be a function that returns {_OUTPUT}, got {described(apply)}")
     return applied
-
-
-def _staged(apply: Any) -> contextlib.AbstractContextManager[None]:
-    """Converts the error of a jitted `apply` that asks for the value of train."""
-    if not is_jitted(unwrapped(apply)):
-        return contextlib.nullcontext()
-    return traceable("apply", "pass apply itself, as jax.jit traces train and method")
 
 
 def _array(output: Any, name: str) -> Any:

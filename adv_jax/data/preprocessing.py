@@ -118,6 +118,7 @@ def zca(*, regularizer: float = 0.1) -> Fit:
       UserError: `regularizer` is negative.
       DataError: by the fit, C + regularizer I is numerically singular, or m is not finite.
     """
+    regularizer = float(regularizer)  # In float64, whatever scalar it is.
 
     def fit(x: np.ndarray) -> Transform:
         mean = _mean("zca", x)

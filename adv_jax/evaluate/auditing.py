@@ -181,7 +181,7 @@ def warnings_of_curves(
     num_rows: int,
     changes: Mapping[str, np.ndarray],
 ) -> tuple[str, ...]:
-    """Returns the warnings of the audit that follow from curves: `order`, `rises` and the norms.
+    """Returns the warnings of the audit that follow from curves, without the model.
 
     Args:
       accuracies: attack -> f[E], of `num_rows` rows.

@@ -13,7 +13,7 @@ from adv_jax.checks import check_width, checked_count, own_keywords
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches
 from adv_jax.evaluate.checks import (
-    check_sizes,
+    check_sequence_of_sizes,
     checked_data,
     checked_predictions,
 )
@@ -136,7 +136,7 @@ def checked_ball(eps: Any, norm: Norm, x: Array, bounds: Bounds | None) -> tuple
         unknown.
     """
     kind = norms.canonical(norm, among=norms.CONVEX)
-    check_sizes("eps", eps, x)
+    check_sequence_of_sizes("eps", eps, x)
     if bounds is not None:
         check_width("eps", max(eps), x.shape[1:], kind, bounds)
     return kind, np.asarray(eps, working_dtype(x.dtype))

@@ -138,7 +138,7 @@ def checked_sizes(
             f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
         )
     for values in sizes.values():
-        check_sizes("eps", values, x)
+        check_sequence_of_sizes("eps", values, x)
     if not isinstance(eps, Mapping):  # A dict may hold the size of one attack and vary another.
         check_different("eps", list(eps))
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
@@ -159,12 +159,12 @@ def check_attacks(
     """Checks that each attack is untargeted and can be run at each of its sizes, called `name`.
 
     Raises:
-      UserError: as `check_sizes`; a size outside the range that the attack states, or
+      UserError: as `check_sequence_of_sizes`; a size outside the range that the attack states, or
         larger than the bounds allow; an attack that is not a function, or targeted, or whose size
         cannot be set; an attack's norm is unknown.
     """
     for key, attack in attacks.items():
-        check_sizes(name, sizes[key], x)
+        check_sequence_of_sizes(name, sizes[key], x)
         with naming(key, attack):
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
@@ -178,7 +178,7 @@ def check_attacks(
             check_width(f"{name} of {key}", max(sizes[key]), x.shape[1:], norm, bounds)
 
 
-def check_sizes(name: str, sizes: Any, x: Array) -> None:
+def check_sequence_of_sizes(name: str, sizes: Any, x: Array) -> None:
     """Raises UserError unless sizes are one or more numbers >= 0, finite in the precision of x."""
     if not is_real(sizes) or np.ndim(sizes) != 1:
         found = described(sizes)

@@ -14,7 +14,7 @@ from adv_jax.checks import check_finite, check_flags, logit_flags
 from adv_jax.evaluate.batching import over_rows
 from adv_jax.evaluate.checks import (
     check_attacks,
-    check_sizes,
+    check_sequence_of_sizes,
     checked_inside,
 )
 from adv_jax.evaluate.crafting import at_size, naming
@@ -83,7 +83,7 @@ def curves(
     """
     check_named("attacks", attacks)
     x, y, batch_size, known = checked_inside(logits_fn, x, y, batch_size=batch_size)
-    check_sizes("eps", eps, x)
+    check_sequence_of_sizes("eps", eps, x)
     if known:
         check_attacks(attacks, sizes_of(attacks, eps), x, bounds=None)
     keys = None if key is None else row_keys(key, len(y))

@@ -200,7 +200,8 @@ class Evaluation(NamedTuple):
         """
         from adv_jax.evaluate.reporting import page  # It imports this module.
 
-        if not str(path).endswith(".html"):
+        suffix = os.path.splitext(str(path))[1].lower()
+        if not isinstance(path, str | os.PathLike) or suffix not in ("", ".htm", ".html"):
             raise UserError(f"path must end in .html, got {path}")
         text = page(self, title=title, certificate=certificate, images=images)
         try:

@@ -35,8 +35,8 @@ def of_gradients(nan: float, zero: float, saturated: float) -> Iterator[str]:
             f"{_percent(zero)} of the gradients are exactly 0 (gradient masking), and gradient "
             "attacks fail; "
             + (
-                "the logits saturate the softmax: divide them by a constant, or attack their "
-                'margin (apgd with loss="dlr"), unless x has other units than in training'
+                "the logits saturate the softmax: check that x has the units of the training, and "
+                'divide the logits by a constant, or attack their margin (apgd with loss="dlr")'
                 if saturated > zero / 2
                 else "try an attack without gradients, or a transferred one; replace operations "
                 "without derivative, such as rounding, by smooth ones in the backward pass (BPDA, "

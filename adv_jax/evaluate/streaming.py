@@ -250,7 +250,7 @@ def _settings(suite: Suite, rows: Rows, key: Key | None, size: int) -> dict[str,
         "rows of a block": size,
         "bits": suite.bits,
         "examples": suite.examples,
-        "in_sequence": suite.in_sequence,
+        **({"in_sequence": True} if suite.in_sequence else {}),
         "bounds": None if bounds is None else [np.asarray(bound).tolist() for bound in bounds],
         "versions": {"adv_jax": __version__, "jax": jax.__version__},
     }

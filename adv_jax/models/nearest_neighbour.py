@@ -46,7 +46,7 @@ def nearest_neighbour(
       block_size: training examples per block.
 
     Returns:
-      f32[B, K]; -1e30 for a class without an example.
+      f32[B, K], or f64 for x f64; -1e30 for a class without an example.
 
     Raises:
       UserError: no training examples, or of another shape than x; train_y is no i[N]; unless
@@ -84,7 +84,7 @@ def smoothed_nearest_neighbour(
       x, train_x, train_y, num_classes, block_size: as in `nearest_neighbour`.
 
     Returns:
-      f32[B, K], normalized; -1e30 for a class without an example.
+      f32[B, K], or f64 for x f64, normalized; -1e30 for a class without an example.
 
     Raises:
       UserError: as `nearest_neighbour`.
@@ -138,7 +138,8 @@ def _over_blocks(
     block_size: int,
 ) -> Array:
     """Returns -|x - x_n|^2, reduced over each class: f32[B, K]."""
-    train_x, train_y = jnp.asarray(train_x), as_classes(train_y, num_classes, name="train_y")
+    x, train_x = jnp.asarray(x), jnp.asarray(train_x)
+    train_y = as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):
         raise UserError(
             f"train_x and train_y must be one or more examples of shape {x.shape[1:]} and as many "
@@ -177,7 +178,7 @@ def _log_sum_exp(closeness: Array, is_of: Array) -> Array:
 
 
 def _product(a: Array, b: Array) -> Array:
-    """Returns the matrix product in float32; accelerators default to 10 bits or fewer."""
+    """Returns the matrix product in float32 at least; accelerators default to 10 bits or fewer."""
     return jnp.matmul(a, b, precision="float32")
 
 

@@ -47,7 +47,7 @@ def label_smoothing(
 def smoothed_targets(
     labels: Array, num_classes: int, *, smoothing: float | Array, form: str
 ) -> Array:
-    """Returns class weights f32[B, K] of labels i32[B]; with s = smoothing, by form:
+    """Returns class weights f32[B, K] (f64 under x64) of labels i32[B]; with s = smoothing:
 
         form     correct       others
         printed  1 - s         s / K         as printed in the source; the sum is 1 - s / K

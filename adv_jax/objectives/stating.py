@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from flax.errors import InvalidRngError
 
-from adv_jax.annotations import accepts, function_name, parameters_of
+from adv_jax.annotations import accepts
 from adv_jax.checks import check_keywords, checked_apply, like_x, targets
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
@@ -41,6 +41,9 @@ def _explained(
         part = (batch or {}).get(name, 0)
         if np.shape(part)[:1] == (0,):  # The mean over no rows is NaN.
             raise UserError(f"batch must have at least one row, got {name} {described(part)}")
+        if hasattr(part, "shape") and part.shape == ():
+            allowed = f"rows of {name} (step.over_steps takes one batch for each step)"
+            raise UserError(f"batch must have {allowed}, got {described(part)}")
     try:
         yield
     except KeyError as error:
@@ -62,23 +65,12 @@ def _explained(
 
 
 def _check_functions(given: Mapping[str, Any]) -> None:
-    """Raises UserError for what is no function, and an attack that is targeted or lacks its eps."""
+    """Raises UserError for what should be a function, and for an attack that is targeted."""
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
         if name in _ATTACKS and targets(given[name]):
             allowed = "an attack away from the labels it gets, the true ones, by targeted=False"
             raise UserError(f"{name} must be {allowed}, got targeted=True")
-        if name in _ATTACKS and (missing := _unbound(given[name])):
-            attack = function_name(given[name])
-            example = f"functools.partial({attack}, {missing}=...)"
-            raise UserError(f"{name} must have its {missing} bound, by {example}, got {attack}")
-
-
-def _unbound(attack: Any) -> str:
-    """Returns the first setting that an attack requires and lacks; "" if it has all."""
-    settings = parameters_of(attack).values()
-    required = (p.name for p in settings if p.kind is p.KEYWORD_ONLY and p.default is p.empty)
-    return next((name for name in required if name != "key"), "")
 
 
 def objective(

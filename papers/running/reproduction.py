@@ -51,7 +51,7 @@ def chosen(names: Sequence[str], *, field: str = "target") -> list[Target]:
 def replicas_and_shards(
     wanted: Sequence[Target], budget: Budget, **settings: Any
 ) -> set[tuple[int, int]]:
-    """Returns those of the trainings."""
+    """Returns the (replicas, shards) of each training."""
     return {
         (training.num_replicas, training.config["replicas"]["shards"])
         for target in wanted

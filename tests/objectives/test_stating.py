@@ -6,9 +6,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from adv_jax import attacks, generative, models, objectives
+from adv_jax.step import init_state, make_step, over_steps
 from adv_jax.types import Output, UserError
 
 W = jnp.array([[1.0, -1.0], [0.5, 2.0]])
@@ -63,13 +65,21 @@ def test_labels_outside_the_classes_are_named_as_the_batch_names_them():
 
 
 def test_an_attack_without_its_size_is_refused_with_the_way_to_bind_it():
-    mix = partial(objectives.adversarial_mix, linear, W, BATCH)
-    said = r"^attack must have its eps bound, by functools.partial\(pgd, eps=...\), got pgd$"
+    mix = partial(objectives.adversarial_mix, linear, W, BATCH, key=jax.random.key(0))
+    said = r"^pgd must get eps, got none: .* by functools.partial\(pgd, eps=...\)$"
     for attack in (attacks.pgd, partial(attacks.pgd, num_steps=2)):
         with pytest.raises(UserError, match=said):
-            mix(attack=attack, key=jax.random.key(0))
-    bound = partial(attacks.pgd, eps=0.1)
-    assert jnp.isfinite(mix(attack=bound, key=jax.random.key(0))[0])
+            mix(attack=attack)
+    with pytest.raises(UserError, match="^pgd must get keywords of its own, got 'epsilon'; did"):
+        mix(attack=partial(attacks.pgd, epsilon=0.1))
+    assert jnp.isfinite(mix(attack=partial(attacks.pgd, eps=0.1))[0])
+
+
+def test_a_single_batch_for_several_steps_is_refused():
+    step = make_step(partial(objectives.cross_entropy, linear), optax.sgd(0.1))
+    state = init_state({"params": W}, optax.sgd(0.1), seed=0)
+    with pytest.raises(UserError, match=r"^batch must have rows of y \(step.over_steps .*, got "):
+        over_steps(step)(state, {"x": jnp.ones((3, 2)), "y": jnp.zeros(3, int)})
 
 
 def test_other_functions_are_checked_too():
@@ -214,17 +224,6 @@ def test_a_model_that_is_no_function_is_refused(function):
     for apply in (models.mlp(), bound, partial(bound), jax.jit(bound), None):
         with pytest.raises(UserError, match="^apply must be a function that returns an adv_jax"):
             function(apply, W, BATCH, key=jax.random.key(0))
-
-
-def test_a_jitted_model_is_refused_if_it_reads_the_value_of_train():
-    branches = lambda w, x, *, train=False, key=None: linear(w, x) if train else linear(w, x + 1)
-    static = jax.jit(branches, static_argnames="train")
-    loss = objectives.cross_entropy(static, W, BATCH, key=None)[0]
-    assert loss == objectives.cross_entropy(branches, W, BATCH, key=None)[0]
-    traced = jax.jit(branches)
-    for _ in range(2):
-        with pytest.raises(UserError, match="^apply must be made .*: pass apply itself, as jax.ji"):
-            objectives.cross_entropy(traced, W, BATCH, key=None)
 
 
 def test_a_model_of_other_keywords_is_refused_by_its_parameters():

@@ -128,8 +128,8 @@ def run(
             done, epochs = model.about["epochs"], config["epochs"]
             print(f"{name} is not finished: after {done} of {epochs} epochs")
         if (count := len(replicas(config))) > 1:
-            settings = settings_of(model.about) or f"seed {model.about['seed']}"
-            print(f"{name}: replica {replica} of {count} ({settings}); --replica names another")
+            of = ", ".join(filter(None, (f"seed {model.about['seed']}", settings_of(model.about))))
+            print(f"{name}: replica {replica}, {of}; --replica names another of 0 to {count - 1}")
         options = {"minimal_eps": minimal_eps, "report": report, "command": command}
         write(folders[name], _evaluation_files(folders[name], name, model, task, **options))
     if len(models) > 1:

@@ -57,7 +57,7 @@ def attack_curves(
     *,
     title: str,
     norms: Iterable[str | None] = (),
-    points: Mapping[str, Sequence[int]] = {"": [0]},
+    points: Mapping[str, Sequence[int] | slice] | None = None,
 ) -> None:
     """Draws accuracy and confidence over eps: the mean over replicas, the range shaded.
 
@@ -67,8 +67,9 @@ def attack_curves(
         without a measure has no line in its panel. "worst_case" is drawn behind the others.
       title: title above the panels.
       norms: the norms in which sizes are radii, for the label of the axis.
-      points: the indices of the replicas in each row of panels, by its title.
+      points: the indices of the replicas in each row of panels, by its title; None: one of all.
     """
+    points = points or {"": slice(None)}
     figure, panels = style.canvas(len(points), 2, title=title, height=3.4)
     label = f"{style.size_label(norms)}, units of the input"
     for row, (point, replicas) in zip(panels, points.items(), strict=True):

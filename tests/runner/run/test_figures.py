@@ -76,8 +76,7 @@ def test_attack_curves_of_one_replica_are_drawn_as_lines(tmp_path, drawn):
 
 
 def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn):
-    both = replicate(EVALUATION, 0.5)
-    figures.attack_curves(tmp_path / "e.png", both, title="t", points={"": [0, 1]})
+    figures.attack_curves(tmp_path / "e.png", replicate(EVALUATION, 0.5), title="t")
     assert_png(tmp_path / "e.png")
     accuracy = drawn[0].axes[0]
     assert accuracy.get_xlabel() == "size, units of the input"
