@@ -174,7 +174,7 @@ def _bound(
     """Returns the arguments of a call of an attack by name, with its defaults.
 
     Raises:
-      UserError: an unknown keyword, one that lacks, or settings by position.
+      UserError: an unknown keyword, a missing one, or settings by position.
       TypeError: the call does not fit the signature otherwise.
     """
     check_keywords(name, given, signature)
