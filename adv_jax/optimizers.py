@@ -188,6 +188,7 @@ def bold_driver(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+@_rule()
 def players(
     every: Mapping[str, Any] | None = None, **optimizers: Any
 ) -> optax.GradientTransformationExtraArgs:

@@ -125,8 +125,8 @@ def traceable(
         yield
     except _ASKS_FOR_VALUES as error:
         raise UserError(
-            f"{name} must be made of jax.numpy operations, which can be traced, got some that ask "
-            f"for values, as NumPy's, float() and if do: {instead}"
+            f"{name} must be made of jax.numpy operations, got some that ask for values, as "
+            f"NumPy's, float() and if do: {instead}"
         ) from error
     except _TRAINING as error:
         raise UserError(

@@ -124,7 +124,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ({"logits_fn": "net"}, "logits_fn must be a function of x alone, got a str: pass lambda x"),
         (
             {"logits_fn": lambda x: jnp.asarray(np.tanh(np.asarray(x)))},
-            "logits_fn must be made of jax.numpy operations, which can be traced",
+            "logits_fn must be made of jax.numpy operations, got some that ask",
         ),
         ({"bounds": (0, None)}, "bounds must be (lo, hi) with lo < hi, got (0, None)"),
         ({"bounds": ("0", "1")}, "bounds must be (lo, hi) with lo < hi, got ('0', '1')"),
