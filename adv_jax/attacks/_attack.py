@@ -187,14 +187,25 @@ def _bound(
                 f"settings of {name} must be given by name, as {setting}, got {len(args)} "
                 "arguments by position"
             ) from None
-        _, is_missing, setting = str(error).partition("missing a required argument: ")
-        if is_missing and setting.strip("'") in signature.parameters:
-            setting = setting.strip("'")
-            instead = f"pass it, or bind it by functools.partial({name}, {setting}=...)"
-            raise UserError(f"{name} must get {setting}, got none: {instead}") from None
+        if missing := _missing(signature, args, given):
+            instead = f"pass it, or bind it by functools.partial({name}, {missing}=...)"
+            raise UserError(f"{name} must get {missing}, got none: {instead}") from None
         raise TypeError(f"{name}() is {error}") from None
     call.apply_defaults()
     return call
+
+
+def _missing(
+    signature: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]
+) -> str | None:
+    """Returns the first required parameter that a call lacks; None if it fails otherwise."""
+    try:
+        found = signature.bind_partial(*args, **given).arguments
+    except TypeError:
+        return None
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = (p for p in signature.parameters.values() if p.default is p.empty)
+    return next((p.name for p in required if p.kind not in variadic and p.name not in found), None)
 
 
 def forward_only() -> list[str]:

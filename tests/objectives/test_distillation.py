@@ -91,5 +91,6 @@ def test_a_teacher_of_other_classes_is_refused():
 
 
 def test_a_teacher_that_returns_no_logits_is_refused():
-    with pytest.raises(UserError, match=r"^teacher_fn must return logits .* got a tuple: return"):
+    said = r"^teacher_fn must return logits .* got a tuple: return its logits alone$"
+    with pytest.raises(UserError, match=said):
         distilled(jnp.asarray(W), 1.0, lambda x: (x, {}))

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from adv_jax import evaluate, style
 from adv_jax.runner.config.building import attacks_of
@@ -74,16 +75,22 @@ def attack_curves(
     label = f"{style.size_label(norms)}, units of the input"
     for row, (point, replicas) in zip(panels, points.items(), strict=True):
         for axes, measure in zip(row, ("accuracy", "confidence"), strict=True):
-            for attack, curve in evaluation.items():
-                if measure in curve:
-                    is_worst = attack == "worst_case"
-                    look = style.WORST_CASE if is_worst else style.attack_style(attack)
-                    values, name = np.array(curve[measure])[replicas], attack.replace("_", " ")
-                    style.band(axes, curve["eps"], values, marker=".", label=name, **look)
+            _draw_measure(axes, evaluation, measure, replicas)
             axes.set(xlabel=label, title=point)
-            style.shares(axes, measure)
-            style.name_lines(axes)
     style.save(figure, path)
+
+
+def _draw_measure(
+    axes: Axes, evaluation: Mapping[str, Mapping], measure: str, replicas: Sequence[int] | slice
+) -> None:
+    """Draws a line for each attack that has the measure."""
+    for attack, curve in evaluation.items():
+        if measure in curve:
+            look = style.WORST_CASE if attack == "worst_case" else style.attack_style(attack)
+            values, name = np.array(curve[measure])[replicas], attack.replace("_", " ")
+            style.band(axes, curve["eps"], values, marker=".", label=name, **look)
+    style.shares(axes, measure)
+    style.name_lines(axes)
 
 
 @style.styled()
