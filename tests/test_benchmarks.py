@@ -10,7 +10,7 @@ import sys
 
 import jax
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.types import UserError
@@ -57,7 +57,7 @@ def test_the_operations_of_every_task_can_be_counted():
     assert all(task.flops > 0 for task in TASKS.values())
 
 
-@pytest.mark.parametrize("task", slow_after(1, sorted(TASKS, key="gan".__ne__)))
+@pytest.mark.parametrize("task", exhaustive_after(1, sorted(TASKS, key="gan".__ne__)))
 def test_the_step_of_a_task_takes_its_images(task):
     trainer = Trainer(TASKS[task])
     state = jax.eval_shape(trainer.init, 0)

@@ -305,7 +305,7 @@ class OwnProcess:
         return getattr(accelerator_worker, request)(**arguments)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_device_that_is_the_cpu_computes_the_same_numbers(monkeypatch):
     monkeypatch.setattr(accelerator, "COMPARED", ("mlp_10",))
     few = short_run.few_digits(500, 10)

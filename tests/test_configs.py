@@ -16,7 +16,7 @@ import pytest
 from absl import flags
 from config_files import CONFIGS, FOLDER, config_of
 from config_modes import MODES
-from marks import slow_after
+from marks import exhaustive_after
 from ml_collections import config_flags
 from short_run import serve
 
@@ -163,7 +163,9 @@ def test_every_config_traces_an_epoch_and_its_evaluation(name, mode, datasets):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    slow_after(1, ["goodfellow_mnist", "backprop_cifar10", "huang_lenet_mnist", "ladder_mnist"]),
+    exhaustive_after(
+        1, ["goodfellow_mnist", "backprop_cifar10", "huang_lenet_mnist", "ladder_mnist"]
+    ),
 )
 def test_the_state_of_a_run_stays_float32_with_float64_enabled(name, datasets):
     config = shrunk(config_of(name, "quick"))
@@ -249,7 +251,7 @@ class Recorder(dict):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "mode"),
-    slow_after(
+    exhaustive_after(
         1,
         [
             ("quickstart", "quick"),

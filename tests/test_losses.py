@@ -8,7 +8,7 @@ import nets
 import numpy as np
 import oracles
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, losses
 
@@ -90,7 +90,7 @@ def test_the_gradient_of_cross_entropy_with_weights_is_exact():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("factor", slow_after(1, [1.0, 10.0]))
+@pytest.mark.parametrize("factor", exhaustive_after(1, [1.0, 10.0]))
 def test_fgsm_gives_the_same_points_for_classes_and_one_hot_rows(factor):
     x, y = nets.digits()
     net = nets.trained("plain").logits_fn

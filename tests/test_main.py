@@ -245,32 +245,6 @@ def test_a_signal_before_the_first_epoch_stops_at_once(commands, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_a_run_killed_at_any_moment_ends_with_the_same_results(commands, uninterrupted, tmp_path):
-    argv = [*TINY, f"--workdir={tmp_path / 'run'}"]
-    checkpoints = tmp_path / "run" / "checkpoints"
-    random = np.random.default_rng(0)
-    # Epoch 4 is printed after the checkpoint of epoch 2 is on disk, perhaps before that of 3.
-    for begun in ("epoch 4/", "resumed after epoch"):
-        process = commands.start(*argv)
-        process.wait_for(begun)
-        time.sleep(random.uniform(0, 0.1))
-        process.signal(signal.SIGKILL)
-        assert process.finish().status == -signal.SIGKILL
-    process = commands.start(*argv)
-    process.wait_for("resumed after epoch")
-    process.wait_until(lambda: list(checkpoints.glob("*tmp*")))  # a checkpoint under way
-    process.signal(signal.SIGKILL)
-    assert process.finish().status == -signal.SIGKILL
-    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 9, "repl')  # the kill may tear a line
-    last = commands.run(*argv)
-    assert (last.status, last.err) == (0, "")
-    assert re.search(r"resumed after epoch \d+", last.out)
-    assert_same_run(tmp_path / "run", uninterrupted)
-    assert not list(checkpoints.glob("*tmp*"))
-
-
 def stop_in_the_middle(commands, argv) -> int:
     """Interrupts a new run after a few epochs, and returns the last saved epoch."""
     process = commands.start(*argv)

@@ -11,7 +11,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import norms
 from adv_jax.types import UserError
@@ -141,7 +141,7 @@ def test_dual_shows_a_nan_and_takes_an_infinite_entry_as_the_limit(kind):
     assert np.isfinite(r[2]).all()
 
 
-@pytest.mark.parametrize("kind", slow_after(2, NORMS))
+@pytest.mark.parametrize("kind", exhaustive_after(2, NORMS))
 @few
 @given(r=batches(), eps=st.floats(0.0625, 8, width=32))
 def test_projection_is_the_nearest_point(kind, r, eps):
@@ -263,7 +263,7 @@ def test_one_coordinate_of_a_sample_has_the_marginal_distribution_of_the_ball(ki
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_after(2, NORMS))
+@pytest.mark.parametrize("kind", exhaustive_after(2, NORMS))
 def test_a_sample_depends_on_key_and_row_not_on_the_batch(kind):
     like, key = jnp.zeros((4, 2, 3)), jax.random.key(1)
     r = norms.sample(key, like, 1.0, kind)
@@ -285,7 +285,7 @@ def test_samples_of_old_style_keys_equal_those_of_typed_keys():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_after(2, NORMS))
+@pytest.mark.parametrize("kind", exhaustive_after(2, NORMS))
 def test_bfloat16_rows_are_computed_in_float32_and_float64_rows_in_float64(kind):
     r = jnp.array([[0.1, -0.7, 0.2]], jnp.bfloat16)
     for result in (
@@ -365,7 +365,7 @@ def test_a_shape_is_refused_in_place_of_an_array_like_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", slow_after(2, NORMS))
+@pytest.mark.parametrize("kind", exhaustive_after(2, NORMS))
 def test_a_zero_row_has_a_zero_derivative_and_leaves_the_derivatives_of_other_rows(kind):
     r = jnp.array([[0.0, 0.0], [3.0, -1.0], [0.0, 2.0]])
     weights = jnp.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])

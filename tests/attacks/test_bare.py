@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from attack_table import FIRST, TABLE
 from compilations import counted
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, programs
 
@@ -42,7 +42,7 @@ def through_jit(attack, w, **options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(2, COMPILED))
+@pytest.mark.parametrize("name", exhaustive_after(2, COMPILED))
 def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(name):
     COMPILED[name](lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
     w = weights(1)

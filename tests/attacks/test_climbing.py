@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, losses
 
@@ -95,7 +95,7 @@ def model_of(case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("name", slow_after(2, CASES))
+@pytest.mark.parametrize("name", exhaustive_after(2, CASES))
 def test_attacks_reach_the_point_of_highest_loss_in_the_ball(name, attack):
     case = CASES[name]
     labels = [jax.tree.map(lambda rows, i=i: rows[i], case.y) for i in range(2)]

@@ -8,13 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import BOUNDS, CORE, SHAPE, TABLE, B, K, marked, norm_of
-from marks import exhaustive_after, slow_after
-
-# One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
-FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
-# Those, and one attack each that searches, penalizes, shrinks its ball or only draws.
-KINDS = (*FEW, "square-linf", "carlini_wagner", "fmn-linf", "gaussian_noise")
+from attack_table import BOUNDS, CORE, FEW, KINDS, SHAPE, TABLE, B, K, marked, norm_of
+from marks import exhaustive_after
 
 
 def rows_where(condition, quick=KINDS):
@@ -28,7 +23,6 @@ def _forget(name):
     """Drops the programs of each row, as memory mappings per process are limited."""
     yield
     compiled.cache_clear()
-    jax.clear_caches()
 
 
 every_attack = rows_where(lambda row: True)
@@ -36,7 +30,7 @@ every_attack = rows_where(lambda row: True)
 few_attacks = rows_where(lambda row: True, quick=FEW)
 every_model_reader = rows_where(lambda row: row.reads_model)
 every_label_reader = rows_where(lambda row: row.reads_labels)
-both_dtypes = pytest.mark.parametrize("dtype", slow_after(1, [jnp.float32, jnp.bfloat16]))
+both_dtypes = pytest.mark.parametrize("dtype", exhaustive_after(1, [jnp.float32, jnp.bfloat16]))
 
 
 def weights(shape=SHAPE):
@@ -104,28 +98,33 @@ def test_one_program_of_an_attack_keeps_the_core_promises(name):
         return run(with_aux, x, y, scale, logits_fn=fn, keys=keys)
 
     given, aux = weights(), jnp.float32(np.random.default_rng(2).normal(size=(B, K)))
-    for scale in (0.1, 0.9):
-        x_adv = attacked(given, x, y, aux, scale, KEYS)
+    scales = {scale: jnp.full(B, scale, jnp.float32) for scale in (0.0, 0.1, 0.9)}
+    found = {scale: attacked(given, x, y, aux, each, KEYS) for scale, each in scales.items()}
+    for scale, x_adv in found.items():
         assert (x_adv.shape, x_adv.dtype) == (x.shape, x.dtype)
         assert bool(jnp.isfinite(x_adv).all())
         assert_inside(x_adv, x, scale, row.norm, BOUNDS)
+    assert_same_bits(found[0.0], x)
     assert bool((x_adv != x).any())
-    assert_same_bits(attacked(given, x, y, aux, 0.0, KEYS), x)
     if row.reads_model:
         flat = jax.tree.map(jnp.zeros_like, given)
-        assert_same_bits(attacked(flat, x, y, aux, 0.9, KEYS), x)
-    # Rows are independent, and their labels, side inputs and keys travel with them.
+        assert_same_bits(attacked(flat, x, y, aux, scales[0.9], KEYS), x)
+    # Rows are independent, and their labels, side inputs, scales and keys travel with them.
     order = np.array([3, 0, 4, 2, 5, 1])
-    permuted = attacked(given, x[order], y[order], aux[order], 0.9, KEYS[order])
+    permuted = attacked(given, x[order], y[order], aux[order], scales[0.9], KEYS[order])
     np.testing.assert_allclose(permuted, x_adv[order], atol=1e-5)
-    other = x.at[1:].set(1 - x[1:])
-    np.testing.assert_allclose(attacked(given, other, y, aux, 0.9, KEYS)[0], x_adv[0], atol=1e-5)
+    mixed = [0.9, 0.0, 0.1, 0.9, 0.1, 0.0]
+    other = attacked(given, x, y, aux, jnp.array(mixed), KEYS)
+    for i, scale in enumerate(mixed):
+        np.testing.assert_allclose(other[i], found[scale][i], atol=1e-5)
+    other = attacked(given, x.at[1:].set(1 - x[1:]), y, aux, scales[0.9], KEYS)
+    np.testing.assert_allclose(other[0], x_adv[0], atol=1e-5)
     assert attacked._cache_size() == 1
 
 
 settings = pytest.mark.parametrize(
     ("dtype", "bounds"),
-    slow_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
+    exhaustive_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
 )
 
 
@@ -167,7 +166,7 @@ def test_an_attack_without_jit_equals_the_compiled_one(name):
 
 
 @every_attack
-@pytest.mark.parametrize("dtype", slow_after(1, ["float64", "float32"]))
+@pytest.mark.parametrize("dtype", exhaustive_after(1, ["float64", "float32"]))
 def test_a_float32_batch_stays_float32_with_float64_enabled(name, dtype):
     x, y = inputs()
     with jax.enable_x64(True):
@@ -200,16 +199,6 @@ def test_rows_are_independent(name):
     for part in (slice(0, 3), slice(3, B)):
         alone = attacked(name, x[part], y[part], 0.1, keys=KEYS[part])
         np.testing.assert_allclose(alone, together[part], atol=1e-5)
-
-
-@pytest.mark.slow
-@every_attack
-def test_the_scale_may_differ_by_row(name):
-    x, y = inputs()
-    scales = jnp.array([0.0, 0.1, 0.2, 0.05, 0.9, 0.1])
-    together = attacked(name, x, y, scales)
-    for i, scale in enumerate(scales):
-        np.testing.assert_allclose(attacked(name, x, y, scale)[i], together[i], atol=1e-5)
 
 
 def partly_flat(x):

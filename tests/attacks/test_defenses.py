@@ -13,7 +13,7 @@ from attack_table import run as run_row
 from compilations import counted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.attacks.defenses import declared
@@ -167,7 +167,8 @@ def test_bad_arguments_of_the_wrappers_are_refused_in_one_line(call, message):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", slow_after(1, ["pgd-linf", "square-linf", "deepfool-l2", "auto_attack", "fab-linf"])
+    "name",
+    exhaustive_after(1, ["pgd-linf", "square-linf", "deepfool-l2", "auto_attack", "fab-linf"]),
 )
 def test_an_attack_of_an_expectation_treats_rows_independently(name):
     logits_fn = attacks.expectation(noisy, num_samples=2)

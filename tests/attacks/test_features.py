@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from attack_table import CORE, SHAPE, TABLE, B, K, marked, norm_of
+from attack_table import SHAPE, TABLE, B, K, marked, norm_of
 
 from adv_jax import attacks
 
@@ -29,7 +29,7 @@ def logits_fn(x):
 
 
 def each_attack(condition=lambda row: True):
-    rows = [marked(name, CORE) for name, row in TABLE.items() if condition(row)]
+    rows = [marked(name) for name, row in TABLE.items() if condition(row)]
     return pytest.mark.parametrize("name", rows)
 
 

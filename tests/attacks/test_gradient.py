@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 
@@ -189,7 +189,7 @@ def numpy_gradient(w):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("targeted", slow_after(2, [False, True]))
+@pytest.mark.parametrize("targeted", exhaustive_after(2, [False, True]))
 @pytest.mark.parametrize(
     ("attack", "step"),
     [

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attack_table import BOUNDS, FIRST, TABLE, Row, norm_of
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 
@@ -171,7 +171,7 @@ def assert_it_keeps_its_promises(name, *, bounds, rows=B):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(6, ONE_EACH))
+@pytest.mark.parametrize("name", exhaustive_after(6, ONE_EACH))
 def test_an_attack_keeps_its_promises_at_extreme_values(name):
     assert_it_keeps_its_promises(name, bounds=None)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from attack_table import TABLE, K, marked
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, programs
 
@@ -139,7 +139,7 @@ def test_pmap_equals_the_attack_on_one_device(name):
     same(mapped(weights, *parts).reshape(rows[0].shape), on_one_device(name))
 
 
-@pytest.mark.parametrize("name", slow_after(1, ["deepfool-l2", "pgd-linf", "auto_attack"]))
+@pytest.mark.parametrize("name", exhaustive_after(1, ["deepfool-l2", "pgd-linf", "auto_attack"]))
 def test_each_device_can_attack_a_model_of_its_own_on_the_same_rows(name):
     weights, *rows = problem()
     stacked = tuple(jnp.stack([w, 2 * w]) for w in weights)
@@ -169,7 +169,7 @@ def test_the_jacobian_by_classes_and_features_work_with_explicit_axes():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", slow_after(1, ["shard_map", "explicit"]))
+@pytest.mark.parametrize("how", exhaustive_after(1, ["shard_map", "explicit"]))
 def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
     rounded = attacks.straight_through(lambda x: jnp.round(8 * x) / 8)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 from scipy.special import softmax
 
 from adv_jax import attacks, losses, norms
@@ -59,7 +59,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize("name", slow_after(2, SIZES))
+@pytest.mark.parametrize("name", exhaustive_after(2, SIZES))
 def test_a_float16_model_is_fooled_as_a_float32_model_is(name):
     accuracies = []
     for dtype in (jnp.float32, jnp.float16):
@@ -142,7 +142,7 @@ def _cubed(z):
 READERS = [n for n, row in attack_table.TABLE.items() if row.reads_model and not row.variant]
 
 
-@pytest.mark.parametrize("name", slow_after(1, ["fgsm-linf", *READERS[1:]]))
+@pytest.mark.parametrize("name", exhaustive_after(1, ["fgsm-linf", *READERS[1:]]))
 @pytest.mark.parametrize("factor", exhaustive_after(1, [1e11, 1e10, 1e20, 1e30]))
 def test_examples_are_finite_at_huge_logits(name, factor):
     x, keys = jnp.asarray(X, jnp.float32), jax.random.split(KEY, B)
@@ -204,7 +204,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", slow_after(1, CLIMBERS))
+@pytest.mark.parametrize("name", exhaustive_after(1, CLIMBERS))
 @pytest.mark.parametrize("loss", REFUSED)
 def test_a_loss_without_numbers_at_x_is_refused(name, loss):
     x = jnp.asarray(X, jnp.float32).reshape(B, 3, 4)
@@ -227,7 +227,7 @@ def test_square_refuses_a_loss_of_nan_and_needs_no_derivative():
     assert run(loss=from_numpy).shape == x.shape
 
 
-@pytest.mark.parametrize("dtype", slow_after(1, [np.float16, jnp.bfloat16]))
+@pytest.mark.parametrize("dtype", exhaustive_after(1, [np.float16, jnp.bfloat16]))
 @pytest.mark.parametrize("size", [0.1, 1e-4, 1e-6, 3e-8])
 def test_every_number_of_16_bits_stays_inside_the_ball(dtype, size):
     x = np.arange(2**16, dtype=np.uint16).view(dtype)

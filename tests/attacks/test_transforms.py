@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.attacks.transforms import _shrunk
@@ -111,7 +111,7 @@ ORDERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("order", slow_after(2, ORDERS))
+@pytest.mark.parametrize("order", exhaustive_after(2, ORDERS))
 def test_the_wrappers_compose_with_attacks_and_side_inputs(order):
     shift = jnp.asarray(RNG.normal(size=(5, 4)), jnp.float32)
     wrapped = ORDERS[order](lambda x, shift: linear(x) + shift)

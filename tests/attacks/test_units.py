@@ -116,7 +116,7 @@ def with_and_without_bounds(condition, unbounded, needs_bounds=lambda case: case
             pytest.param(
                 name,
                 bounded,
-                marks=unbounded if not bounded else () if case.quick else pytest.mark.slow,
+                marks=unbounded if not bounded else () if case.quick else pytest.mark.exhaustive,
             )
             for name, case in CASES.items()
             for bounded in (True, False)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax.convolution import conv, max_pool_2x2
 from adv_jax.types import UserError
@@ -68,7 +68,7 @@ def test_it_is_the_correlation_of_scipy(size, padding):
 
 
 @pytest.mark.parametrize(
-    ("batch", "padding"), slow_after(3, [(1, "SAME"), (6, "FULL"), (7, "VALID"), (8, "SAME")])
+    ("batch", "padding"), exhaustive_after(3, [(1, "SAME"), (6, "FULL"), (7, "VALID"), (8, "SAME")])
 )
 @pytest.mark.parametrize(
     ("channels", "maps"), [(32, 32), (40, 33), (31, 32), (1, 32), (3, 40), (4, 32), (5, 32)]

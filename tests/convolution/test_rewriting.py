@@ -13,7 +13,7 @@ from flax import nnx
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.lax import ConvDimensionNumbers
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.convolution import fast_in_loops
@@ -182,7 +182,7 @@ NETS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(2, NETS))
+@pytest.mark.parametrize("name", exhaustive_after(2, NETS))
 def test_nets_of_other_libraries_keep_their_logits_and_derivatives(name):
     assert_same(NETS[name](), X, rtol=2e-4, atol=2e-5)
 
@@ -230,7 +230,7 @@ def layouts(compiled):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(2, NETS))
+@pytest.mark.parametrize("name", exhaustive_after(2, NETS))
 def test_in_loops_attacks_run_convolutions_in_the_layout_that_xla_runs_fast(name):
     logits_fn = NETS[name]()
 
@@ -241,7 +241,7 @@ def test_in_loops_attacks_run_convolutions_in_the_layout_that_xla_runs_fast(name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(2, NETS))
+@pytest.mark.parametrize("name", exhaustive_after(2, NETS))
 def test_attacks_outside_jit_and_inside_equal_steps_by_hand(name):
     logits_fn = NETS[name]()
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.ndimage
 from hypothesis import given
 from hypothesis import strategies as st
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax.data import DataError, augmentation
 from adv_jax.types import UserError
@@ -115,7 +115,7 @@ def test_random_affine_maps_stay_inside_their_limits_and_reach_them():
     assert np.abs(right).max() == pytest.approx(3, abs=0.3)
 
 
-@pytest.mark.parametrize("size", slow_after(2, [2, 3, 1, 4]))
+@pytest.mark.parametrize("size", exhaustive_after(2, [2, 3, 1, 4]))
 def test_dilation_and_erosion_are_those_of_scipy(size):
     x = random_images()
     for ours, scipys in (

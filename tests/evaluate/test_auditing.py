@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 import adv_jax
 from adv_jax import attacks, evaluate
@@ -86,7 +86,7 @@ def test_gradients_of_nan_are_counted_and_not_taken_for_zeros():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("norm", slow_after(1, ["linf", "l2", "l1", "rms"]))
+@pytest.mark.parametrize("norm", exhaustive_after(1, ["linf", "l2", "l1", "rms"]))
 def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     logits_fn, x, y = linear(problem)
 
@@ -147,7 +147,7 @@ def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_after(1, ["carlini_wagner", "lbfgs"]))
+@pytest.mark.parametrize("name", exhaustive_after(1, ["carlini_wagner", "lbfgs"]))
 def test_the_audit_measures_carlini_wagner_and_lbfgs_in_l2(problem, name):
     logits_fn, x, y = linear(problem)
     x = jnp.clip(x, -1, 1)

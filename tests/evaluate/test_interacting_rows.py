@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, evaluate
 
@@ -43,7 +43,7 @@ def warned(name, fn, recwarn, x=X, y=Y):
     return [str(w.message) for w in found]
 
 
-@pytest.mark.parametrize("name", slow_after(2, ENTRIES))
+@pytest.mark.parametrize("name", exhaustive_after(2, ENTRIES))
 def test_rows_that_interact_are_reported(name, recwarn):
     found = warned(name, in_training_mode, recwarn)
     assert any("depend on the other rows of the batch" in message for message in found)

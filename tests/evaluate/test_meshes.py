@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, evaluate
 
@@ -19,8 +19,8 @@ ATTACKS = {
     "pgd": partial(attacks.pgd, num_steps=3),
     "noise": attacks.gaussian_noise,
 }
-kinds = pytest.mark.parametrize("kind", slow_after(1, [AxisType.Explicit, AxisType.Auto]))
-specs = pytest.mark.parametrize("spec", slow_after(1, [P(None, "model"), P()]), ids=str)
+kinds = pytest.mark.parametrize("kind", exhaustive_after(1, [AxisType.Explicit, AxisType.Auto]))
+specs = pytest.mark.parametrize("spec", exhaustive_after(1, [P(None, "model"), P()]), ids=str)
 
 
 def mesh(kind):

@@ -8,7 +8,7 @@ import nets
 import numpy as np
 import pytest
 import zoo
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.evaluate.probing import probe
@@ -17,7 +17,7 @@ ROWS = 200
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", slow_after(1, ["jit", "eager", "vmap of one row"]))
+@pytest.mark.parametrize("how", exhaustive_after(1, ["jit", "eager", "vmap of one row"]))
 @pytest.mark.parametrize("factor", [1e3, 1e6])
 def test_probe_detects_saturated_logits_eagerly_compiled_and_vmapped(factor, how):
     x, y = (array[:ROWS] for array in nets.digits())

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 import adv_jax
 from adv_jax import attacks, evaluate
@@ -70,7 +70,7 @@ WEAK = {
 }
 
 
-@pytest.mark.parametrize("name", slow_after(2, WEAK))
+@pytest.mark.parametrize("name", exhaustive_after(2, WEAK))
 def test_an_attack_that_gets_nowhere_is_named_beside_fgsm(name):
     found = audited({"weak": WEAK[name], "fgsm": attacks.fgsm})
     assert found.order == {"weak - fgsm": pytest.approx(GAP)} and GAP > 0.3

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from command_line import MODULE, ROOT, call, environment, xla_flags
 from full_disk import filled
-from marks import slow_after
+from marks import exhaustive_after
 
 import launch
 from adv_jax.types import UserError
@@ -42,7 +42,7 @@ GRID = "--grid={'model.features': ((8,), (16,)), 'objective.attack.eps': (0.1, 0
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "says"),
-    slow_after(
+    exhaustive_after(
         5,
         [
             ([], ["one of --grid and --search, got neither"]),
@@ -116,7 +116,7 @@ def test_a_bad_flag_is_refused_in_one_line(commands, tmp_path, argv, says):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", slow_after(1, ["ray", "optuna"]))
+@pytest.mark.parametrize("extra", exhaustive_after(1, ["ray", "optuna"]))
 def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tmp_path, extra):
     argv = [*QUICK, GRID, f"--workdir={tmp_path / 'sweep'}"]
     done = commands.run(*argv, module="launch.sweep", BLOCKED=extra)

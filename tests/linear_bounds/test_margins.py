@@ -13,7 +13,7 @@ from compilations import counted
 from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 from adv_jax.linear_bounds import METHODS, margin_bounds
@@ -92,7 +92,7 @@ BALLS = [(norm, method) for norm in ("linf", "l2", "l1", "rms") for method in ME
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("norm", "method"), slow_after(4, BALLS))
+@pytest.mark.parametrize(("norm", "method"), exhaustive_after(4, BALLS))
 def test_margins_of_an_affine_model_are_the_minima(norm, method):
     rng = np.random.default_rng(0)
     w, b, x = rng.normal(size=(6, 3)), rng.normal(size=3), rng.normal(size=(4, 6))

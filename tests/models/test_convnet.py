@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.signal
-from marks import slow_after
+from marks import exhaustive_after
 from random_params import random_params
 
 from adv_jax import models
@@ -116,7 +116,7 @@ def averaged(h, size):
     return np.nanmean(windows[::2, ::2], axis=(-2, -1))
 
 
-@pytest.mark.parametrize("size", slow_after(1, [3, 2]))
+@pytest.mark.parametrize("size", exhaustive_after(1, [3, 2]))
 def test_average_pooling_follows_the_activation_and_leaves_out_pixels_beyond_the_border(size):
     model = models.convnet(
         stages=((2, 3),), units=(), pool=size, pooling="average", num_classes=3, activation="tanh"

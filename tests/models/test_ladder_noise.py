@@ -28,7 +28,7 @@ from ladders import (
     random_variables,
     run_of,
 )
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks
 
@@ -144,7 +144,7 @@ def test_neither_half_of_the_batch_depends_on_the_other():
 
 @pytest.mark.parametrize(
     ("net", "noisy"),
-    slow_after(2, [(FC, True), (FC, False), (SMALL, True)]),
+    exhaustive_after(2, [(FC, True), (FC, False), (SMALL, True)]),
     ids=["fc", "fc-clean", "small"],
 )
 def test_frozen_statistics_are_constants_of_the_input_gradient(x64, monkeypatch, net, noisy):
@@ -214,7 +214,7 @@ SHORT = Net("5-3", ((4,), (5,), (3,)))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("net", slow_after(1, [SHORT, POOLED]), ids=["fc", "pooled"])
+@pytest.mark.parametrize("net", exhaustive_after(1, [SHORT, POOLED]), ids=["fc", "pooled"])
 def test_the_update_may_run_through_the_perturbations_of_a_whole_ladder(x64, monkeypatch, net):
     fix_noise(monkeypatch, net)
     variables, batch = random_variables(net), random_batch(net)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 
 from adv_jax import models
 from adv_jax.models.layered import Layered
@@ -33,7 +33,7 @@ def batch_of(shape, size=4):
     return np.random.default_rng(0).normal(size=(size, *shape)).astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=slow_after(1, NETS))
+@pytest.fixture(scope="module", params=exhaustive_after(1, NETS))
 def net(request):
     """(apply, variables, x, number of hidden layers) of a net; biases are random."""
     model, shape = NETS[request.param]

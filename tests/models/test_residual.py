@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 import scipy.signal
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, models, objectives
 from adv_jax.models.residual import Block
@@ -186,7 +186,7 @@ def state_and_steps(objective, optimizer):
     return state, batches, over_steps(step)
 
 
-@pytest.mark.parametrize("name", slow_after(0, OBJECTIVES))
+@pytest.mark.parametrize("name", exhaustive_after(0, OBJECTIVES))
 def test_every_objective_trains_the_net_and_updates_all_statistics(name):
     state, batches, steps = state_and_steps(OBJECTIVES[name], optax.sgd(0.1))
     after, metrics = jax.jit(steps)(state, batches)

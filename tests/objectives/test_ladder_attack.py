@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, objectives
 from adv_jax.types import Output
@@ -297,7 +297,7 @@ def test_same_noise_in_attacks_equals_the_noise_of_the_update():
 
 @pytest.mark.slow
 @both_statistics
-@pytest.mark.parametrize("constant", slow_after(1, [True, False]))
+@pytest.mark.parametrize("constant", exhaustive_after(1, [True, False]))
 def test_attacks_of_size_zero_equal_the_ladder_without_attacks_bit_for_bit(constant, statistics):
     # The keys of the training pass do not depend on the attacks, nor does a zero step move x.
     none = loss_and_gradient()

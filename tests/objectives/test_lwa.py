@@ -8,7 +8,7 @@ import numpy as np
 import oracles
 import pytest
 from linear_net import linear
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import attacks, losses, models, objectives
 
@@ -69,7 +69,7 @@ def net():
 @pytest.mark.parametrize("dropout", [pytest.param((), marks=pytest.mark.slow), (0.0, 0.0, 0.5)])
 @pytest.mark.parametrize(
     "make",
-    slow_after(
+    exhaustive_after(
         2,
         [
             partial(objectives.lwa, attack=partial(attacks.fgsm, norm="l2", eps=0.0)),
@@ -95,10 +95,10 @@ def test_lwa_without_an_adversary_is_plain_training_bit_for_bit(make, dropout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", slow_after(1, [1, 2]))
+@pytest.mark.parametrize("layer", exhaustive_after(1, [1, 2]))
 @pytest.mark.parametrize(
     "attack",
-    slow_after(
+    exhaustive_after(
         1,
         [partial(attacks.fgsm, norm="l2", eps=0.6), partial(attacks.adv_alpha, norm="l2", eps=0.6)],
     ),

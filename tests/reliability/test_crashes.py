@@ -51,7 +51,7 @@ def under_way(workdir):
 def kill(commands, argv, workdir, moment, random):
     """Starts the run, kills it at that moment, and returns its output."""
     process = commands.start(*argv, **({"KILLED_AT": moment} if ":" in moment else {}))
-    epochs = int(random.integers(0, 10))
+    epochs = int(random.integers(0, EPOCHS // 5))
     if moment == "anywhere":
         process.wait_until(lambda: process.printed().count("\nepoch ") >= epochs)
         time.sleep(random.uniform(0, 0.1 if epochs else 2))
@@ -84,6 +84,8 @@ def test_a_run_that_is_killed_and_restarted_ends_with_the_same_results(
             assert "damaged" not in kill(commands, argv, workdir, moment, random)
             if workdir.exists():
                 assert_whole(workdir)
+        with (workdir / "metrics.jsonl").open("a") as file:
+            file.write('{"epoch": 9, "repl')  # A kill may tear a line.
         last = commands.run(*argv)
         assert (last.status, last.err) == (0, "") and "damaged" not in last.out
         assert_same_run(workdir, uninterrupted)
@@ -156,7 +158,7 @@ def test_a_workdir_deleted_during_a_run_is_reported_and_not_replaced(commands, t
     assert not (workdir / "metrics.jsonl").exists() and not (workdir / "result.json").exists()
 
 
-def test_a_run_in_a_folder_with_brackets_resumes_after_a_signal(commands, tmp_path):
+def test_a_run_in_a_folder_with_brackets_resumes_after_a_signal(commands, uninterrupted, tmp_path):
     argv = [*TINY, f"--workdir={tmp_path}/lr[.1]/a\\b"]
     process = commands.start(*argv)
     process.wait_for("\nepoch 3/")
@@ -169,8 +171,6 @@ def test_a_run_in_a_folder_with_brackets_resumes_after_a_signal(commands, tmp_pa
     assert (resumed.status, resumed.err) == (0, "")
     assert f"resumed after epoch {epoch}\n" in resumed.out and "damaged" not in resumed.out
     assert [path.name for path in tmp_path.iterdir()] == ["lr[.1]"]
-    whole = commands.run(*TINY, f"--workdir={tmp_path / 'whole'}")
-    assert whole.status == 0
     # Orbax alone, by which the runs are compared, cannot read below such a name.
     plain = shutil.copytree(tmp_path / "lr[.1]" / "a\\b", tmp_path / "plain")
-    assert_same_run(tmp_path / "whole", plain)
+    assert_same_run(plain, uninterrupted)

@@ -223,14 +223,18 @@ TABLE = {
 # by default.
 FIRST = {name.partition("-")[0]: name for name in reversed(TABLE)}
 CORE = [name for name, row in TABLE.items() if name in FIRST.values() or not row.variant]
+# One attack for each kind of search: a formula, a fixed loop, a loop with an early stop.
+FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
+# Those, and one attack each that searches, penalizes, shrinks its ball or only draws.
+KINDS = (*FEW, "square-linf", "carlini_wagner", "fmn-linf", "gaussian_noise")
 
 
 def marked(name: str, quick: Container[str] = ()) -> Any:
-    """Returns a row's name for `parametrize`: quick ones run by default, others of `CORE` are slow.
+    """Returns a row's name for `parametrize`: those in `quick` run by default.
 
-    The rest, which combine parts of those, are exhaustive.
+    Others of `KINDS` are slow; the rest, which keep a promise by the same parts, exhaustive.
     """
-    rest = pytest.mark.slow if name in CORE else pytest.mark.exhaustive
+    rest = pytest.mark.slow if name in KINDS else pytest.mark.exhaustive
     return pytest.param(name, marks=() if name in quick else rest)
 
 

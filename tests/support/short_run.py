@@ -13,7 +13,7 @@ from adv_jax.data import files
 
 QUICK = "--config=configs/quickstart.py:quick"
 LADDER = "--config=configs/ladder_mnist.py:quick"
-EPOCHS = 40
+EPOCHS = 20
 TINY = [
     QUICK,
     "--config.model.features=(8,)",

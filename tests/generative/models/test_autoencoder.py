@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import generative, models
 
@@ -44,7 +44,7 @@ def losses(outputs, x, loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("tied", "loss"), slow_after(1, CASES))
+@pytest.mark.parametrize(("tied", "loss"), exhaustive_after(1, CASES))
 def test_code_reconstruction_and_loss_are_the_formulas(tied, loss):
     apply, variables = net(tied=tied, loss=loss, activation="sigmoid", linear_code=True)
     [(w1, b1), (w2, b2)], [(v1, c1), (v2, c2)] = layers_of(variables)
@@ -64,7 +64,7 @@ def test_code_reconstruction_and_loss_are_the_formulas(tied, loss):
     close(noisy, losses(outputs, x / 2, loss))
 
 
-@pytest.mark.parametrize(("tied", "loss"), slow_after(1, CASES))
+@pytest.mark.parametrize(("tied", "loss"), exhaustive_after(1, CASES))
 def test_the_autoencoder_of_a_layer_is_that_layer_and_back(tied, loss):
     apply, variables = net(tied=tied, loss=loss, activation="sigmoid")
     [_, (w2, b2)], [_, (v2, c2)] = layers_of(variables)

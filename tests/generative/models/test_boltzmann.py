@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 from scipy.special import expit
 
 from adv_jax import generative, models
@@ -33,7 +33,7 @@ def test_an_unknown_kind_of_visible_units_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "build", slow_after(1, [generative.models.dbn, generative.models.boltzmann])
+    "build", exhaustive_after(1, [generative.models.dbn, generative.models.boltzmann])
 )
 def test_the_encoder_has_the_layers_of_a_multilayer_perceptron(build):
     _, stack = built(build(shape=(2, 2, 1), features=(3, 5)))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax import generative, models
 from adv_jax.types import UserError
@@ -92,8 +92,8 @@ def levels(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loss", slow_after(1, ["non_saturating", "minimax"]))
-@pytest.mark.parametrize("name", slow_after(1, MODELS))
+@pytest.mark.parametrize("loss", exhaustive_after(1, ["non_saturating", "minimax"]))
+@pytest.mark.parametrize("name", exhaustive_after(1, MODELS))
 def test_the_metrics_of_each_level_are_the_losses_and_the_probabilities(name, loss):
     total, _, metrics = game(name, generator_loss=loss)
     for number, (key, x, given, options) in levels(name).items():

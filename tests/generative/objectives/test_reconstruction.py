@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 from sklearn.decomposition import PCA
 
 from adv_jax import data, generative, models
@@ -98,7 +98,7 @@ def test_the_stacked_loss_is_the_sum_over_layers_of_clean_activations():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("noise", slow_after(1, [{"masking": 0.3}, {}]))
+@pytest.mark.parametrize("noise", exhaustive_after(1, [{"masking": 0.3}, {}]))
 def test_the_loss_of_a_layer_moves_this_layer_only(noise):
     apply, variables = net(features=(5, 4), activation="sigmoid")
     params = variables["params"]

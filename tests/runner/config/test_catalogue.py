@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 
 import adv_jax
 from adv_jax.configs import common
@@ -117,8 +117,10 @@ def test_an_installed_package_lists_the_packaged_configs_only(installed, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("other", slow_after(1, [nothing, a_folder, a_package, a_module]))
-@pytest.mark.parametrize("config", slow_after(1, ["quickstart", f"{ROOT}/configs/quickstart.py"]))
+@pytest.mark.parametrize("other", exhaustive_after(1, [nothing, a_folder, a_package, a_module]))
+@pytest.mark.parametrize(
+    "config", exhaustive_after(1, ["quickstart", f"{ROOT}/configs/quickstart.py"])
+)
 def test_a_config_is_read_in_a_folder_with_any_other_configs(other, config, tmp_path):
     other(tmp_path)
     # No epoch is trained: the error says that the config and its override were read.

@@ -7,7 +7,7 @@ import re
 import signal
 
 import pytest
-from marks import slow_after
+from marks import exhaustive_after
 from short_run import TINY, assert_same_run
 
 from adv_jax.runner.host.ending import without_traceback
@@ -35,13 +35,13 @@ def pipe():
         os.close(writer)
 
 
-@pytest.mark.parametrize("command", slow_after(2, COMMANDS))
+@pytest.mark.parametrize("command", exhaustive_after(2, COMMANDS))
 def test_a_full_disk_behind_standard_output_is_reported_in_one_line(commands, command):
     done = commands.run(COMMANDS[command], module=command, tty="/dev/full")
     assert (done.status, done.err) == (1, FULL)
 
 
-@pytest.mark.parametrize("command", slow_after(2, COMMANDS))
+@pytest.mark.parametrize("command", exhaustive_after(2, COMMANDS))
 def test_a_closed_pipe_ends_a_command_silently_with_the_status_of_sigpipe(commands, command):
     with pipe() as (path, reader):
         reader.close()

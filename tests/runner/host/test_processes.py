@@ -9,6 +9,7 @@ import signal
 import numpy as np
 import pytest
 from command_line import free_port, xla_flags
+from marks import exhaustive_after
 from short_run import TINY
 
 pytestmark = pytest.mark.slow
@@ -78,7 +79,7 @@ def alone(commands, tmp_path_factory):
 SEEDS, SHARDS = "--config.replicas.seeds=2", "--config.replicas.shards=2"
 
 
-@pytest.mark.parametrize("argv", [(SEEDS,), (SHARDS,)], ids=["replicas", "shards"])
+@pytest.mark.parametrize("argv", exhaustive_after(1, [[SHARDS], [SEEDS]]))
 def test_two_processes_equal_one_process_with_two_devices(commands, alone, tmp_path, argv):
     processes = start(commands, *argv, f"--workdir={tmp_path / 'run'}")
     first, second = finished(processes)
@@ -107,7 +108,7 @@ def test_a_signal_to_one_process_stops_both_at_the_same_epoch_and_the_run_resume
     assert_same_run(tmp_path / "run", alone(SEEDS))
 
 
-@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+@pytest.mark.parametrize(("before", "after"), exhaustive_after(1, [(2, 1), (1, 2)]))
 def test_a_run_resumes_with_another_number_of_processes(commands, alone, tmp_path, before, after):
     argv = [SEEDS, f"--workdir={tmp_path / 'run'}"]
     for done in finished(start(commands, *argv, devices=2 // before, count=before)):

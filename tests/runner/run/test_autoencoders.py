@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 import short_run
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 from short_run import serve
 
 from adv_jax.runner.config.document import with_values
@@ -119,7 +119,7 @@ def test_a_grid_varies_gamma_in_one_program(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "changes", "sentence"),
-    slow_after(
+    exhaustive_after(
         1,
         [
             (

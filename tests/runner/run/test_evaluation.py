@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 from command_line import ROOT
-from marks import slow_after
+from marks import exhaustive_after
 from PIL import Image
 
 from adv_jax import evaluate, train
@@ -370,7 +370,7 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
-    slow_after(
+    exhaustive_after(
         2,
         [
             ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),

@@ -94,7 +94,7 @@ def test_two_processes_write_the_files_of_one_process(commands, uninterrupted, t
             assert path.read_bytes() == theirs[name].read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_uneven_shares_measure_what_one_process_measures(commands, uninterrupted, tmp_path):
     argv = [f"--workdir={uninterrupted}", *ATTACKS, "--num_examples=20"]
     alone = commands.run(*argv, f"--out={tmp_path / 'one'}", module=MODULE, XLA_FLAGS=xla_flags(1))

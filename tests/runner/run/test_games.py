@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 import short_run
-from marks import exhaustive_after, slow_after
+from marks import exhaustive_after
 from short_run import serve
 
 from adv_jax.runner.config.document import ConfigError, with_values
@@ -154,7 +154,7 @@ def test_a_resumed_game_of_a_classifier_equals_an_uninterrupted_one(name, tmp_pa
 
 @pytest.mark.parametrize(
     ("name", "changes", "says"),
-    slow_after(
+    exhaustive_after(
         1,
         [
             (
@@ -206,7 +206,7 @@ def other_game(name, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(1, reversed(GAMES)))
+@pytest.mark.parametrize("name", exhaustive_after(1, GAMES))
 def test_a_game_of_any_kind_resumes_bit_for_bit_and_its_replicas_are_single_runs(
     name, tmp_path, capsys
 ):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import short_run
-from marks import slow_after
+from marks import exhaustive_after
 from points import PLATEAU, TRAIN, alone, document, same
 
 from adv_jax import objectives
@@ -188,7 +188,7 @@ def test_a_restart_compiles_an_epoch_once(counted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shards", slow_after(1, [1, 2]))
+@pytest.mark.parametrize("shards", exhaustive_after(1, [1, 2]))
 def test_a_stopped_replica_stays_constant_while_another_trains(dataset, shards):
     if jax.local_device_count() < 2 * shards:
         pytest.skip(f"XLA_FLAGS gives fewer than {2 * shards} devices")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorstore
 from command_line import ROOT
-from marks import slow_after
+from marks import exhaustive_after
 
 from adv_jax.runner.store.checkpoint import Checkpoints
 from adv_jax.runner.store.verified import digest, reason
@@ -87,7 +87,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", slow_after(5, NAMES))
+@pytest.mark.parametrize("name", exhaustive_after(5, NAMES))
 def test_checkpoints_in_a_folder_of_any_name_are_restored(tmp_path, name):
     found = restored(saved(tmp_path / name, 1, 2))
     assert (found.epoch, found.warnings) == (2, [])
@@ -110,7 +110,7 @@ def test_checkpoints_with_paths_near_the_limit_of_the_system_are_restored(tmp_pa
     assert restored(saved(folder, 1, 2)).epoch == 2
 
 
-@pytest.mark.parametrize("name", slow_after(1, ["tree/manifest.ocdbt", "notes/metadata"]))
+@pytest.mark.parametrize("name", exhaustive_after(1, ["tree/manifest.ocdbt", "notes/metadata"]))
 def test_a_file_that_cannot_be_opened_is_an_error_and_nothing_is_renamed(tmp_path, name):
     saved(tmp_path, 1, 2)
     file = tmp_path / "2" / name
