@@ -102,6 +102,11 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
             ([QUICK, "--config.epochs=1.5"], ["epochs", "'1.5'"]),
             ([QUICK, "--config.trackers=perhaps"], ["trackers", "perhaps"]),
             ([QUICK, "--config.model.features=wide"], ["model.features", "'wide'"]),
+            (
+                [QUICK, "--config.evaluation.eps=[0.0,", "0.1]"],
+                ["evaluation.eps", "'[0.0,'", "quote it"],
+            ),
+            ([QUICK, "--config.batch_size=9", "0.1]"], ["got '0.1]'; quote the flag before"]),
             ([QUICK, "--config.model.features=(8, 'x')"], ["model.features", "'x'"]),
             ([QUICK, "--config.objective.attack.eps=big"], ["objective.attack.eps", "big"]),
             ([QUICK, "--config.model=mlp"], ["model"]),

@@ -25,6 +25,7 @@ from adv_jax.types import UserError
 
 # The runner's own fields but those of texts, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
+_BRACKETS = ("()", "[]", "{}")
 _UNREAD = re.compile(r"flag --config\.([\w.]+)=")  # The message of a value of another type.
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
 
@@ -115,7 +116,14 @@ def refuse_words(words: Iterable[str]) -> None:
     group = "" if name.partition(".")[0] in flags.FLAGS else "config."
     is_setting = sets and (not group or "config" in flags.FLAGS)
     near = f"; did you mean '--{group}{found[0]}'?" if is_setting else ""
+    if _is_cut(found[0]):
+        near = "; quote the flag before, as a shell splits at spaces"
     raise UserError(f"the arguments must be flags, --..., got {', '.join(map(repr, found))}{near}")
+
+
+def _is_cut(text: str) -> bool:
+    """Whether a text lacks a bracket, as a part of a literal that a shell has split at spaces."""
+    return any(text.count(opening) != text.count(closing) for opening, closing in _BRACKETS)
 
 
 def refuse_flags(unread: Iterable[flags.FlagHolder], when: str) -> None:
@@ -239,6 +247,8 @@ def _explain_field(
         if group and isinstance(found := read(overridden[field]), dict) and "name" in found:
             whole = {**_node(document, group), **_group_of(group, overridden), last: found}
             near = f'; did you mean --config.{group}="{whole}"?'
+        if _is_cut(overridden[field]):
+            near = f'; quote it, as a shell splits at spaces: --config.{field}="..."'
         return f"--config.{field} must be {kind}, got {overridden[field]!r}{near}"
     with suppress(KeyError, TypeError):  # A part may not exist.
         names = {field: name for field, name in overridden.items() if field.endswith(".name")}
