@@ -142,7 +142,8 @@ def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[di
     A row has the fields, the best value of the metric and the test error (or loss, see
     `test_measure`), None if not measured.
     """
-    found = [row for path in paths for row in _rows_of(path, fields, metric)]
+    test = test_measure(paths)
+    found = [row for path in paths for row in _rows_of(path, fields, metric, test)]
 
     def order(row: Mapping[str, Any]) -> tuple:
         score, is_open = row[metric], row["status"] not in (FINISHED, STOPPED)
@@ -151,15 +152,16 @@ def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[di
     return sorted(found, key=order)
 
 
-def test_measure(metric: str) -> str:
-    """Returns the name of the test measure of models whose trials are compared by a metric."""
-    return "test_loss" if metric.endswith("_loss") else "test_error"
+def test_measure(paths: Iterable[Path]) -> str:
+    """Returns "test_loss" if trials that are finished have it, as they predict one, else the error."""
+    results = [workdir.read_result(path) for path in paths if is_finished(path)]
+    has_loss = any("test_loss" in result["replicas"][0] for result in results)
+    return "test_loss" if has_loss else "test_error"
 
 
-def _rows_of(path: Path, fields: list[str], metric: str) -> Iterable[dict[str, Any]]:
+def _rows_of(path: Path, fields: list[str], metric: str, test: str) -> Iterable[dict[str, Any]]:
     config, (epoch, best) = read_config(path), progress(path, metric)[-1]
     seeds, errors = config["replicas"]["seeds"], [None] * len(best)
-    test = test_measure(metric)
     if is_finished(path):
         measured = [replica.get(test) for replica in workdir.read_result(path)["replicas"]]
         if None not in measured:

@@ -243,7 +243,7 @@ def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
     """Makes the table, the figure and result.json; returns whether a trial has failed."""
     metric = _METRIC.value
     rows = _trials.table_rows(paths, fields, metric)
-    test = _trials.test_measure(metric)
+    test = _trials.test_measure(paths)
     columns = list(dict.fromkeys([*fields, metric, test, "epoch", "status", "trial"]))
     cells = [
         [

@@ -111,6 +111,15 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     assert trials.counts([failed, path]) == "1 finished, 1 failed"
 
 
+def test_the_test_measure_is_that_of_the_results_whatever_the_metric(path, tmp_path):
+    assert trials.test_measure([path]) == "test_error"
+    write_lines(path, epoch(1, dict.fromkeys(range(4), 0.5)))
+    result = {"data": {}, "replicas": [{"test_loss": 90.0}] * 4}
+    (path / "result.json").write_text(json.dumps(result))
+    rows = trials.table_rows([path], ["objective.eps"], "valid_error")
+    assert [row["test_loss"] for row in rows] == [90.0, 90.0]
+
+
 def test_a_trial_that_was_stopped_early_has_a_test_error_if_that_is_the_metric(path):
     lines = [
         {"epoch": 1, "replica": i, "test_error": e} for i, e in enumerate((0.5, 0.3, 0.2, 0.4))
