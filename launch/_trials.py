@@ -153,7 +153,7 @@ def table_rows(paths: Iterable[Path], fields: list[str], metric: str) -> list[di
 
 
 def test_measure(paths: Iterable[Path]) -> str:
-    """Returns "test_loss" if trials that are finished have it, as they predict one, else the error."""
+    """Returns "test_loss" if finished trials have one, as their models predict it; or the error."""
     results = [workdir.read_result(path) for path in paths if is_finished(path)]
     has_loss = any("test_loss" in result["replicas"][0] for result in results)
     return "test_loss" if has_loss else "test_error"

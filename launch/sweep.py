@@ -131,7 +131,7 @@ def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> f
 
     def parts(config: dict[str, Any]) -> tuple:
         runs = replicas(config)
-        return runs[0], trained.sources(config, dataset), pretrained.starts(config, runs)
+        return runs[0], trained.source_fns(config, dataset), pretrained.starts(config, runs)
 
     def check_trial(config: dict[str, Any]) -> None:
         check_batch_size(config, dataset)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 
 from adv_jax.runner.config.document import unknown
-from adv_jax.runner.store.formats import read_json, write_json
+from adv_jax.runner.store.formats import read_object, write_json
 from adv_jax.types import UserError
 from launch.compiling import gpu_cases, tpu_cases
 
@@ -52,4 +52,4 @@ def document_of(case: C, compile_case: Callable[[C], dict[str, Any]], file: Path
 
 
 def _stored(file: Path) -> dict[str, Any]:
-    return read_json(file) if file.exists() else {}
+    return read_object(file) if file.exists() else {}

@@ -96,7 +96,7 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
     runs, dataset = replicas(config), loaded.dataset
     devices, shards = list(target.devices), config["replicas"]["shards"]
     check_fit(config, dataset, devices)
-    sources, starts = trained.sources(config, dataset), pretrained.starts(config, runs)
+    sources, starts = trained.source_fns(config, dataset), pretrained.starts(config, runs)
     checked = check_parts(
         config, dataset, runs[0], sources, starts, rows=loaded.rows, packed=is_packed(devices)
     )

@@ -131,7 +131,7 @@ def attack_of(
 ) -> Attack:
     """Builds the attack of a spec; a nested attack gets its size from the outer attack."""
     parts: dict[str, Any] = {
-        key: bind(value, ATTACKS, field=f"{field}.{key}", free=attacks.SIZES, call=ATTACK)
+        key: attack_of(value, f"{field}.{key}", sources, free=attacks.SIZES)
         for key, value in spec.items()
         if isinstance(value, Mapping)
     }

@@ -80,7 +80,8 @@ def _players(
     Raises:
       ConfigError: as `optimizer` and `optimizers.players`; a player without an optimizer.
     """
-    built = _built(spec, steps_per_epoch, field)
+    players = {name: own for name, own in spec.items() if name != "every"}
+    built = _built(players, steps_per_epoch, field)
     try:
         return optimizers.players(every=spec.get("every"), **built)
     except UserError as error:
@@ -88,16 +89,15 @@ def _players(
 
 
 def _built(spec: Mapping[str, Any], steps_per_epoch: int, field: str) -> dict[str, Any]:
-    """Builds the optimizers of players; a player may have players of its own, without `every`."""
+    """Builds the optimizers of players; a player may have players of its own."""
     built: dict[str, Any] = {}
     for player, own in spec.items():
         path = f"{field}.{player}"
-        if player == "name" or (player == "every" and field == "optimizer"):
+        if player == "name":
             continue
         if not isinstance(own, Mapping):
             allowed = "an optimizer, a dict with a name"
-            parts = {name: part for name, part in spec.items() if name != "every"}
-            named = [name for name, part in parts.items() if isinstance(part, Mapping)]
+            named = [name for name, part in spec.items() if isinstance(part, Mapping)]
             players = f"; the players are {', '.join(named)}" if named else ""
             raise ConfigError(f"{path} must be {allowed}, got {own!r}{players}")
         if own.get("name") == "players":

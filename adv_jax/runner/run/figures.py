@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from adv_jax import evaluate, style
+from adv_jax import style
+from adv_jax.evaluate.traits import ball_of
 from adv_jax.runner.config.building import attacks_of
 from adv_jax.runner.run import learning_curves
 from adv_jax.runner.store.result import points_of
@@ -33,7 +34,7 @@ def draw(files: Workdir, config: Mapping[str, Any], result: Mapping[str, Any]) -
         found = learning_curves.curves_of_lines(files.metrics())
         style.save(learning_curves.chart(found, title=title), files.figures / "learning.png")
         if result["evaluation"]:
-            norms = map(evaluate.norm_of, attacks_of(config, {}).values())
+            norms = map(ball_of, attacks_of(config, {}).values())
             found = with_accuracy(result["evaluation"])
             points = points_of(result["replicas"])
             if len(points) > _MOST_POINTS:

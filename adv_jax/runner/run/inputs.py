@@ -83,8 +83,8 @@ def _of_dataset(
     """Does what `load` does with a data set."""
     spec = config["data"]
     fits = {field: _fits(spec, field) for field in ("preprocess", "target")}
-    dataset = _halved(dataset, spec.get("half", 0))
     _check_stream(config, dataset)
+    dataset = _halved(dataset, spec.get("half", 0))
     rows = rows_of(config, dataset, runs)
     document = _document(dataset, rows)
     begun = check_same_data(workdir, document)
@@ -99,7 +99,7 @@ def _of_dataset(
     return Inputs(_cropped(dataset, crop), rows, document, fitted | target_fitted)
 
 
-def steps(spec: Mapping[str, Any]) -> list[Any]:
+def preprocessing_of(spec: Mapping[str, Any]) -> list[Any]:
     """Returns all preprocessing of the test images of a config's field `data`."""
     return [*spec.get("preprocess", ()), *spec.get("target", ())]
 
@@ -196,7 +196,7 @@ def _check_stream(config: Mapping[str, Any], dataset: Dataset) -> None:
     if dataset.stream is None:
         return
     spec, of = config["data"], f"for the batches of {dataset.name}"
-    off = {"num_valid": 0, "num_labels": 0, "preprocess": (), "target": ()}
+    off = {"num_valid": 0, "num_labels": 0, "half": 0, "preprocess": (), "target": ()}
     for field, value in off.items():
         if found := spec.get(field):
             raise ConfigError(f"data.{field} must be {value} {of}, got {found!r}")
@@ -209,14 +209,9 @@ def _halved(dataset: Dataset, half: int) -> Dataset:
     """Returns the data set with one of two disjoint halves of its training rows; 0: all.
 
     The halves have the classes in the same proportions, and are the same in all runs.
-
-    Raises:
-      ConfigError: the training data are a stream.
     """
     if not half:
         return dataset
-    if dataset.stream:
-        raise ConfigError(f"data.half must be 0 for a stream of batches, got {half}")
     labels = dataset.train.y
     rows = split(labels, num_valid=len(labels) // 2, seed=0, stratified=True)[half - 1]
     return dataset._replace(train=Arrays(*(part[rows] for part in dataset.train)))

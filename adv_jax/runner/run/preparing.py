@@ -71,7 +71,7 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
         return Prepared(config, runs, loaded, {}, {})
     check_fit(config, loaded.dataset)
     sha256 = sources.checked_sha256(config, workdir)
-    models = trained.sources(config, loaded.dataset)
+    models = trained.source_fns(config, loaded.dataset)
     starts = pretrained.starts(config, runs, workdir)
     checked = check_parts(
         config,

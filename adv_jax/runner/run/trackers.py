@@ -25,7 +25,7 @@ from urllib.parse import quote, unquote
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.host.threads import started
-from adv_jax.runner.store.formats import as_json, read_json, write_json
+from adv_jax.runner.store.formats import as_json, read_object, write_json
 from adv_jax.runner.store.writing import locked
 from adv_jax.types import install_hint
 
@@ -61,7 +61,8 @@ class Tracked(NamedTuple):
         file = self.workdir / "trackers.json"
         if not file.exists():
             write_json(file, {"id": uuid.uuid4().hex})
-        return [f"{read_json(file)['id']}-{i}" for i in range(len(self.replicas))]
+        name = read_object(file)["id"]
+        return [f"{name}-{i}" for i in range(len(self.replicas))]
 
     def settings(self, replica: Replica) -> dict[str, Any]:
         """Returns {path: value} of a replica's config."""

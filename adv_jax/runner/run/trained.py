@@ -95,7 +95,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
             "model": config["model"],
             "objective": config["objective"],
             "data": about_data,
-            "preprocess": inputs.steps(config["data"]),
+            "preprocess": inputs.preprocessing_of(config["data"]),
             "replica": replica,
             "seed": runs[replica].seed,
             "overrides": runs[replica].overrides,
@@ -167,9 +167,9 @@ def experiment(config: Mapping[str, Any], dataset: Dataset) -> Experiment:
       dataset: the output of `inputs.load`.
 
     Raises:
-      UserError: see `sources`.
+      UserError: see `source_fns`.
     """
-    needed = sources({"data": config["data"], "model": config["model"]}, dataset)
+    needed = source_fns({"data": config["data"], "model": config["model"]}, dataset)
     return Experiment(with_values(config, {"evaluation.attacks": {}}), dataset, needed)
 
 
@@ -212,7 +212,7 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
     return found
 
 
-def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
+def source_fns(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
     """Returns workdir -> trained model, for all fields `..._fn` of a config.
 
     Args:
@@ -231,9 +231,10 @@ def sources(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:
         source, own = models[workdir], dataset
         if source.predicts == "real" and predicted_by(model_of(config["model"], found)) == "real":
             own = _real(dataset)
-        steps, its = inputs.steps(config.get("data", {})), source.about["preprocess"]
+        ours = inputs.preprocessing_of(config.get("data", {}))
+        theirs = source.about["preprocess"]
         apart = _apart(own, source.dataset) or (
-            "" if steps == its else f"data.preprocess {steps} and {its}"
+            "" if ours == theirs else f"data.preprocess {ours} and {theirs}"
         )
         if apart:
             raise ConfigError(

@@ -25,6 +25,7 @@ import numpy as np
 from adv_jax.runner.store import verified
 from adv_jax.runner.store.stragglers import without_stragglers
 from adv_jax.runner.store.verified import OtherStructureError, reason, synchronize
+from adv_jax.runner.store.writing import is_at
 from adv_jax.types import UserError
 
 Tree = Any
@@ -344,12 +345,10 @@ class Checkpoints:
         return reason(error).replace(str(self._literal), str(self._directory))
 
     def _unwritten(self, epoch: int, error: Exception) -> UserError:
-        try:
-            there = os.path.samestat(os.stat(self._directory), os.fstat(self._opened))
-        except OSError:
-            there = False
         # TensorStore creates folders again, so that errors of a deleted one name something else.
-        why = f"{self._reason(error)}; kept: {self.latest()}" if there else "its folder was deleted"
+        why = "its folder was deleted"
+        if is_at(self._directory, self._opened):
+            why = f"{self._reason(error)}; kept: {self.latest()}"
         return UserError(f"checkpoint of epoch {epoch} cannot be written: {why}")
 
     def _set_aside(self, epochs: Iterable[int]) -> None:

@@ -22,7 +22,7 @@ from adv_jax.runner.store.formats import (
     write_arrays,
     write_json,
 )
-from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, writing
+from adv_jax.runner.store.writing import WorkdirError, check_writable, is_at, replace, writing
 from adv_jax.types import UserError
 
 _FITTED = "preprocess.npz"
@@ -76,11 +76,7 @@ class Workdir:
 
     def _check_exists(self) -> None:
         """Raises WorkdirError if the directory was deleted or replaced."""
-        try:
-            there = os.path.samestat(os.stat(self.path / "lock"), os.fstat(self._lock.fileno()))
-        except OSError:
-            there = False
-        if not there:
+        if not is_at(self.path / "lock", self._lock.fileno()):
             raise WorkdirError(f"workdir {self.path} was deleted during the run")
 
     def _acquire_lock(self) -> None:

@@ -96,7 +96,7 @@ def _part_of(path: Path, content: bytes) -> Iterator[None]:
             os.fsync(file.fileno())
             yield
         finally:
-            if _is_of(part, file):
+            if is_at(part, file.fileno()):
                 part.unlink()
 
 
@@ -106,16 +106,16 @@ def _opened_alone(path: Path) -> BinaryIO:
         file = path.open("ab")
         with suppress(OSError):  # Some file systems have no locks.
             fcntl.flock(file, fcntl.LOCK_EX)
-        if _is_of(path, file):
+        if is_at(path, file.fileno()):
             return file
         file.close()
 
 
-def _is_of(path: Path, file: BinaryIO) -> bool:
-    """Returns whether a path is that of an open file."""
+def is_at(path: Path, descriptor: int) -> bool:
+    """Returns whether a path is still that of an open file or folder."""
     try:
-        return os.path.samestat(os.stat(path), os.fstat(file.fileno()))
-    except FileNotFoundError:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except OSError:
         return False
 
 

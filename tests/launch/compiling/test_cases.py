@@ -46,3 +46,10 @@ def test_a_case_that_is_refused_is_not_stored(tmp_path):
     with pytest.raises(UserError, match="too large"):
         document_of(CASE, compile_case, tmp_path / "stored.json")
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_file_that_holds_something_else_is_refused_before_anything_is_compiled(tmp_path):
+    file = tmp_path / "stored.json"
+    file.write_text("[1]")
+    with pytest.raises(UserError, match=r"stored.json must be a JSON object, got \[1\]"):
+        document_of(CASE, lambda case: pytest.fail("compiled"), file)

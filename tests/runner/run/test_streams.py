@@ -85,6 +85,7 @@ def test_shards_and_replicas_share_the_batches(tmp_path):
     [
         ({"data__num_valid": 10}, "data.num_valid must be 0 for the batches of digits, got 10"),
         ({"data__num_labels": 50}, "data.num_labels must be 0 for the batches of digits, got 50"),
+        ({"data__half": 1}, "data.half must be 0 for the batches of digits, got 1"),
         (
             {"data__preprocess": ({"name": "zca"},)},
             "data.preprocess must be () for the batches of digits, got ({'name': 'zca'},)",

@@ -192,10 +192,10 @@ def changed(digits, **test):
 
 def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas, digits):
     part = {"objective": {"name": "distillation", "teacher_fn": str(replicas[0])}}
-    assert list(trained.sources(part, digits)) == [str(replicas[0])]
+    assert list(trained.source_fns(part, digits)) == [str(replicas[0])]
     x, y = digits.test
     # A teacher of all digits may teach a sample of them.
-    assert list(trained.sources(part, changed(digits, x=x[:5], y=y[:5]))) == [str(replicas[0])]
+    assert list(trained.source_fns(part, changed(digits, x=x[:5], y=y[:5]))) == [str(replicas[0])]
     others = {
         "data.name other and mnist": digits._replace(name="other"),
         "bounds None and (0.0, 1.0)": digits._replace(bounds=None),
@@ -205,10 +205,10 @@ def test_a_source_on_other_inputs_or_classes_is_refused_with_the_field(replicas,
     said = "objective.teacher_fn must be a run on the same inputs, of the same classes, got"
     for apart, other in others.items():
         with pytest.raises(UserError, match=f"^{said} .*: {re.escape(apart)}$"):
-            trained.sources(part, other)
+            trained.source_fns(part, other)
     centered = part | {"data": {"preprocess": ("center",)}}
     with pytest.raises(UserError, match=rf"^{said} .*: data.preprocess \['center'\] and \[\]$"):
-        trained.sources(centered, digits)
+        trained.source_fns(centered, digits)
 
 
 def test_test_sets_are_the_same_up_to_the_rounding_of_their_inputs(digits):
