@@ -1,8 +1,8 @@
 """Decisions of a model, and points on the boundary of a class, found by decisions alone."""
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._lengths import typical_length
-from adv_jax.checks import checked_labels, checked_logits, checked_number
+from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
@@ -119,12 +119,6 @@ def to_boundary(at: Space, r: Array, norm: str) -> Shortest:
     far = norms.norm(r, norm, at.scale)
     _, high = jax.lax.fori_loop(0, count, halve, (jnp.zeros_like(far), far))
     return Shortest(norms.project(r, high, norm, at.scale), high)
-
-
-def check_box(settings: Mapping[str, Any]) -> None:
-    """Raises UserError if the setting `bounds` is infinite: no noise is uniform in it."""
-    for bound in settings["bounds"] or ():
-        checked_number("bounds", bound, "(-inf, inf)", per_row=True)
 
 
 def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[Array, Array]:

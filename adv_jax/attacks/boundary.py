@@ -8,10 +8,10 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._decisions import Space, check_box, first_on_boundary, space
+from adv_jax.attacks._decisions import Space, first_on_boundary, space
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import is_per_feature
+from adv_jax.checks import check_box, is_per_feature
 from adv_jax.perturbations import choose, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
@@ -44,7 +44,7 @@ class Walk(NamedTuple):
     needs_key=True,
     decisions=True,
     minimal=True,
-    check=check_box,
+    check=lambda settings: check_box(settings["bounds"]),
 )
 def boundary(
     logits_fn: LogitsFn,

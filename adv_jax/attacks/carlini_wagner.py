@@ -11,24 +11,21 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._decisions import check_box
 from adv_jax.attacks._lengths import typical_length
 from adv_jax.attacks._penalty import among, first_const, search
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import checked_logits
+from adv_jax.checks import check_box, checked_logits
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
 from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, UserError, widened
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, widened
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
 
 
 def _check(settings: Mapping[str, Any]) -> None:
-    if settings["bounds"] is None:
-        raise UserError("bounds must be (lo, hi) for carlini_wagner, got None")
-    check_box(settings)
+    check_box(settings["bounds"], needed_by="carlini_wagner")
 
 
 @attack(

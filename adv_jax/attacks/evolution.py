@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.attacks._decisions import check_box
 from adv_jax.checks import (
     as_batch,
     check_bounds,
+    check_box,
     check_function,
     checked_count,
     checked_number,
@@ -143,7 +143,7 @@ def _images_like(shape: Any, bounds: Bounds | None, count: int) -> Array:
     if bounds is None:
         raise UserError("bounds must be finite (lo, hi), got None")
     check_bounds(bounds, (count, *shape))
-    check_box({"bounds": bounds})
+    check_box(bounds)
     return as_batch(jnp.broadcast_to(limits(jnp.zeros(shape), bounds)[0], (count, *shape)))
 
 

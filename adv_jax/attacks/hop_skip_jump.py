@@ -9,10 +9,10 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
-from adv_jax.attacks._decisions import Space, check_box, first_on_boundary, space, to_boundary
+from adv_jax.attacks._decisions import Space, first_on_boundary, space, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import is_per_feature
+from adv_jax.checks import check_box, is_per_feature
 from adv_jax.perturbations import choose, inside, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
@@ -31,7 +31,7 @@ POINTS = 256  # of all rows, evaluated at once to estimate a direction
     decisions=True,
     minimal=True,
     legal_norms=("linf", "l2"),
-    check=check_box,
+    check=lambda settings: check_box(settings["bounds"]),
 )
 def hop_skip_jump(
     logits_fn: LogitsFn,

@@ -12,9 +12,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
-from adv_jax.attacks._decisions import check_box
 from adv_jax.attacks._images import check_images, within_range
-from adv_jax.checks import as_batch, check_bounds, checked_number, own_keywords
+from adv_jax.checks import as_batch, check_bounds, check_box, checked_number, own_keywords
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import limits, or_one
@@ -42,9 +41,7 @@ RATE = 0.05  # of Adam, in units of the bounds' width
 
 def _check(settings: Mapping[str, Any]) -> None:
     _check_places(settings["sizes"], settings["max_angle"])
-    if settings["bounds"] is None:
-        raise UserError("bounds must be (lo, hi) for adversarial_patch, got None")
-    check_box(settings)
+    check_box(settings["bounds"], needed_by="adversarial_patch")
 
 
 @attack(

@@ -141,6 +141,17 @@ def check_bounds(
             )
 
 
+def check_box(bounds: Bounds | None, *, needed_by: str | None = None) -> None:
+    """Raises UserError if bounds that `check_bounds` accepts are infinite: no noise fills them.
+
+    needed_by: the name of the function that needs them; None where they may be None.
+    """
+    if bounds is None and needed_by is not None:
+        raise UserError(f"bounds must be (lo, hi) for {needed_by}, got None")
+    for bound in () if bounds is None else bounds:
+        checked_number("bounds", bound, "(-inf, inf)", per_row=True)
+
+
 def broadcasts(value: Any, shape: tuple[int, ...] | None) -> bool:
     """Returns whether a value broadcasts to a shape by NumPy's rules.
 

@@ -222,10 +222,27 @@ def test_l0_is_refused_where_it_is_not_known():
     assert said == "eps must be a number or f32[B] under l0, got float64[1, 2]"
 
 
-def test_bounds_may_be_of_any_real_type():
-    expected = attacks.fgsm(model, X, Y, eps=0.2, bounds=(0.0, 1.0))
+def evolved(logits_fn, x, y, **options):
+    probs_fn = lambda x: jax.nn.softmax(logits_fn(x))
+    return attacks.fooling_images(probs_fn, x.shape[1:], y, num_generations=2, **options)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        functools.partial(attacks.fgsm, eps=0.2),
+        functools.partial(attacks.carlini_wagner, num_steps=2, search_steps=1),
+        functools.partial(attacks.lbfgs, num_steps=2, search_steps=1),
+        functools.partial(attacks.boundary, num_steps=2),
+        functools.partial(attacks.hop_skip_jump, num_steps=1, initial_evals=2),
+        evolved,
+    ],
+)
+def test_bounds_may_be_of_any_real_type(attack):
+    attack = functools.partial(attack, model, X, Y, key=jax.random.key(0))
+    expected = attack(bounds=(0.0, 1.0))
     for bounds in ([0, 1], np.array([0.0, 1.0]), (jnp.float32(0), np.float64(1))):
-        np.testing.assert_array_equal(attacks.fgsm(model, X, Y, eps=0.2, bounds=bounds), expected)
+        jax.tree.map(np.testing.assert_array_equal, attack(bounds=bounds), expected)
 
 
 @pytest.mark.parametrize(
