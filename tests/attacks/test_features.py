@@ -60,6 +60,23 @@ def test_masked_features_stay_and_the_others_keep_their_radii_and_bounds(name):
     assert attacked._cache_size() == 1
 
 
+def rooted(x):
+    """Three classes, with an infinite gradient by the first feature where that is 0."""
+    values = jnp.sqrt(x[:, 0]) + 2 * x[:, 1]
+    return jnp.stack([values, jnp.full_like(values, 1.75), -values], axis=1)
+
+
+# The saliency map takes pairs of features.
+@pytest.mark.slow
+@each_attack(lambda row: row.traits.gradient and row.reads_labels and row.scale != "gamma")
+def test_an_infinite_slope_by_a_feature_that_must_not_move_stops_no_attack(name):
+    row, x, y = TABLE[name], jnp.full((B, 2), 0.75).at[:, 0].set(0), jnp.ones(B, jnp.int32)
+    masked = row._replace(options=row.options | {"mask": jnp.array([False, True])})
+    x_adv = attack_table.run(masked, x, y, 0.2, logits_fn=rooted, keys=KEYS)
+    np.testing.assert_array_equal(x_adv[:, 0], 0)
+    assert bool((x_adv[:, 1] > x[:, 1]).all())
+
+
 # tau is a factor of the gradient, and the length of a sign depends on the units.
 @pytest.mark.slow
 @each_attack(lambda row: row.scale != "tau" and not row.options.get("length"))
