@@ -68,6 +68,12 @@ class Ascent(NamedTuple):
 def _check(settings: Mapping[str, Any]) -> None:
     if settings["fooled"] is not None and settings["loss"] == "dlr" and settings["targeted"]:
         raise UserError("fooled must be None for the targeted dlr, got a function")
+    allowed = settings["loss"] == "dlr" and not settings["targeted"] and settings["fooled"] is None
+    if settings["num_targets"] is not None and not allowed:
+        raise UserError(
+            'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
+            f"got {settings['num_targets']}"
+        )
 
 
 @attack(rank=ITERATED, ranges={"rho": "[0, 1]"}, losses=_LOSSES, check=_check)
@@ -119,7 +125,7 @@ def apgd(
       num_steps: iterations per restart, >= 1; each restart takes num_steps + 1 gradients.
       restarts: runs from independent starts, >= 1; more than one needs a key and no `start`.
       num_targets: None, or a number >= 1 (APGD-T): each run is repeated for each of the num_targets
-        (at most K - 1) most probable other classes at x, up the dlr targeted at that class. loss
+        (at most K - 1) most probable other classes at x, and climbs the dlr targeted at it. loss
         must be "dlr"; with 2 or 3 classes the numerator of the ratio is climbed.
       rho: share of the steps that must raise the loss, f32[], in [0, 1]; not used under l1.
       start: f[B, *D], the perturbation to begin with, projected first (warm start); no random
@@ -145,11 +151,6 @@ def apgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     aims = 1 if num_targets is None else num_targets
-    if num_targets is not None and (loss != "dlr" or targeted or fooled is not None):
-        raise UserError(
-            'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
-            f"got {num_targets}"
-        )
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
     if restarts > 1 and start is not None:

@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._lengths import width_of
 from adv_jax.attacks._linear_model import (
-    class_values,
     considered,
     nearest_boundary,
     strongest_other,
@@ -17,7 +16,7 @@ from adv_jax.attacks._linear_model import (
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import checked_labels, checked_logits
-from adv_jax.loss_gradients import labels_at, margin
+from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
 from adv_jax.perturbations import choose, perturbed, spread
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
@@ -106,7 +105,7 @@ def deepfool(
 
     def advance(walk: Walk) -> Walk:
         point = perturbed(x, stretch * walk.r, bounds)
-        logits, pullback = class_values(logits_fn, point, "logits")
+        logits, pullback = linearized(logits_fn, point)
         fools = walk.fools | (sign * margin(logits, y) > 0)
 
         def longer() -> Array:

@@ -12,7 +12,6 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import radius
 from adv_jax.loss_gradients import RateFn, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import moved, of_units
@@ -79,7 +78,6 @@ def mi_fgsm(
     >>> mi_fgsm(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    del key
     region = Region.of(x, eps, norm, bounds, mask)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
     step = _step(step_size, num_steps, region)
@@ -168,7 +166,7 @@ def _step(step_size: ArrayLike | None, num_steps: int, region: Region) -> Array:
     """Returns the length of a step, f32[1 or B, 1, ..., 1]."""
     if step_size is None:
         return region.radius / jnp.asarray(num_steps, region.radius.dtype)
-    return radius(step_size, region.x, region.norm, name="step_size")
+    return norms.per_row("step_size", step_size, region.x)
 
 
 def _ascent(

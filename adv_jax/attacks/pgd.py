@@ -13,7 +13,6 @@ from adv_jax.attacks._best import Best
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import radius
 from adv_jax.loss_gradients import rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import choose, limits, moved, spread
@@ -28,6 +27,7 @@ from adv_jax.types import (
     RowFn,
     RowTree,
     UserError,
+    check_choice,
     working_dtype,
 )
 
@@ -115,8 +115,7 @@ def pgd(
         raise UserError("key must be a key of jax.random for random_start=True, got None")
     if restarts > 1 and not random_start:
         raise UserError(f"restarts must be 1 without key and random start, got {restarts}")
-    if returns not in ("best", "last"):
-        raise UserError(f'returns must be "best" or "last", got {returns!r}')
+    check_choice("returns", returns, ("best", "last"))
     if restarts > 1 and returns == "last":
         raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
     if early_stop and returns == "last":
@@ -209,7 +208,6 @@ def bim(
     >>> bim(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    del key
     return pgd(
         logits_fn,
         x,
@@ -251,7 +249,7 @@ def _step(step_size: ArrayLike | None, num_steps: int, region: Region) -> Array:
     """
     x, reach = region.x, region.radius
     if step_size is not None:
-        return radius(step_size, x, region.norm, name="step_size")
+        return norms.per_row("step_size", step_size, x)
     if region.norm == "l0":
         if region.bounds is None:
             raise UserError("step_size must be given for l0 without bounds, got None")

@@ -52,7 +52,6 @@ def rubbish(
     >>> round(float(noise.mean()), 1), round(float(noise.std()), 1)
     (0.0, 1.0)
     """
-    del aux
     check_bounds(bounds, np.shape(x))
     size = 1.0 if std is None else std
     noise = gaussian_noise(logits_fn, jnp.zeros_like(x), y, std=size, key=key)

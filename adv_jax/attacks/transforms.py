@@ -9,8 +9,8 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._images import check_images, within_range
 from adv_jax.attacks.defenses import averaged, identity, straight_through
-from adv_jax.checks import checked_number, is_whole, own_keywords
-from adv_jax.types import Array, Key, LogitsFn, UserError, check_callable, working_dtype
+from adv_jax.checks import check_function, checked_number, is_whole, own_keywords
+from adv_jax.types import Array, Key, LogitsFn, UserError, working_dtype
 
 
 @own_keywords
@@ -44,7 +44,7 @@ def input_diversity(
     >>> bool((total(jnp.ones((3, 8, 8))) < 64).any())  # Some of the image is padding.
     True
     """
-    check_callable(logits_fn, "logits_fn")
+    check_function(logits_fn)
     prob = checked_number("prob", prob, "[0, 1]")
     checked_number("smallest", smallest, "(0, 1]")
 
@@ -94,7 +94,7 @@ def translation_invariance(
             [0.12, 0.2 ],
             [0.08, 0.12]]], dtype=float32)
     """
-    check_callable(logits_fn, "logits_fn")
+    check_function(logits_fn)
     if not is_whole(kernel_size) or kernel_size < 1 or kernel_size % 2 == 0:
         raise UserError(f"kernel_size must be an odd whole number, got {kernel_size!r}")
     sigma = checked_number("sigma", sigma, "(0, inf)", optional=True)

@@ -11,7 +11,6 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import radius
 from adv_jax.loss_gradients import Rated, labels_at, rate_fn, with_gradient
 from adv_jax.losses import LOSSES
 from adv_jax.perturbations import inside, limits, moved
@@ -32,8 +31,7 @@ from adv_jax.types import (
 
 @attack(
     rank=ITERATED,
-    ranges={"cap": "(0, inf]"},
-    row_ranges={"step_size": "[0, inf)"},
+    ranges={"cap": "(0, inf]", "step_size": "[0, inf)"},
     losses=LOSSES,
 )
 def universal_perturbation(
@@ -96,10 +94,10 @@ def universal_perturbation(
     if batch_size is not None and batch_size > batch:
         raise UserError(f"batch_size must be at most the {batch} rows, got {batch_size}")
     of_batches = None if batch_size is None else one_key(key)
-    ball = Region.of(x[:1], eps, norm, bounds, mask)
-    step = 10 * ball.radius / jnp.asarray(num_steps, ball.radius.dtype)
+    region = Region.of(x[:1], eps, norm, bounds, mask)
+    step = 10 * region.radius / jnp.asarray(num_steps, region.radius.dtype)
     if step_size is not None:
-        step = radius(step_size, x[:1], norm, name="step_size")
+        step = norms.per_row("step_size", step_size, x[:1])
     if climbed is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)
     box = None if bounds is None else limits(x, bounds)
@@ -120,8 +118,8 @@ def universal_perturbation(
             return at._replace(loss=jnp.minimum(at.loss, jnp.asarray(cap, at.loss.dtype)))
 
         gradient = with_gradient(capped, moved(x, inside(x, r, box)))[1]
-        ahead = r + step * ball.steepest(gradient.mean(axis=0, keepdims=True))
-        return norms.project(ahead, ball.radius, ball.norm, ball.scale), None
+        ahead = r + step * region.steepest(gradient.mean(axis=0, keepdims=True))
+        return norms.project(ahead, region.radius, region.norm, region.scale), None
 
     zero = jnp.zeros_like(x[:1], working_dtype(x.dtype))
     r, _ = jax.lax.scan(climb, zero, jnp.arange(num_steps))

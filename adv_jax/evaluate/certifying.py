@@ -71,10 +71,10 @@ def certify(
         crown_ibp  linear bounds of the margins, pulled back to x through intervals of ibp
         crown      linear bounds of every layer too: passes for each unit that an activation sees
 
-    It holds for models whose rows do not interact; for others an `AuditWarning` is issued.
-
     Each takes the larger one of its bound and that of intervals, so crown_ibp is never below ibp.
     crown takes some hundred times as long as ibp.
+
+    It holds for models whose rows do not interact; for others an `AuditWarning` is issued.
 
     Args:
       logits_fn: f32[B, *D] -> logits f32[B, K]; rows must not interact. With aux: (x, aux) ->

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from adv_jax.evaluate.certifying import Certificate
 
-# Of `Evaluation.to_json`; another number is another form of the document.
+# The form of the document of `Evaluation.to_json`.
 _FORM = 2
 
 

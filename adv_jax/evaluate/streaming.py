@@ -74,7 +74,7 @@ def evaluate_batches(
 
     Raises:
       UserError: as `evaluate`; no batch; a batch of another form or other shapes; the folder is of
-        an evaluation with another model, attack, setting or other rows; as `evaluate`.
+        an evaluation with another model, attack, setting or other rows.
 
     >>> from adv_jax import attacks
     >>> batches = [(np.array([[1., 0.]]), [0]), (np.array([[.2, 0.]]), [0])]

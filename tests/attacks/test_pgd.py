@@ -210,7 +210,7 @@ def test_steps_from_warm_starts_are_the_iterates_of_one_run():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"returns": "all"}, 'returns must be "best" or "last", got \'all\''),
+        ({"returns": "all"}, "returns must be one of best, last, got 'all'"),
         (
             {"returns": "last", "restarts": 2, "key": 1},
             'restarts must be 1 for returns="last", got 2',
