@@ -31,7 +31,7 @@ class Rated(NamedTuple):
 
 
 RateFn = Callable[[Array], Rated]  # f[B, *D] -> Rated
-Pullback = Callable[[Array], tuple[Array]]  # f32[B, K] -> (f32[B, *D],)
+Pullback = Callable[[Array], Array]  # f32[B, K] -> f32[B, *D]
 
 _noted: contextvars.ContextVar[tuple[Any, list[dict[str, Array]]] | None] = contextvars.ContextVar(
     "noted", default=None
@@ -137,16 +137,13 @@ def linearized(
     logits, pull_logits = jax.vjp(fn, x)
     values, pull_values = jax.vjp(of, logits)
 
-    def pullback(weights: Array) -> tuple[Array]:
+    def pullback(weights: Array) -> Array:
         (slopes,) = pull_values(weights)
-        if not in_float16:
-            gradient = pull_logits(slopes)[0].astype(working_dtype(x.dtype))
-            return (without_nan(gradient, values),)
-        unit = _unit(slopes, slopes[:, 0])
-        (gradient,) = pull_logits(slopes / unit[:, None])
+        unit = _unit(slopes, slopes[:, 0]) if in_float16 else None
+        (gradient,) = pull_logits(slopes if unit is None else slopes / unit[:, None])
         gradient = gradient.astype(working_dtype(x.dtype))
-        gradient = spread(unit, gradient) * gradient
-        return (without_nan(gradient, values),)
+        gradient = gradient if unit is None else spread(unit, gradient) * gradient
+        return without_nan(gradient, values)
 
     return values, pullback
 

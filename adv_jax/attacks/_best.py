@@ -79,5 +79,15 @@ class Shortest(NamedTuple):
     r: Array
     length: Array
 
+    @classmethod
+    def of(cls, r: Array, length: Array, fools: Array) -> "Shortest":
+        """Returns r where `fools` bool[B] is True, and nothing found elsewhere."""
+        return cls(r, jnp.where(fools, length, jnp.inf))
+
+    @classmethod
+    def none(cls, r: Array) -> "Shortest":
+        """Returns that nothing is found, for a search of r like `r`."""
+        return cls(jnp.zeros_like(r), jnp.full_like(r, jnp.inf, shape=r.shape[:1]))
+
     def or_shorter(self, other: "Shortest") -> "Shortest":
         return choose(other.length < self.length, other, self)

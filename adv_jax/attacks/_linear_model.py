@@ -55,7 +55,7 @@ def nearest_boundary(
     def boundary(i: Array) -> Boundary:
         rival = jax.lax.dynamic_index_in_dim(rivals, i, axis=1, keepdims=False)
         difference = jax.nn.one_hot(rival, count, dtype=values.dtype) - is_label
-        (slope,) = pullback(difference)
+        slope = pullback(difference)
         direction = norms.dual(slope, norm, scale)
         slope = slope.astype(direction.dtype)
         axes = tuple(range(1, slope.ndim))
@@ -77,7 +77,7 @@ def nearest_boundary(
         found = jax.tree.map(lambda a: jnp.take_along_axis(a, first, axis=0)[0], every)
         return nearer(found, nearest)
 
-    (like,) = jax.eval_shape(pullback, values)
+    like = jax.eval_shape(pullback, values)
     dtype = working_dtype(like.dtype)
     rows = like.shape[0], *(1,) * (like.ndim - 1)
     far = jnp.full_like(values, jnp.inf, dtype, shape=rows)

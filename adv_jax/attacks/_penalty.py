@@ -22,11 +22,6 @@ def squared(r: Array) -> Array:
     return dot(r, r)
 
 
-def among(r: Array, fools: Array, scale: Array | None = None) -> Shortest:
-    """Returns the perturbations f32[B, *D] with length inf where `fools` bool[B] is False."""
-    return Shortest(r, jnp.where(fools, norms.norm(r, "l2", scale), jnp.inf))
-
-
 def search(
     attempt: Callable[[Array], Shortest],
     unmoved: Shortest,

@@ -12,7 +12,7 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._lengths import typical_length
-from adv_jax.attacks._penalty import among, first_const, search
+from adv_jax.attacks._penalty import first_const, search
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import check_box, checked_logits
@@ -112,8 +112,7 @@ def carlini_wagner(
     share = (origin - middle) / or_one(half)
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))
-    far = jnp.full_like(origin, jnp.inf, shape=x.shape[:1])
-    nothing = Shortest(jnp.zeros_like(origin), far)
+    nothing = Shortest.none(origin)
 
     def beyond(logits: Array) -> Array:
         return sign * margin(logits, y) - confidence.astype(logits.dtype)
@@ -130,7 +129,7 @@ def carlini_wagner(
             r, pull = jax.vjp(lambda w: middle + half * jnp.tanh(w) - origin, w)
             point = perturbed(x, r, bounds)
             at, gradient = with_gradient(rate, point)
-            best = best.or_shorter(among(r, at.fools, scale))
+            best = best.or_shorter(Shortest.of(r, region.length(r), at.fools))
             (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)
@@ -140,7 +139,7 @@ def carlini_wagner(
         (_, _, best), _ = jax.lax.scan(step, carry, length=num_steps)
         return best
 
-    unmoved = nothing._replace(length=jnp.where(rate(x).fools, 0, far))
+    unmoved = Shortest.of(nothing.r, jnp.zeros_like(nothing.length), rate(x).fools)
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, unmoved, initial_const=first, search_steps=search_steps)
     return region.moved(r)

@@ -111,12 +111,12 @@ def ead(
 
     rate = rate_fn(lambda z, y: jnp.minimum(reached(z, y), 0), logits_fn, x, y)
 
-    def among(r: Array, point: Array) -> Shortest:
+    def tried(r: Array, point: Array) -> Shortest:
         logits, u = checked_logits(logits_fn(point), batch=x.shape[0]), in_units(r, unit)
         length = jnp.abs(u).reshape(len(u), -1).sum(axis=1)
         if rule == "en":
             length = weight.ravel() * length + squared(u)
-        return Shortest(r, jnp.where(reached(logits, y) > 0, length, jnp.inf))
+        return Shortest.of(r, length, reached(logits, y) > 0)
 
     def attempt(const: Array) -> Shortest:
         const = spread(const, x)
@@ -129,14 +129,14 @@ def ead(
             u = u - learning_rate * jnp.sqrt(left) * (2 * u - const * of_units(gradient, unit))
             u = jnp.sign(u) * jnp.maximum(jnp.abs(u) - weight, 0)
             now = region.clipped(of_units(u, unit))
-            best = best.or_shorter(among(now, perturbed(x, now, bounds)))
+            best = best.or_shorter(tried(now, perturbed(x, now, bounds)))
             ahead = now + (count / (count + 3)).astype(r.dtype) * (now - r)
             return (now, ahead, moved(x, ahead), best), None
 
-        nothing = Shortest(zero, jnp.full_like(zero, jnp.inf, shape=x.shape[:1]))
-        (*_, best), _ = jax.lax.scan(step, (zero, zero, x, nothing), jnp.arange(num_steps))
+        begun = zero, zero, x, Shortest.none(zero)
+        (*_, best), _ = jax.lax.scan(step, begun, jnp.arange(num_steps))
         return best
 
     first = first_const(initial_const, INITIAL_CONST, length)
-    r = search(attempt, among(zero, x), initial_const=first, search_steps=search_steps)
+    r = search(attempt, tried(zero, x), initial_const=first, search_steps=search_steps)
     return region.moved(r)

@@ -291,7 +291,7 @@ def _nearest_plane(
     def consider(m: Array, nearest: Plane) -> Plane:
         ahead = jax.nn.one_hot(rivals[:, m], count, dtype=logits.dtype) - label
         gap = (logits * ahead).sum(axis=1).astype(dtype)
-        slope = pull(ahead)[0].astype(dtype)
+        slope = pull(ahead).astype(dtype)
         along = slope if scale is None else scale * slope
         steepness = norms.norm(along, "l1" if norm == "linf" else "l2")
         distance = jnp.where(steepness > 0, jnp.abs(gap) / or_one(steepness), jnp.inf)

@@ -53,7 +53,7 @@ def class_jacobian(
 
     def derivative(i: Array) -> tuple[Array, Array]:
         k = i + (i >= left_out).astype(i.dtype)  # i32[B], each class but left_out, in order
-        (of_k,) = pullback(jax.nn.one_hot(k, count, dtype=values.dtype))
+        of_k = pullback(jax.nn.one_hot(k, count, dtype=values.dtype))
         return k, of_k.astype(values.dtype)
 
     def fill(i: Array, jacobian: Array) -> Array:

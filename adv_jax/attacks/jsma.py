@@ -108,7 +108,7 @@ def jsma(
         active = search.active & (jnp.argmax(values, axis=1).astype(target.dtype) != target)
         active &= search.step + 1 <= pairs
         is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
-        (helps,), (hinders,) = pullback(is_target), pullback(1 - is_target)
+        helps, hinders = pullback(is_target), pullback(1 - is_target)
         further = inside(x, search.r + change_of_each, bounds)
         helps, hinders = (unit * slope.astype(dtype) for slope in (helps, hinders))
         pair = _best_pair(helps, hinders, further != search.r)

@@ -11,7 +11,7 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._box_lbfgs import box_lbfgs
 from adv_jax.attacks._lengths import search_length, typical_length
-from adv_jax.attacks._penalty import among, first_const, search, squared
+from adv_jax.attacks._penalty import first_const, search, squared
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import as_batch, ball, checked_logits, finite_rows
@@ -116,9 +116,9 @@ def lbfgs(
     lo, hi = (region.clipped(unmoved + side * jnp.inf) for side in (-1, 1))
     lo, hi = (in_units(a, unit) for a in (lo, hi))
 
-    def rated(r: Array) -> Shortest:
+    def tried(r: Array) -> Shortest:
         logits = checked_logits(logits_fn(perturbed(x, r, bounds)), batch=x.shape[0])
-        return among(r, sign * margin(logits, y) > 0, region.scale)
+        return Shortest.of(r, region.length(r), sign * margin(logits, y) > 0)
 
     def attempt(const: Array) -> Shortest:
         const = spread(const, x)
@@ -128,10 +128,10 @@ def lbfgs(
             at, gradient = with_gradient(rate, moved(x, unit * u))
             return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * gradient)
 
-        return rated(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
+        return tried(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
     first = first_const(initial_const, INITIAL_CONST, length)
-    r = search(attempt, rated(unmoved), initial_const=first, search_steps=search_steps)
+    r = search(attempt, tried(unmoved), initial_const=first, search_steps=search_steps)
     return region.moved(r)
 
 

@@ -15,7 +15,7 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
 from adv_jax.perturbations import limits, perturbed, spread
-from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, widened, working_dtype
+from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, widened
 
 # Without it the radius ends on the boundary of a linear model, where rounding decides.
 OVERSHOOT = 1 + 1e-3
@@ -89,7 +89,7 @@ def ddn(
     def advance(turn: Turn, count: Array) -> tuple[Turn, None]:
         r, point, radius, found = turn
         at, gradient = with_gradient(rate, point)
-        found = found.or_shorter(_fooling(region, r, at.fools))
+        found = found.or_shorter(Shortest.of(r, region.length(r), at.fools))
         change = jnp.where(at.fools, -1, 1) * jnp.asarray(gamma, r.dtype)
         radius = jnp.minimum((1 + change) * radius, longest)
         step = _annealed(count, num_steps, first_step, first_step / 100)
@@ -179,7 +179,7 @@ def fmn(
         # The ball of l0 does not limit the size of a change.
         ahead = 0 if norm == "l0" else linear_distance(at.loss, gradient, norm, scale)
         boundary = OVERSHOOT * (region.length(r) + ahead)
-        found = found.or_shorter(_fooling(region, r, at.fools))
+        found = found.or_shorter(Shortest.of(r, region.length(r), at.fools))
         change = _annealed(count, num_steps, jnp.asarray(gamma, r.dtype), 0.001)
         radius = adapted(radius, change, at.fools, found.length, boundary)
         radius = jnp.minimum(radius, longest)
@@ -209,12 +209,8 @@ def _counted(radius: Array, change: Array, fools: Array, shortest: Array, bounda
 
 
 def _begun(x: Array, radius: Array) -> Turn:
-    nothing = jnp.zeros_like(x, working_dtype(x.dtype))
-    return nothing, x, radius, Shortest(nothing, jnp.full_like(radius, jnp.inf))
-
-
-def _fooling(region: Region, r: Array, fools: Array) -> Shortest:
-    return Shortest(r, jnp.where(fools, region.length(r), jnp.inf))
+    nothing = Shortest.none(widened(x))
+    return nothing.r, x, radius, nothing
 
 
 def _longest(region: Region) -> Array:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adv_jax.attacks._penalty import among, search
+from adv_jax.attacks._best import Shortest
+from adv_jax.attacks._penalty import search
 from adv_jax.attacks.carlini_wagner import carlini_wagner
 from adv_jax.attacks.lbfgs import lbfgs
 
@@ -131,9 +132,9 @@ def test_the_search_multiplies_the_constant_by_ten_and_then_bisects():
 
     def attempt(const):
         jax.debug.callback(lambda c: tried.append(np.asarray(c)), const, ordered=True)
-        return among(const[:, None], const >= least)
+        return Shortest.of(const[:, None], const, const >= least)
 
-    unmoved = among(jnp.zeros((3, 1)), jnp.zeros(3, bool))
+    unmoved = Shortest.none(jnp.zeros((3, 1)))
     r = search(attempt, unmoved, initial_const=0.1, search_steps=5)
     jax.effects_barrier()
     np.testing.assert_allclose(
