@@ -137,14 +137,12 @@ def checked_sizes(
         raise UserError(
             f"eps must have the names of the attacks, {', '.join(attacks)}, got {', '.join(sizes)}"
         )
-    for values in sizes.values():
-        check_sequence_of_sizes("eps", values, x)
+    check_attacks(attacks, sizes, x, bounds=bounds)
     if not isinstance(eps, Mapping):  # A dict may hold the size of one attack and vary another.
         check_different("eps", list(eps))
     if len(lengths := {len(values) for values in sizes.values()}) > 1:
         found = ", ".join(map(str, sorted(lengths)))
         raise UserError(f"eps must be as many sizes for each attack, got {found}")
-    check_attacks(attacks, sizes, x, bounds=bounds)
     return sizes
 
 

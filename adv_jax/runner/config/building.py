@@ -1,4 +1,4 @@
-"""Builds the model, its first parameters, the objective and the attacks of a config."""
+"""Builds the model, the objective and the attacks of a config."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from adv_jax import attacks
 from adv_jax.checks import like_x
@@ -59,37 +58,6 @@ def predicted_by(model: nn.Module) -> str:
     if found not in legal:
         raise ConfigError(f"predicts of the model must be {', '.join(legal)}, got {found!r}")
     return found
-
-
-def replaced(params: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters with those of `start` in place of the ones of equal names.
-
-    Raises:
-      ConfigError: there are none, or one has another shape or form, such as an array where the
-        model has a layer.
-    """
-    old: dict[Any, Any] = flatten_dict(params)
-    new: dict[Any, Any] = flatten_dict(start)
-    common = [path for path in old if path in new]
-    if not common:
-        raise ConfigError(
-            f"pretrained.part must share a layer with the model, which has {', '.join(params)}, "
-            f"got {', '.join(start)}"
-        )
-    for path in new:
-        for other in old:
-            if path != other and path[: len(other)] == other[: len(path)]:
-                allowed, found = ".".join(other), ".".join(path)
-                raise ConfigError(
-                    f"pretrained.part must have {allowed} as the model has, got {found}"
-                )
-    for path in common:
-        if old[path].shape != new[path].shape:
-            raise ConfigError(
-                f"pretrained.part must have {'.'.join(path)} of the model's shape, "
-                f"{old[path].shape}, got {new[path].shape}"
-            )
-    return unflatten_dict({**old, **{path: new[path] for path in common}})
 
 
 def objective_of(

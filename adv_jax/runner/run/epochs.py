@@ -50,21 +50,15 @@ def train(
       Interrupted: a signal arrived, or `ends` is near; the last epoch is saved.
       UserError: a file cannot be read or written.
     """
-    epochs, state = config["epochs"], program.init()
+    epochs = config["epochs"]
     with (
         _checkpoints(files.checkpoints, config["checkpoints_kept"], program.saved) as checkpoints,
         held_signals() as signals,
     ):
-        restored = _restore(checkpoints, program.layout.shapes(state), program.held)
-        if restored.tree is not None:
-            state = program.layout.place(restored.tree)
-        files.rewind_metrics(restored.epoch)
-        stopped = program.layout.fetch(state.stopped)
-        if is_first():  # The temporary workdirs hold no earlier lines.
-            files.check_metrics(restored.epoch, stopped)
+        state, restored = _resumed(checkpoints, files, program)
         surroundings = environment(len(program.layout.devices))
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
-        epoch, running = restored.epoch, ~stopped
+        epoch, running = restored.epoch, ~program.layout.fetch(state.stopped)
         program.wait()  # The time of an epoch is that of its steps.
         first = time.monotonic()
         tracked = Tracked(files.path, config, runs, epoch)
@@ -119,6 +113,21 @@ def _checkpoints(directory: Path, kept: int, parts: list[range]) -> Checkpoints:
         checkpoints = Checkpoints(directory, kept=kept, parts=parts, together=raise_on_all)
     check_shared(directory)
     return checkpoints
+
+
+def _resumed(
+    checkpoints: Checkpoints, files: Workdir, program: Program
+) -> tuple[RunState, Restored]:
+    """Returns the state of the newest intact checkpoint or the first one, and checks its log."""
+    state = program.init()
+    restored = _restore(checkpoints, program.layout.shapes(state), program.held)
+    if restored.tree is not None:
+        state = program.layout.place(restored.tree)
+    files.rewind_metrics(restored.epoch)
+    stopped = program.layout.fetch(state.stopped)
+    if is_first():  # The temporary workdirs hold no earlier lines.
+        files.check_metrics(restored.epoch, stopped)
+    return state, restored
 
 
 def _restore(checkpoints: Checkpoints, like: RunState, replicas: range) -> Restored:

@@ -22,7 +22,6 @@ from adv_jax.runner.config.building import (
     model_of,
     objective_and_optimizer,
     predicted_by,
-    replaced,
 )
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.optimizer import is_entrywise
@@ -30,7 +29,7 @@ from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run.batches import Batches
 from adv_jax.runner.run.measures import Measures
 from adv_jax.runner.run.packing import Packing
-from adv_jax.runner.run.weights import fitted
+from adv_jax.runner.run.weights import fitted, replaced
 from adv_jax.runner.store.result import Loss
 from adv_jax.step import TrainState, init_state, make_step, over_replays, over_steps
 from adv_jax.types import Array, Batch, LogitsFn, Metrics, Objective, Variables

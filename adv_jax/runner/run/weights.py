@@ -1,4 +1,4 @@
-"""Starts a model from a file of arrays.
+"""Starts a model from a file of arrays, or from the parameters of another run.
 
 `config.model.weights` is a file .npz or .safetensors that has each variable of the model, and
 nothing else, under the names of `flax.traverse_util.flatten_dict(variables, sep="/")`, such as
@@ -73,6 +73,37 @@ def fitted(variables: Variables, given: Mapping[str, Any], file: str) -> Variabl
     return unflatten_dict(
         {name: jnp.asarray(given[name], array.dtype) for name, array in own.items()}, sep="/"
     )
+
+
+def replaced(params: Mapping[str, Any], start: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters with those of `start` in place of the ones of equal names.
+
+    Raises:
+      ConfigError: there are none, or one has another shape or form, such as an array where the
+        model has a layer.
+    """
+    old: dict[Any, Any] = flatten_dict(params)
+    new: dict[Any, Any] = flatten_dict(start)
+    common = [path for path in old if path in new]
+    if not common:
+        raise ConfigError(
+            f"pretrained.part must share a layer with the model, which has {', '.join(params)}, "
+            f"got {', '.join(start)}"
+        )
+    for path in new:
+        for other in old:
+            if path != other and path[: len(other)] == other[: len(path)]:
+                allowed, found = ".".join(other), ".".join(path)
+                raise ConfigError(
+                    f"pretrained.part must have {allowed} as the model has, got {found}"
+                )
+    for path in common:
+        if old[path].shape != new[path].shape:
+            raise ConfigError(
+                f"pretrained.part must have {'.'.join(path)} of the model's shape, "
+                f"{old[path].shape}, got {new[path].shape}"
+            )
+    return unflatten_dict({**old, **{path: new[path] for path in common}})
 
 
 def _npz(path: Path) -> dict[str, np.ndarray]:

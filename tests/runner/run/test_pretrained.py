@@ -9,11 +9,11 @@ import pytest
 import short_run
 from short_run import serve
 
-from adv_jax.runner.config.building import replaced
 from adv_jax.runner.config.document import ConfigError, with_values
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.run import trained, training
 from adv_jax.runner.run.experiment import Experiment
+from adv_jax.runner.run.weights import replaced
 from adv_jax.types import UserError
 
 CODED = """
