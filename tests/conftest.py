@@ -29,7 +29,7 @@ for flag, value in FLAGS.items():
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}".strip()
 
 MAPPINGS = Path("/proc/self/maps")
-MAX_MAPPINGS = 8_000  # of 65,530 that a process may have; a program takes five, and a megabyte
+MAX_MAPPINGS = 4_000  # of 65,530 that a process may have; a program takes five, and a megabyte
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
