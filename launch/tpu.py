@@ -30,7 +30,7 @@ from adv_jax.runner.store.writing import WorkdirError
 from adv_jax.types import UserError
 from launch.compiling import tpus
 from launch.compiling.cases import cases_of, document_of
-from launch.compiling.programs import compiled, load, prepared, step_of, versions
+from launch.compiling.programs import Prepared, compiled, load, prepared, step_of, versions
 from launch.compiling.target import Target, TooLarge
 from launch.compiling.tpu_cases import TOPOLOGIES, Case, cases, config_of
 from launch.compiling.tpu_page import RESULT
@@ -41,7 +41,7 @@ def compile_case(case: Case) -> dict[str, Any]:
     jax.config.update("jax_exec_time_optimization_effort", case.effort)
     config, target = config_of(case), tpus.target(TOPOLOGIES[case.chips])
     loaded = load(config)
-    run, state, lowered = _lowered(config, target, loaded)
+    run, lowered = _lowered(config, target, loaded)
     found = {
         "config": case.config,
         "chips": case.chips,
@@ -58,23 +58,22 @@ def compile_case(case: Case) -> dict[str, Any]:
         own, others = of_one_chip(lowered.as_text(), case.chips), {}
         for chips in (n for n in TOPOLOGIES if n > case.chips):
             larger = config_of(case._replace(chips=chips, replicas=chips))
-            text = _lowered(larger, tpus.target(TOPOLOGIES[chips]), loaded)[2].as_text()
+            text = _lowered(larger, tpus.target(TOPOLOGIES[chips]), loaded)[1].as_text()
             others[chips] = of_one_chip(text, chips)
         found["same_program"] = [case.chips, *(n for n, text in others.items() if text == own)]
     try:
         epoch = compiled(lowered, target)
     except TooLarge as error:
         return found | {"needs": error.needed}
-    step = step_of(run, state, epoch, target)
+    step = step_of(run, epoch, target)
     return found | {"epoch": epoch._asdict(), "step": step}
 
 
-def _lowered(config: Mapping[str, Any], target: Target, loaded: Inputs) -> tuple[Any, Any, Any]:
-    """Lowers the epoch of a config -> (run, shapes of its state, lowered function)."""
+def _lowered(config: Mapping[str, Any], target: Target, loaded: Inputs) -> tuple[Prepared, Any]:
+    """Lowers the epoch of a config -> (run, lowered function)."""
     run = prepared(config, target, loaded)
     with same_numerics():
-        state = jax.eval_shape(run.functions.init, *run.seeds)
-        return run, state, run.functions.epoch.lower(state, *run.data)
+        return run, run.functions.epoch.lower(run.state, *run.data)
 
 
 def of_one_chip(module: str, chips: int) -> str:

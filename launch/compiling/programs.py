@@ -61,7 +61,8 @@ class Prepared(NamedTuple):
     chips: the devices in use.
     functions: the functions, mapped over `chips`.
     seeds: the arguments of `functions.init`.
-    data: those of the others after the state.
+    state: that of the others, which `functions.init` returns.
+    data: what they take after it.
     shared: bytes of the data, which the replicas of a chip share.
     """
 
@@ -69,6 +70,7 @@ class Prepared(NamedTuple):
     chips: int
     functions: Functions
     seeds: Any
+    state: Any
     data: Any
     shared: int
 
@@ -108,11 +110,16 @@ def prepared(config: Mapping[str, Any], target: Target, loaded: inputs.Inputs) -
         name: jax.ShapeDtypeStruct((len(runs), *own.shape[1:]), own.dtype)
         for name, own in loaded.rows.items()
     }
+    seeds = spread(initial(runs, starts))
+    mapped = functions(experiment, place.devices, checked.functions)
+    with same_numerics():
+        state = jax.eval_shape(mapped.init, *seeds)
     return Prepared(
         experiment,
         count,
-        functions(experiment, place.devices, checked.functions),
-        spread(initial(runs, starts)),
+        mapped,
+        seeds,
+        state,
         (jax.eval_shape(partial(_copies, count), arrays), spread(rows)),
         sum(array.nbytes for array in arrays.values()),
     )
@@ -146,17 +153,16 @@ def compile_config(
     per_chip = count * shards / run.chips
     about: dict[str, Compiled] = {}
     with same_numerics():
-        state = jax.eval_shape(run.functions.init, *run.seeds)
         own = ((name, getattr(run.functions, name)) for name in names)
         for name, fn in _evaluations(config, target, loaded, attacks) if attacks else own:
             print(f"compiling {name} for {target.topology}", flush=True)
             try:
-                args = run.seeds if name == "init" else (state, *run.data)
+                args = run.seeds if name == "init" else (run.state, *run.data)
                 about[name] = compiled(fn.lower(*args), target)
             except TooLarge as error:
-                remedies = partial(_remedies, config, run.experiment, state)
+                remedies = partial(_remedies, config, run.experiment, run.state)
                 raise _does_not_fit(name, error, target, per_chip, run.shared, remedies) from error
-        step = {"step": step_of(run, state, about["epoch"], target)} if "epoch" in about else {}
+        step = {"step": step_of(run, about["epoch"], target)} if "epoch" in about else {}
     return {
         "config": config["experiment"],
         "topology": target.topology,
@@ -165,7 +171,7 @@ def compile_config(
         "shards": shards,
         "memory_of_a_chip": target.chip.memory,
         "usable": target.chip.usable,
-        "replicas_that_fit": _fitting(run, state, per_chip, about, target.chip),
+        "replicas_that_fit": _fitting(run, per_chip, about, target.chip),
         "functions": {name: found._asdict() for name, found in about.items()},
         **step,
         "steps_per_epoch": run.experiment.steps_per_epoch,
@@ -201,7 +207,7 @@ def attacked(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     return with_values(config, {"evaluation.attacks": {name: spec}})
 
 
-def step_of(run: Prepared, state: Any, epoch: Compiled, target: Target) -> dict[str, Any]:
+def step_of(run: Prepared, epoch: Compiled, target: Target) -> dict[str, Any]:
     """Returns the operations of a training step of a chip, and seconds at the peaks of the chip.
 
     Those of the products are a lower bound of the step. Those of memory are an upper bound of its
@@ -210,7 +216,7 @@ def step_of(run: Prepared, state: Any, epoch: Compiled, target: Target) -> dict[
     has instead of it the launches of an epoch over its steps and XLA's estimate of their time.
     """
     steps = run.experiment.steps_per_epoch
-    flops = product_flops(run.functions.epoch, state, *run.data) * (1 / steps)
+    flops = product_flops(run.functions.epoch, run.state, *run.data) * (1 / steps)
     seconds = {"products": flops.count / target.chip.flops}
     found = {**flops._asdict(), "seconds": seconds}
     if epoch.bytes_accessed is not None:
@@ -268,14 +274,12 @@ def _remedies(config: Mapping[str, Any], experiment: Experiment, state: Any, par
     return ", or ".join([*ways, f"divide batch_size by about {parts}"])
 
 
-def _fitting(
-    run: Prepared, state: Any, per_chip: float, about: Mapping[str, Compiled], chip: Chip
-) -> int:
+def _fitting(run: Prepared, per_chip: float, about: Mapping[str, Compiled], chip: Chip) -> int:
     """Returns about how many replicas of a run fit a chip beside its data, in all functions.
 
     Each has its state all the time, and what a function takes besides while it runs.
     """
-    leaves = jax.tree.leaves(state)
+    leaves = jax.tree.leaves(run.state)
     own = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves) / run.chips
     running = (f.results + f.temporaries for name, f in about.items() if name != "init")
     return int((chip.usable - run.shared) / (own + max(running, default=0)) * per_chip)
