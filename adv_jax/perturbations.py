@@ -44,7 +44,15 @@ def in_units(r: Array, scale: Array | None) -> Array:
 
 def of_units(u: Array, scale: Array | None) -> Array:
     """Returns scale * u, and 0 where the scale is, whatever u; None: u. Inverts `in_units`."""
-    return u if scale is None else jnp.where(scale == 0, 0, scale * u)
+    return u if scale is None else without_fixed(scale * u, scale)
+
+
+def without_fixed(a: Array, scale: Array | None) -> Array:
+    """Returns a, and 0 where the scale is: these features must not move. None: a.
+
+    A gradient by them may be infinite, and 0 * inf is NaN.
+    """
+    return a if scale is None else jnp.where(scale == 0, 0, a)
 
 
 def spread(rows: Array, like: Array) -> Array:

@@ -25,9 +25,7 @@ from adv_jax.checks import (
     check_rows,
     checked_count,
     checked_labels,
-    checked_mask,
     checked_number,
-    is_per_feature,
     traceable,
     with_aux,
 )
@@ -188,25 +186,7 @@ def _attacked(
         if name in parameters or (catch_all(parameters) and value is not None)
     }
     labels = () if labels_name(function) is None else (y,)
-    settings = {**arrays, **dict(static)}
-    if settings.get("constant", True):
-        fn = _without_fixed(fn, x, settings)
-    return function(fn, x, *labels, **settings, **given)
-
-
-def _without_fixed(fn: Fn, x: Array, settings: Settings) -> Fn:
-    """Returns the model without a gradient by features that must not move.
-
-    There it may be infinite, and 0 * inf would be NaN.
-    """
-    eps, mask = settings.get("eps"), settings.get("mask")
-    parts = [] if mask is None else [checked_mask(mask, x)]
-    if is_per_feature(eps, x):
-        parts.append(jnp.asarray(eps) != 0)
-    if not parts:
-        return fn
-    free = functools.reduce(jnp.logical_and, parts)
-    return lambda point: fn(jnp.where(free, point, jax.lax.stop_gradient(point)))
+    return function(fn, x, *labels, **arrays, **dict(static), **given)
 
 
 def _unchanged(x: Array) -> Array:

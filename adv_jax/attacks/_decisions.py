@@ -13,7 +13,15 @@ from adv_jax.attacks._lengths import typical_length
 from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
-from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
+from adv_jax.perturbations import (
+    choose,
+    in_units,
+    inside,
+    limits,
+    of_units,
+    perturbed,
+    without_fixed,
+)
 from adv_jax.random import draw_rows, fold_in_rows, split_rows
 from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
 
@@ -53,7 +61,7 @@ class Space(NamedTuple):
         """Draws u from a standard normal distribution, 0 where the scale is: f32[B, *D]."""
         dtype = working_dtype(self.x.dtype)
         drawn = draw_rows(jax.random.normal, keys, self.x.shape[1:], dtype)
-        return drawn if self.scale is None else jnp.where(self.scale == 0, 0, drawn)
+        return without_fixed(drawn, self.scale)
 
 
 def space(

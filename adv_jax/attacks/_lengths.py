@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
-from adv_jax.perturbations import dot, in_units, limits, or_one, spread
+from adv_jax.perturbations import dot, in_units, limits, or_one, spread, without_fixed
 from adv_jax.types import Array, Bounds, LogitsFn, widened
 
 
@@ -85,7 +85,7 @@ def search_length(
 
 def linear_distance(gap: Array, slope: Array, norm: str, scale: Array | None) -> Array:
     """Returns the distance |gap| / ||slope||_* at which a linear function is 0, f32[B]; flat: 0."""
-    steepness = dot(slope, norms.dual(slope, norm, scale))
+    steepness = dot(without_fixed(slope, scale), norms.dual(slope, norm, scale))
     return jnp.where(steepness > 0, jnp.abs(gap) / jnp.where(steepness > 0, steepness, 1), 0)
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.loss_gradients import Pullback, linearized
+from adv_jax.perturbations import without_fixed
 from adv_jax.types import Array, LogitsFn, Norm, check_choice, working_dtype
 
 # The rows of a block of backward passes on an accelerator. The activations of all classes at once
@@ -57,7 +58,7 @@ def nearest_boundary(
         difference = jax.nn.one_hot(rival, count, dtype=values.dtype) - is_label
         slope = pullback(difference)
         direction = norms.dual(slope, norm, scale)
-        slope = slope.astype(direction.dtype)
+        slope = without_fixed(slope.astype(direction.dtype), scale)
         axes = tuple(range(1, slope.ndim))
         steepness = jnp.sum(slope * direction, axis=axes, keepdims=True)  # ||v||_*
         lead = -jnp.sum(difference * values, axis=1).reshape(steepness.shape).astype(slope.dtype)

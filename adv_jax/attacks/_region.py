@@ -7,7 +7,15 @@ import jax.numpy as jnp
 
 from adv_jax import norms
 from adv_jax.checks import ball, is_per_feature
-from adv_jax.perturbations import choose, in_units, inside, limits, of_units, perturbed
+from adv_jax.perturbations import (
+    choose,
+    in_units,
+    inside,
+    limits,
+    of_units,
+    perturbed,
+    without_fixed,
+)
 from adv_jax.types import Array, Bounds, Key, Mask, Norm, UserError, working_dtype
 
 
@@ -47,7 +55,7 @@ class Region(NamedTuple):
         _, radius, norm, bounds, scale = self
         if norm not in ("l1", "l0") or bounds is None:
             return self.clipped(norms.project(r, radius, norm, scale))
-        clipped = self.clipped(r if scale is None else jnp.where(scale == 0, 0, r))
+        clipped = self.clipped(without_fixed(r, scale))
         if norm == "l1":
             x = self.x.astype(r.dtype)
             lo, hi = limits(x, bounds)

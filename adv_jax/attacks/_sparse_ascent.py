@@ -8,7 +8,7 @@ import numpy as np
 from adv_jax.attacks._best import Best, Iterate, best_of_ascent
 from adv_jax.attacks._region import Region
 from adv_jax.loss_gradients import RateFn, with_gradient
-from adv_jax.perturbations import choose, perturbed, spread
+from adv_jax.perturbations import choose, of_units, perturbed, spread
 from adv_jax.types import Array
 
 FIRST_SHARE = 0.2  # of the features, in the first step
@@ -135,8 +135,7 @@ def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Arra
     The steepest are a `share` f32[B] of the entries, at least one, and those as steep as the last
     of them; entries of slope 0 stay.
     """
-    slope = gradient if scale is None else scale * gradient
-    slope = slope.reshape(len(slope), -1)
+    slope = of_units(gradient, scale).reshape(len(gradient), -1)
     size, width = jnp.abs(slope), slope.shape[1]
     rank = jnp.floor((1 - share) * jnp.asarray(width, share.dtype)).astype(jnp.int32)
     least = jnp.clip(rank, 0, width - 1)[:, None]
@@ -144,7 +143,7 @@ def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Arra
     unit = jnp.where(size >= threshold, jnp.sign(slope), 0)
     unit = unit / jnp.maximum(jnp.abs(unit).sum(axis=1, keepdims=True), 1)
     unit = unit.reshape(gradient.shape)
-    return unit if scale is None else scale * unit
+    return of_units(unit, scale)
 
 
 def _schedule(num_steps: int) -> Schedule:

@@ -130,6 +130,7 @@ def carlini_wagner(
             point = perturbed(x, r, bounds)
             at, gradient = with_gradient(rate, point)
             best = best.or_shorter(Shortest.of(r, region.length(r), at.fools))
+            gradient = jnp.where(half == 0, 0, gradient)  # else 0 * inf, of a feature that is fixed
             (slope,) = pull(2 * in_units(in_units(r, unit), unit) - const * gradient)
             with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
                 updates, state = adam.update(slope, state)

@@ -16,7 +16,17 @@ from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import checked_labels, checked_logits
 from adv_jax.loss_gradients import labels_at, linearized, margin
 from adv_jax.losses import classes
-from adv_jax.perturbations import choose, dot, in_units, limits, or_one, perturbed, spread
+from adv_jax.perturbations import (
+    choose,
+    dot,
+    in_units,
+    limits,
+    of_units,
+    or_one,
+    perturbed,
+    spread,
+    without_fixed,
+)
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import (
     Array,
@@ -267,7 +277,7 @@ def onto_plane(
     stopped, _ = jax.lax.while_loop(lambda carry: carry[1], fix, first)
     moved = jnp.where(stopped, room, level(stopped) * reach)
     d = (toward * moved).reshape(slope.shape)
-    return d if scale is None else scale * d
+    return of_units(d, scale)
 
 
 def _nearest_plane(
@@ -291,9 +301,8 @@ def _nearest_plane(
     def consider(m: Array, nearest: Plane) -> Plane:
         ahead = jax.nn.one_hot(rivals[:, m], count, dtype=logits.dtype) - label
         gap = (logits * ahead).sum(axis=1).astype(dtype)
-        slope = pull(ahead).astype(dtype)
-        along = slope if scale is None else scale * slope
-        steepness = norms.norm(along, "l1" if norm == "linf" else "l2")
+        slope = without_fixed(pull(ahead).astype(dtype), scale)
+        steepness = norms.norm(of_units(slope, scale), "l1" if norm == "linf" else "l2")
         distance = jnp.where(steepness > 0, jnp.abs(gap) / or_one(steepness), jnp.inf)
         return choose(distance < nearest.distance, Plane(gap, slope, distance), nearest)
 

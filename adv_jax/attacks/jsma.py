@@ -16,7 +16,7 @@ from adv_jax.attacks.targets import next_class
 from adv_jax.checks import broadcasts, checked_labels, checked_mask
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
-from adv_jax.perturbations import inside, moved, or_one, perturbed, spread
+from adv_jax.perturbations import inside, moved, of_units, or_one, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -110,7 +110,7 @@ def jsma(
         is_target = jax.nn.one_hot(target, values.shape[1], dtype=values.dtype)
         helps, hinders = pullback(is_target), pullback(1 - is_target)
         further = inside(x, search.r + change_of_each, bounds)
-        helps, hinders = (unit * slope.astype(dtype) for slope in (helps, hinders))
+        helps, hinders = (of_units(slope.astype(dtype), unit) for slope in (helps, hinders))
         pair = _best_pair(helps, hinders, further != search.r)
         found = pair.reshape(batch, -1).any(axis=1)
         pair &= spread(active, x)

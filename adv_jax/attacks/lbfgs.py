@@ -25,7 +25,7 @@ from adv_jax.loss_gradients import (
     with_gradient,
 )
 from adv_jax.losses import classes, cross_entropy
-from adv_jax.perturbations import in_units, inside, moved, perturbed, spread
+from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed, spread
 from adv_jax.types import (
     Array,
     Bounds,
@@ -126,7 +126,7 @@ def lbfgs(
         # In coordinates u = r / unit.
         def penalized(u: Array) -> tuple[Array, Array]:
             at, gradient = with_gradient(rate, moved(x, unit * u))
-            return squared(u) + const.ravel() * at.loss, 2 * u + const * (unit * gradient)
+            return squared(u) + const.ravel() * at.loss, 2 * u + const * of_units(gradient, unit)
 
         return tried(unit * box_lbfgs(penalized, unmoved, lo, hi, num_steps=num_steps))
 
@@ -205,7 +205,7 @@ def feature_adversary(
     # In coordinates u = r / unit.
     def distance(u: Array) -> tuple[Array, Array]:
         at, gradient = with_gradient(rate, moved(x, unit * u))
-        return at.loss, unit * gradient
+        return at.loss, of_units(gradient, unit)
 
     r = unit * box_lbfgs(distance, unmoved, lo, hi, num_steps=num_steps)
     return perturbed(x, jnp.clip(r, -each, each), bounds)

@@ -14,7 +14,7 @@ from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import margin, rate_fn, with_gradient
 from adv_jax.losses import cross_entropy
-from adv_jax.perturbations import limits, perturbed, spread
+from adv_jax.perturbations import limits, perturbed, spread, without_fixed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, widened
 
 # Without it the radius ends on the boundary of a linear model, where rounding decides.
@@ -221,8 +221,7 @@ def _longest(region: Region) -> Array:
         return huge
     lo, hi = limits(near, region.bounds)
     far = jnp.maximum(near - lo, hi - near)
-    far = far if region.scale is None else jnp.where(region.scale == 0, 0, far)
-    return jnp.minimum(region.length(far), huge)
+    return jnp.minimum(region.length(without_fixed(far, region.scale)), huge)
 
 
 def _annealed(count: Array, num_steps: int, first: Array, last: Array | float) -> Array:

@@ -11,7 +11,7 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._traits import NOISE
 from adv_jax.checks import ball
-from adv_jax.perturbations import perturbed
+from adv_jax.perturbations import of_units, perturbed
 from adv_jax.random import draw_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree, working_dtype
 
@@ -46,7 +46,7 @@ def gaussian_noise(
     """
     noise = _draw(jax.random.normal, key, x)
     std, scale = ball(std, x, "linf", mask=mask, name="std")
-    return perturbed(x, std * (noise if scale is None else scale * noise), bounds)
+    return perturbed(x, std * of_units(noise, scale), bounds)
 
 
 @attack(norm="linf", rank=NOISE, needs_key=True)
@@ -79,7 +79,7 @@ def sign_noise(
     """
     signs = _draw(jax.random.rademacher, key, x)
     eps, scale = ball(eps, x, "linf", bounds, mask)
-    return perturbed(x, eps * (signs if scale is None else scale * signs), bounds)
+    return perturbed(x, eps * of_units(signs, scale), bounds)
 
 
 @attack(rank=NOISE, needs_key=True)

@@ -10,7 +10,7 @@ import optax
 
 from adv_jax import norms
 from adv_jax.checks import ball
-from adv_jax.perturbations import choose, or_one, perturbed
+from adv_jax.perturbations import choose, of_units, or_one, perturbed
 from adv_jax.random import draw_rows
 from adv_jax.tabular._constraints import Constraints
 from adv_jax.types import Array, Key, Norm, widened
@@ -50,7 +50,7 @@ class Reach(NamedTuple):
             return cls(constraints, x, lo, hi, None, scale, kind)
         # No entry of a ball moves further than this, whatever the norm.
         far = radius * (x.shape[1] ** 0.5 if kind == "rms" else 1.0)
-        far = far if scale is None else jnp.where(scale == 0, 0, far * scale)
+        far = of_units(far, scale)
         whole = constraints.marked(constraints.integer)
         lo = jnp.maximum(lo, jnp.where(whole, jnp.ceil(near - far), near - far))
         hi = jnp.minimum(hi, jnp.where(whole, jnp.floor(near + far), near + far))
