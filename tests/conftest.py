@@ -4,7 +4,6 @@ import importlib.metadata
 import importlib.util
 import os
 import subprocess
-from pathlib import Path
 
 from command_line import DEVICE_COUNT, ROOT, serving
 
@@ -28,12 +27,10 @@ for flag, value in FLAGS.items():
     if flag not in os.environ.get("XLA_FLAGS", ""):
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}={value}".strip()
 
-MAPPINGS = Path("/proc/self/maps")
-MAX_MAPPINGS = 4_000  # of 65,530 that a process may have; a program takes five, and a megabyte
-
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from compilations import forget_programs  # noqa: E402
 from short_run import TINY  # noqa: E402
 
 # The same examples in every run; compiling the first one takes longer than any deadline.
@@ -66,10 +63,9 @@ def _compile_once(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_programs():
-    """Drops compiled programs after a module that leaves many, as Linux limits their mappings."""
+    """Drops compiled programs after a module that leaves many."""
     yield
-    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > MAX_MAPPINGS:
-        jax.clear_caches()
+    forget_programs()
 
 
 @pytest.fixture(scope="session")

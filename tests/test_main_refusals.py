@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 from short_run import LADDER, QUICK, TINY, digest, result_of
 
 
@@ -24,7 +24,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
 
 @pytest.mark.parametrize(
     ("argv", "says"),
-    exhaustive_after(
+    slow_after(
         24,
         [
             # The file, its mode and its fields.

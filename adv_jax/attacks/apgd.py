@@ -68,12 +68,6 @@ class Ascent(NamedTuple):
 def _check(settings: Mapping[str, Any]) -> None:
     if settings["fooled"] is not None and settings["loss"] == "dlr" and settings["targeted"]:
         raise UserError("fooled must be None for the targeted dlr, got a function")
-    allowed = settings["loss"] == "dlr" and not settings["targeted"] and settings["fooled"] is None
-    if settings["num_targets"] is not None and not allowed:
-        raise UserError(
-            'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
-            f"got {settings['num_targets']}"
-        )
 
 
 @attack(rank=ITERATED, ranges={"rho": "[0, 1]"}, losses=_LOSSES, check=_check)
@@ -151,6 +145,11 @@ def apgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     aims = 1 if num_targets is None else num_targets
+    if num_targets is not None and (loss != "dlr" or targeted):
+        raise UserError(  # loss is None if fooled is a function
+            'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
+            f"got {num_targets}"
+        )
     if restarts > 1 and key is None:
         raise UserError(f"restarts must be 1 without a key, got {restarts}")
     if restarts > 1 and start is not None:

@@ -31,7 +31,8 @@ from adv_jax.types import (
 
 @attack(
     rank=ITERATED,
-    ranges={"cap": "(0, inf]", "step_size": "[0, inf)"},
+    ranges={"cap": "(0, inf]"},
+    row_ranges={"step_size": "[0, inf)"},
     losses=LOSSES,
 )
 def universal_perturbation(

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 from attack_table import BOUNDS, CORE, FEW, KINDS, SHAPE, TABLE, B, K, marked, norm_of
-from marks import exhaustive_after
+from compilations import forget_programs
+from marks import exhaustive_after, slow_after
 
 
 def rows_where(condition, quick=KINDS):
@@ -20,9 +21,10 @@ def rows_where(condition, quick=KINDS):
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget(name):
-    """Drops the programs of each row, as memory mappings per process are limited."""
+    """Drops the programs of each row."""
     yield
     compiled.cache_clear()
+    forget_programs()
 
 
 every_attack = rows_where(lambda row: True)
@@ -30,7 +32,7 @@ every_attack = rows_where(lambda row: True)
 few_attacks = rows_where(lambda row: True, quick=FEW)
 every_model_reader = rows_where(lambda row: row.reads_model)
 every_label_reader = rows_where(lambda row: row.reads_labels)
-both_dtypes = pytest.mark.parametrize("dtype", exhaustive_after(1, [jnp.float32, jnp.bfloat16]))
+both_dtypes = pytest.mark.parametrize("dtype", slow_after(1, [jnp.float32, jnp.bfloat16]))
 
 
 def weights(shape=SHAPE):
@@ -124,7 +126,7 @@ def test_one_program_of_an_attack_keeps_the_core_promises(name):
 
 settings = pytest.mark.parametrize(
     ("dtype", "bounds"),
-    exhaustive_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
+    slow_after(1, [(jnp.float32, BOUNDS), (jnp.float32, None), (jnp.bfloat16, BOUNDS)]),
 )
 
 
@@ -166,7 +168,7 @@ def test_an_attack_without_jit_equals_the_compiled_one(name):
 
 
 @every_attack
-@pytest.mark.parametrize("dtype", exhaustive_after(1, ["float64", "float32"]))
+@pytest.mark.parametrize("dtype", slow_after(1, ["float64", "float32"]))
 def test_a_float32_batch_stays_float32_with_float64_enabled(name, dtype):
     x, y = inputs()
     with jax.enable_x64(True):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 from scipy import optimize
 
 from adv_jax import norms
@@ -112,7 +112,7 @@ def exact_distance(x, y, norm, bounds):
 @both_norms
 @pytest.mark.parametrize(
     ("num_targets", "bounds"),
-    exhaustive_after(1, [(None, None), (CLASSES - 1, None), (CLASSES - 1, (0.0, 1.0))]),
+    slow_after(1, [(None, None), (CLASSES - 1, None), (CLASSES - 1, (0.0, 1.0))]),
 )
 def test_fab_finds_the_exact_distance_on_a_linear_model(norm, num_targets, bounds):
     # In a box only with targets: which plane is nearest is decided without the box.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import exhaustive_after, slow_after
 from scipy.special import softmax
 
 from adv_jax import attacks, losses, norms
@@ -204,7 +204,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("name", exhaustive_after(1, CLIMBERS))
+@pytest.mark.parametrize("name", slow_after(1, CLIMBERS))
 @pytest.mark.parametrize("loss", REFUSED)
 def test_a_loss_without_numbers_at_x_is_refused(name, loss):
     x = jnp.asarray(X, jnp.float32).reshape(B, 3, 4)
@@ -227,7 +227,7 @@ def test_square_refuses_a_loss_of_nan_and_needs_no_derivative():
     assert run(loss=from_numpy).shape == x.shape
 
 
-@pytest.mark.parametrize("dtype", exhaustive_after(1, [np.float16, jnp.bfloat16]))
+@pytest.mark.parametrize("dtype", slow_after(1, [np.float16, jnp.bfloat16]))
 @pytest.mark.parametrize("size", [0.1, 1e-4, 1e-6, 3e-8])
 def test_every_number_of_16_bits_stays_inside_the_ball(dtype, size):
     x = np.arange(2**16, dtype=np.uint16).view(dtype)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import nets
 import pytest
 import zoo
-from marks import exhaustive_after
+from marks import slow_after
 
 from adv_jax import attacks, evaluate
 
@@ -58,13 +58,13 @@ def quick(names, chosen):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(3, quick(zoo.BROKEN, QUICK_BROKEN)))
+@pytest.mark.parametrize("name", slow_after(3, quick(zoo.BROKEN, QUICK_BROKEN)))
 def test_the_audit_warns_of_a_broken_defense_and_names_the_fault(name):
     assert_caught(zoo.BROKEN[name].defend(zoo.honest("relu")), zoo.BROKEN[name])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(1, zoo.BROKEN_NETS))
+@pytest.mark.parametrize("name", slow_after(1, zoo.BROKEN_NETS))
 def test_the_audit_warns_of_a_net_broken_by_training_or_mode(name):
     assert_caught(zoo.BROKEN_NETS[name].defend(), zoo.BROKEN_NETS[name])
 
@@ -84,7 +84,7 @@ def assert_honest(logits_fn, norm="linf", bounds=nets.BOUNDS, **settings):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "net", exhaustive_after(2, quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
+    "net", slow_after(2, quick(zoo.NETS, ["relu", "dropout", "batch norm", "fgsm"]))
 )
 def test_the_audit_does_not_warn_of_an_honest_net(net):
     assert_honest(zoo.honest(net))
@@ -119,14 +119,14 @@ def test_the_audit_does_not_warn_of_an_honest_net_in_disguise(guise):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(1, zoo.DECLARED))
+@pytest.mark.parametrize("name", slow_after(1, zoo.DECLARED))
 def test_the_audit_does_not_warn_of_a_declared_gradient(name):
     logits_fn = zoo.DECLARED[name](zoo.honest("relu"))
     assert audited(logits_fn, {"fgsm": zoo.FGSM}, eps=SIZES["linf"]).warnings == ()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(1, zoo.MISDECLARED))
+@pytest.mark.parametrize("name", slow_after(1, zoo.MISDECLARED))
 def test_the_audit_warns_of_a_declared_gradient_that_misleads(name):
     broken = zoo.Broken(zoo.MISDECLARED[name], "gradients are misleading")
     assert_caught(broken.defend(zoo.honest("relu")), broken)
@@ -197,7 +197,7 @@ TIMID = zoo.BROKEN["attack of timid steps"]._replace(words="the attacks are too 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("norm", "eps"), exhaustive_after(1, [("linf", 0.1), ("l2", 1.5)]))
+@pytest.mark.parametrize(("norm", "eps"), slow_after(1, [("linf", 0.1), ("l2", 1.5)]))
 def test_the_audit_warns_of_timid_steps_at_sizes_that_make_no_input_gray(norm, eps):
     timid = partial(TIMID.attacks["pgd"], norm=norm)
     assert_caught(zoo.honest("relu"), TIMID, attacks={"pgd": timid}, eps=(0.0, eps))

@@ -186,7 +186,8 @@ def state_and_steps(objective, optimizer):
     return state, batches, over_steps(step)
 
 
-@pytest.mark.parametrize("name", exhaustive_after(0, OBJECTIVES))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", exhaustive_after(3, OBJECTIVES))
 def test_every_objective_trains_the_net_and_updates_all_statistics(name):
     state, batches, steps = state_and_steps(OBJECTIVES[name], optax.sgd(0.1))
     after, metrics = jax.jit(steps)(state, batches)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 
 from adv_jax import attacks, models, objectives
 from adv_jax.types import Output
@@ -76,7 +76,7 @@ def test_awp_crafts_once_at_the_unperturbed_weights():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "objective", exhaustive_after(1, [objectives.lwa, objectives.trades, objectives.mart])
+    "objective", slow_after(1, [objectives.lwa, objectives.trades, objectives.mart])
 )
 def test_awp_with_gamma_0_is_the_objective(objective):
     model = models.mlp(features=(6,), num_classes=3, dropout=(0.0, 0.5))

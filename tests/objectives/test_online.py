@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 from sklearn.linear_model import SGDClassifier
 
 from adv_jax import models, objectives
@@ -53,7 +53,7 @@ PEERS = {
 }
 
 
-@pytest.mark.parametrize("name", exhaustive_after(1, PEERS))
+@pytest.mark.parametrize("name", slow_after(1, PEERS))
 def test_every_step_is_that_of_scikit_learn(name):
     settings, ours = PEERS[name]
     if "aggressiveness" in ours:
@@ -83,7 +83,7 @@ def row_loss(form, z, x, y, aggressiveness):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", exhaustive_after(1, FORMS))
+@pytest.mark.parametrize("form", slow_after(1, FORMS))
 def test_the_loss_is_the_closed_form_and_its_slope_the_rule_of_crammer_2006(form):
     z = np.array([0.3, -3.0, -0.5, 2.0])
     x, c = np.array([0.6, -1.0]), 0.7

@@ -26,8 +26,8 @@ class Row(NamedTuple):
     sees_axes: the result depends on the position of an entry, so that reshaping matters.
     picky: it may leave any row, if it finds no better point than x.
     constant: its result has no gradient.
-    variant: it combines parts that other rows test: its tests are exhaustive, but those of the
-      first row of an attack (`CORE`).
+    variant: it combines parts that other rows test, and is not in `CORE` unless it is the first row
+      of an attack.
     """
 
     attack: Callable
@@ -229,12 +229,13 @@ FEW = ("fgsm-linf", "pgd-linf", "deepfool-linf")
 KINDS = (*FEW, "square-linf", "carlini_wagner", "fmn-linf", "gaussian_noise")
 
 
-def marked(name: str, quick: Container[str] = ()) -> Any:
+def marked(name: str, quick: Container[str] = (), slow: Container[str] = KINDS) -> Any:
     """Returns a row's name for `parametrize`: those in `quick` run by default.
 
-    Others of `KINDS` are slow; the rest, which keep a promise by the same parts, exhaustive.
+    Others in `slow` are slow, where one attack for each kind of search is enough; the rest is
+    exhaustive.
     """
-    rest = pytest.mark.slow if name in KINDS else pytest.mark.exhaustive
+    rest = pytest.mark.slow if name in slow else pytest.mark.exhaustive
     return pytest.param(name, marks=() if name in quick else rest)
 
 

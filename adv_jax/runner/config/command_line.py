@@ -116,14 +116,15 @@ def refuse_words(words: Iterable[str]) -> None:
     group = "" if name.partition(".")[0] in flags.FLAGS else "config."
     is_setting = sets and (not group or "config" in flags.FLAGS)
     near = f"; did you mean '--{group}{found[0]}'?" if is_setting else ""
-    if _is_cut(found[0]):
+    if not is_setting and _is_cut(found[0]):
         near = "; quote the flag before, as a shell splits at spaces"
     raise UserError(f"the arguments must be flags, --..., got {', '.join(map(repr, found))}{near}")
 
 
 def _is_cut(text: str) -> bool:
-    """Whether a text lacks a bracket, as a part of a literal that a shell has split at spaces."""
-    return any(text.count(opening) != text.count(closing) for opening, closing in _BRACKETS)
+    """Whether a text may be a part of a literal that a shell has split: it lacks a bracket."""
+    lacks = any(text.count(opening) != text.count(closing) for opening, closing in _BRACKETS)
+    return lacks and " " not in text
 
 
 def refuse_flags(unread: Iterable[flags.FlagHolder], when: str) -> None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 from scipy.special import logsumexp
 
 from adv_jax import generative
@@ -66,7 +66,7 @@ def test_a_gaussian_machine_without_connections_has_a_known_partition_function()
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sizes", "visible"),
-    exhaustive_after(1, [((6, 4), "binary"), ((5, 4, 3), "binary"), ((3, 4), "gaussian")]),
+    slow_after(1, [((6, 4), "binary"), ((5, 4, 3), "binary"), ((3, 4), "gaussian")]),
 )
 def test_annealed_importance_sampling_finds_the_exact_value_within_its_error(sizes, visible):
     machine = machine_of(sizes, visible)

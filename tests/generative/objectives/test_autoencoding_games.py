@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import slow_after
 
 from adv_jax import generative, models
 
@@ -89,7 +89,7 @@ GAMES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", exhaustive_after(1, GAMES))
+@pytest.mark.parametrize("name", slow_after(1, GAMES))
 def test_each_player_has_the_gradient_of_its_own_loss(name):
     (apply, variables), (settings, own_losses) = net(name), GAMES[name]
     objective = partial(
@@ -148,7 +148,7 @@ def test_the_metrics_of_a_vae_gan_are_the_losses_of_its_players_in_numpy():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", exhaustive_after(1, ["semi_supervised_autoencoder", "adversarial_autoencoder"])
+    "name", slow_after(1, ["semi_supervised_autoencoder", "adversarial_autoencoder"])
 )
 def test_the_metrics_of_an_adversarial_autoencoder_are_its_terms_in_numpy(name):
     (apply, variables), (settings, _) = net(name), GAMES[name]

@@ -180,9 +180,10 @@ def test_a_value_that_is_not_a_whole_number_is_refused_with_the_field(folder, mo
     [
         ("rate=fast", "--config.rate must be a number, got 'fast'"),
         ("model=mlp", "--config.model must be a dict, got 'mlp'"),
+        ("model={'a': (1, ", """--config.model must be a dict, got "{'a': (1, \""""),
         (
-            "model={'a': (1, ",
-            """--config.model must be a dict, got "{'a': (1, "; quote it, as a shell splits at """
+            "model={'a':",
+            """--config.model must be a dict, got "{'a':"; quote it, as a shell splits at """
             'spaces: --config.model="..."',
         ),
     ],
