@@ -70,7 +70,7 @@ def not_trained(monkeypatch):
         raise Accepted
 
     monkeypatch.setattr(training, "_files", accept)
-    monkeypatch.setattr(trained, "sources", lambda config, dataset: SOURCES)
+    monkeypatch.setattr(trained, "source_fns", lambda config, dataset: SOURCES)
 
 
 def base(name, mode):
