@@ -37,9 +37,7 @@ def inside(x: Array, r: Array, bounds: Bounds | None) -> Array:
 
 def in_units(r: Array, scale: Array | None) -> Array:
     """Returns r / scale, the units of each feature, and 0 where the scale is; None: r."""
-    if scale is None:
-        return r
-    return jnp.where(scale == 0, 0, r / or_one(scale))
+    return r if scale is None else without_fixed(r / or_one(scale), scale)
 
 
 def of_units(u: Array, scale: Array | None) -> Array:

@@ -5,7 +5,7 @@ stopped.json if the search stopped it early, and diverged.json if one of its poi
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -135,14 +135,15 @@ def values_of(path: Path, fields: Iterable[str]) -> str:
     return ", ".join(f"{field}={values[field]!r}" for field in fields)
 
 
-def table_rows(paths: Sequence[Path], fields: list[str], metric: str) -> list[dict[str, Any]]:
+def table_rows(
+    paths: Iterable[Path], fields: list[str], metric: str, test: str
+) -> list[dict[str, Any]]:
     """Returns a row of the table for each point of each trial's own grid, the best first.
 
     Trials that have not ended come last: with a failed one the metric may have been the lowest.
-    A row has the fields, the best value of the metric and the test error (or loss, see
-    `test_measure`), None if not measured.
+    A row has the fields, the best value of the metric and the mean of `test`, the `test_measure`;
+    None if not measured.
     """
-    test = test_measure(paths)
     found = [row for path in paths for row in _rows_of(path, fields, metric, test)]
 
     def order(row: Mapping[str, Any]) -> tuple:
@@ -152,7 +153,7 @@ def table_rows(paths: Sequence[Path], fields: list[str], metric: str) -> list[di
     return sorted(found, key=order)
 
 
-def test_measure(paths: Sequence[Path]) -> str:
+def test_measure(paths: Iterable[Path]) -> str:
     """Returns "test_loss" if finished trials have one, as their models predict it; or the error."""
     results = [workdir.read_result(path) for path in paths if is_finished(path)]
     has_loss = any("test_loss" in result["replicas"][0] for result in results)

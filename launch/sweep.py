@@ -242,8 +242,8 @@ def _ended(folder: Path) -> list[Path]:
 def _conclude(files: Workdir, paths: list[Path], fields: list[str]) -> bool:
     """Makes the table, the figure and result.json; returns whether a trial has failed."""
     metric = _METRIC.value
-    rows = _trials.table_rows(paths, fields, metric)
     test = _trials.test_measure(paths)
+    rows = _trials.table_rows(paths, fields, metric, test)
     columns = list(dict.fromkeys([*fields, metric, test, "epoch", "status", "trial"]))
     cells = [
         [

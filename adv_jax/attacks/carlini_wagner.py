@@ -1,8 +1,5 @@
 """Carlini and Wagner's l2 attack: the smallest perturbation, by Adam on a tanh parametrization."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -17,15 +14,11 @@ from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.checks import check_box, checked_logits
 from adv_jax.loss_gradients import Rated, labels_at, margin, rated, with_gradient
-from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread
+from adv_jax.perturbations import in_units, limits, or_one, perturbed, spread, without_fixed
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree, widened
 
 INITIAL_CONST = 1e-3  # in squares of the width of the bounds
 MAX_TANH = 1 - 1e-6  # largest |tanh| to start from: at 1 the gradient is 0
-
-
-def _check(settings: Mapping[str, Any]) -> None:
-    check_box(settings["bounds"], needed_by="carlini_wagner")
 
 
 @attack(
@@ -37,7 +30,7 @@ def _check(settings: Mapping[str, Any]) -> None:
         "learning_rate": "(0, inf)",
         "confidence": "[0, inf)",
     },
-    check=_check,
+    check=lambda settings: check_box(settings["bounds"], needed_by="carlini_wagner"),
 )
 def carlini_wagner(
     logits_fn: LogitsFn,
@@ -104,11 +97,11 @@ def carlini_wagner(
     origin = widened(x)
     length = typical_length(x, bounds, unit)
     unit = length if unit is None else unit * length
-    assert bounds is not None  # `_check` refuses None.
+    assert bounds is not None  # `check_box` refuses None.
     lo, hi = limits(origin, bounds)
     middle, half = (hi + lo) / 2, (hi - lo) / 2
     if scale is not None:
-        middle, half = jnp.where(scale == 0, origin, middle), jnp.where(scale == 0, 0, half)
+        middle, half = jnp.where(scale == 0, origin, middle), without_fixed(half, scale)
     share = (origin - middle) / or_one(half)
     start = jnp.arctanh(jnp.clip(share, -MAX_TANH, MAX_TANH))
     adam = optax.adam(norms.per_row("learning_rate", learning_rate, x))

@@ -102,7 +102,9 @@ def test_rows_have_a_line_for_each_point_the_best_first_and_the_unmeasured_last(
     failed = tmp_path / "worse"
     trials.prepare(failed, CONFIG | {"batch_size": 70})
     trials.note_failure(failed, "no space")
-    rows = trials.table_rows([failed, path], ["batch_size", "objective.eps"], "valid_error")
+    rows = trials.table_rows(
+        [failed, path], ["batch_size", "objective.eps"], "valid_error", "test_error"
+    )
     found = [(row["batch_size"], row["objective.eps"], row["valid_error"]) for row in rows]
     expected = [(50, 0.2, 0.3), (50, 0.1, 0.4), (70, 0.1, None), (70, 0.2, None)]
     assert found == [(b, e, v and pytest.approx(v)) for b, e, v in expected]
@@ -116,7 +118,8 @@ def test_the_test_measure_is_that_of_the_results_whatever_the_metric(path, tmp_p
     write_lines(path, epoch(1, dict.fromkeys(range(4), 0.5)))
     result = {"data": {}, "replicas": [{"test_loss": 90.0}] * 4}
     (path / "result.json").write_text(json.dumps(result))
-    rows = trials.table_rows([path], ["objective.eps"], "valid_error")
+    measure = trials.test_measure([path])
+    rows = trials.table_rows([path], ["objective.eps"], "valid_error", measure)
     assert [row["test_loss"] for row in rows] == [90.0, 90.0]
 
 
@@ -127,7 +130,8 @@ def test_a_trial_that_was_stopped_early_has_a_test_error_if_that_is_the_metric(p
     write_lines(path, lines)
     trials.note_stop(path, 1)
     found = [
-        row["test_error"] for row in trials.table_rows([path], ["objective.eps"], "test_error")
+        row["test_error"]
+        for row in trials.table_rows([path], ["objective.eps"], "test_error", "test_error")
     ]
     assert found == pytest.approx([0.3, 0.4])
 
@@ -140,7 +144,7 @@ def test_a_trial_that_has_not_ended_is_listed_after_those_that_have(path, tmp_pa
     trials.note_failure(tmp_path / "best", "loss is inf")
     write_lines(path, epoch(1, dict.fromkeys(range(4), 0.9)))
     (path / "stopped.json").write_text("{}")
-    rows = trials.table_rows(trials.known(tmp_path), ["objective.eps"], "valid_error")
+    rows = trials.table_rows(trials.known(tmp_path), ["objective.eps"], "valid_error", "test_error")
     assert [row["status"] for row in rows[::2]] == ["stopped early", "failed", "interrupted"]
 
 

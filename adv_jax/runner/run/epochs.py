@@ -55,10 +55,10 @@ def train(
         _checkpoints(files.checkpoints, config["checkpoints_kept"], program.saved) as checkpoints,
         held_signals() as signals,
     ):
-        state, restored = _resumed(checkpoints, files, program)
+        state, stopped, restored = _resumed(checkpoints, files, program)
         surroundings = environment(len(program.layout.devices))
         began = time.monotonic() - restored.notes.get("seconds", 0.0)
-        epoch, running = restored.epoch, ~program.layout.fetch(state.stopped)
+        epoch, running = restored.epoch, ~stopped
         program.wait()  # The time of an epoch is that of its steps.
         first = time.monotonic()
         tracked = Tracked(files.path, config, runs, epoch)
@@ -117,8 +117,11 @@ def _checkpoints(directory: Path, kept: int, parts: list[range]) -> Checkpoints:
 
 def _resumed(
     checkpoints: Checkpoints, files: Workdir, program: Program
-) -> tuple[RunState, Restored]:
-    """Returns the state of the newest intact checkpoint or the first one, and checks its log."""
+) -> tuple[RunState, np.ndarray, Restored]:
+    """Returns the state of the newest intact checkpoint or the first one, and checks its log.
+
+    Beside it bool[R], the replicas that have stopped, and what was restored.
+    """
     state = program.init()
     restored = _restore(checkpoints, program.layout.shapes(state), program.held)
     if restored.tree is not None:
@@ -127,7 +130,7 @@ def _resumed(
     stopped = program.layout.fetch(state.stopped)
     if is_first():  # The temporary workdirs hold no earlier lines.
         files.check_metrics(restored.epoch, stopped)
-    return state, restored
+    return state, stopped, restored
 
 
 def _restore(checkpoints: Checkpoints, like: RunState, replicas: range) -> Restored:
