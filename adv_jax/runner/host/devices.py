@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from adv_jax.step import DEVICES, over_devices
+from adv_jax.step import DEVICES
 from adv_jax.types import UserError
 
 
@@ -82,7 +81,7 @@ class Layout(NamedTuple):
     shards: int
 
     def spread(self, tree: Any) -> Any:
-        """Reshapes leaves [R, ...] -> [devices, replicas of a device, ...]."""
+        """Reshapes leaves [R, ...] -> NumPy [devices, replicas of a device, ...]."""
         return _spread(tree, len(self.devices) // self.shards, self.shards)
 
     def place(self, tree: Any) -> Any:
@@ -90,11 +89,8 @@ class Layout(NamedTuple):
         first, stop = self._own()
         groups = self._groups(first, stop)
         before = groups.start * self.shards
-        parts = jax.tree.map(
-            lambda leaf: leaf[first - before : stop - before],
-            _spread(tree, len(groups), self.shards),
-        )
-        return over_devices(lambda tree: tree, self.devices)(parts)
+        spread = _spread(tree, len(groups), self.shards)
+        return jax.tree.map(lambda leaf: self._put(leaf[first - before : stop - before]), spread)
 
     def held(self, num_replicas: int) -> range:
         """Returns the replicas that the devices of this process have, some of them in shards."""
@@ -153,16 +149,19 @@ class Layout(NamedTuple):
         A CPU device uses a NumPy array whose memory is aligned to 64 bytes without a copy: the
         caller must not change it.
         """
+        first, stop = self._own()
+        return partial(jax.tree.map, lambda leaf: self._put([leaf] * (stop - first)))
+
+    def _put(self, parts: Sequence[np.ndarray]) -> jax.Array:
+        """Puts a part [...] on each device of this process, without a program: [devices, ...]."""
         mesh = jax.sharding.Mesh(self.devices, (DEVICES,))
         sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(DEVICES))
         own = self.devices[slice(*self._own())]
-
-        def copy(leaf):
-            parts = [jax.device_put(leaf[None], device) for device in own]
-            shape = len(self.devices), *leaf.shape
-            return jax.make_array_from_single_device_arrays(shape, sharding, parts)
-
-        return partial(jax.tree.map, copy)
+        arrays = [
+            jax.device_put(part[None], device) for part, device in zip(parts, own, strict=True)
+        ]
+        shape = len(self.devices), *parts[0].shape
+        return jax.make_array_from_single_device_arrays(shape, sharding, arrays)
 
     def _groups(self, first: int, stop: int) -> range:
         """Returns the groups of shards that devices `first` to `stop` - 1 are in."""
@@ -178,9 +177,9 @@ def _spread(tree: Any, groups: int, shards: int) -> Any:
     """Reshapes leaves [R, ...] -> [groups x shards, R / groups, ...]."""
 
     def spread(leaf):
-        leaf = jnp.asarray(leaf)
+        leaf = np.asarray(leaf)
         leaf = leaf.reshape(groups, leaf.shape[0] // groups, *leaf.shape[1:])
-        return jnp.repeat(leaf, shards, axis=0)
+        return np.repeat(leaf, shards, axis=0)
 
     return jax.tree.map(spread, tree)
 

@@ -79,7 +79,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
     dataset, rows, about_data, _ = inputs.load(config, runs, path)
     built = experiment(config, dataset)
     saved = restored(path, built, runs)
-    arrays = jax.tree.map(jax.numpy.asarray, dataset.arrays())
+    arrays = jax.device_put(dataset.arrays())
 
     def of_replica(replica: int) -> Trained:
         run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
