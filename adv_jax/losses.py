@@ -95,10 +95,9 @@ def squared_error(logits: Array, labels: Array) -> Array:
 
 def _with_weights(logits: Array, labels: Array) -> tuple[Array, Array]:
     """Returns `_prepared` logits, and the labels as class weights f32[B, K]."""
-    logits, labels = _prepared(logits, labels)
-    if labels.ndim > 1:
-        return logits, labels
-    return logits, jax.nn.one_hot(labels, logits.shape[1], dtype=logits.dtype)
+    weights = as_weights(labels, logits)
+    logits = as_logits(logits)
+    return logits, weights.astype(logits.dtype)
 
 
 def _prepared(logits: Array, labels: Array) -> tuple[Array, Array]:
@@ -123,12 +122,24 @@ def classes(labels: Array) -> Array:
     return labels.astype(jnp.int32) if labels.ndim == 1 else jnp.argmax(labels, axis=1)
 
 
-def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
-    """Returns labels i32[B] or f32[B, K] as a JAX array; of values only known classes are checked.
+def as_weights(labels: Array, logits: Any) -> Array:
+    """Returns labels as class weights f[B, K]; those of classes are 0 and 1.
 
     Raises:
-      UserError: another shape or dtype, of logits too, or a known class is not in 0 to K - 1; the
-        message calls the labels `name`.
+      UserError: as `as_labels`.
+    """
+    labels = as_labels(labels, logits)
+    return labels if labels.ndim > 1 else jax.nn.one_hot(labels, np.shape(logits)[1])
+
+
+def as_labels(labels: Array, logits: Any, *, name: str = "labels") -> Array:
+    """Returns labels i32[B] or f32[B, K] as a JAX array.
+
+    logits: f[B, K], or a ShapeDtypeStruct.
+
+    Raises:
+      UserError: another shape or dtype, of logits too; a known class is not in 0 to K - 1, or a
+        known weight not finite and at least 0; the message calls the labels `name`.
     """
     if np.ndim(logits) != 2 or not jnp.issubdtype(dtype_of(logits), jnp.floating):
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")
@@ -138,6 +149,8 @@ def as_labels(labels: Array, logits: Array, *, name: str = "labels") -> Array:
         if shape == (batch,) and jnp.issubdtype(dtype, jnp.integer):
             return as_classes(labels, count, name=name)
         if shape == (batch, count) and jnp.issubdtype(dtype, jnp.floating):
+            is_weight = lambda weight: (weight >= 0) & (weight < np.inf)
+            check_known(name, labels, is_weight, "finite weights of at least 0")
             return jnp.asarray(labels)
     raise UserError(
         f"{name} must be integers i32[B] or class weights f32[B, K] with B = {batch}, K = {count}, "

@@ -215,6 +215,14 @@ def test_a_known_class_that_the_logits_do_not_have_is_refused(name, label):
         losses.LOSSES[name](random_rows()[0], np.array([0, 1, 2, 3, 0, label]))
 
 
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("weight", [-5, np.nan, np.inf])
+def test_a_known_weight_that_is_none_is_refused(name, weight):
+    message = f"^labels must be finite weights of at least 0, got {float(weight)}$"
+    with pytest.raises(ValueError, match=message):
+        losses.LOSSES[name](jnp.zeros((1, 3)), np.array([[weight, 0, 0]], np.float32))
+
+
 def test_log_odds_of_class_weights_are_those_of_the_most_probable_class():
     logits, y = random_rows()
     weights = np.where(np.eye(4)[y], 0.7, 0.1).astype(np.float32)

@@ -426,7 +426,7 @@ def test_microbatches_of_arrays_of_different_rows_are_refused(batches):
             lambda: objectives.cross_entropy(
                 models.apply_fn(nn.Dense(2)),
                 {"w": jnp.ones(2)},
-                {"x": jnp.ones((1, 2)), "y": 0},
+                {"x": jnp.ones((1, 2)), "y": jnp.zeros(1, int)},
                 key=None,
             ),
             r"variables must be a dict with params, got {w: float32\[2\]}",

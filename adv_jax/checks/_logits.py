@@ -125,17 +125,13 @@ def checked_labels(y: Any, logits: Any) -> Array:
     """
     given = y
     y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y) and y.ndim == 2:
+    if is_known(y) and y.ndim == 2 and jnp.issubdtype(dtype_of(given), jnp.integer):
         values = np.asarray(y, np.float64)
-        bad = values[~((values >= 0) & (values < np.inf))]
-        if bad.size:
-            raise UserError(f"y must be finite weights of at least 0, got {bad[0]:g}")
-        if np.asarray(given).dtype.kind in "iu":
-            other = values[values.sum(axis=1) != 1]
-            if other.size:
-                raise UserError(
-                    f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}"
-                )
+        other = values[values.sum(axis=1) != 1]
+        if other.size:
+            raise UserError(
+                f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}"
+            )
     return y
 
 

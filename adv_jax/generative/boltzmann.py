@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from adv_jax.checks import checked_number
 from adv_jax.programs import run_compiled
+from adv_jax.random import one_key
 from adv_jax.types import Array, Key, UserError, check_choice, described, working_dtype
 
 Visible = Literal["binary", "gaussian"]
@@ -127,9 +128,13 @@ def means(machine: Machine, known: Side, given: int = EVEN) -> Side:
 
 
 def sample(machine: Machine, known: Side, key: Key, given: int = EVEN) -> Side:
-    """Draws the other side given the known one."""
+    """Draws the other side given the known one.
+
+    Raises:
+      UserError: key is not one key.
+    """
     found = means(machine, known, given)
-    keys = jax.random.split(key, len(found))
+    keys = jax.random.split(one_key(key), len(found))
     first = 1 - given  # the lowest layer of the other side
     return tuple(
         mean + jax.random.normal(key, mean.shape, mean.dtype)
@@ -151,7 +156,7 @@ def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
     """Takes Gibbs steps, 0 or more: each draws the odd layers, then the even ones.
 
     Raises:
-      UserError: steps below 0; the layers do not have the machine's shapes.
+      UserError: steps below 0; key is not one key; the layers do not have the machine's shapes.
     """
     steps = checked_number("steps", steps, _STEPS)
 
@@ -162,7 +167,7 @@ def gibbs(machine: Machine, even: Side, key: Key, steps: int) -> Side:
 
     even = _checked_side(machine, even, EVEN)
     walk = lambda even, keys: jax.lax.scan(step, even, keys)[0]
-    return run_compiled(walk, even, jax.random.split(key, steps))
+    return run_compiled(walk, even, jax.random.split(one_key(key), steps))
 
 
 def mean_field(machine: Machine, v: Array, steps: int) -> Side:
@@ -311,6 +316,7 @@ def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
 def _checked_side(machine: Machine, states: Side, side: int) -> Side:
     """Returns states that are those of all layers of a side, after a check of the machine too."""
     machine.check()
+    check_choice("given", side, (EVEN, ODD))
     units, found = machine.units(side), [jnp.shape(layer) for layer in states]
     rows = found[0][:1] if found else ()
     if found != [(*rows, count) for count in units]:

@@ -16,9 +16,9 @@ Operation = Callable[..., Any]
 
 # Affine in all inputs, and nondecreasing: their values at the ends are the ends of their values.
 _NONDECREASING = {
-    *("add", "add_any", "broadcast_in_dim", "concatenate", "copy", "copy_p", "cumsum"),
-    *("dynamic_slice", "expand_dims", "gather", "pad", "reduce_sum", "reduce_window_sum"),
-    *("reshape", "rev", "slice", "split", "squeeze", "stack", "transpose"),
+    *("add", "add_any", "broadcast_in_dim", "concatenate", "copy", "cumsum", "dynamic_slice"),
+    *("gather", "pad", "reduce_sum", "reduce_window_sum", "reshape", "rev", "slice", "split"),
+    *("squeeze", "stack", "transpose"),
 }
 # Linear in one input, the others being constant.
 _PRODUCTS = {"conv_general_dilated", "div", "dot_general", "mul", "neg"}

@@ -18,11 +18,11 @@ import jax.numpy as jnp
 from adv_jax.models.activations import activation_fn
 from adv_jax.models.batch_norm import Moments, batch_moments, batch_norm, normalize, normalize_by
 from adv_jax.models.checks import check_floats
-from adv_jax.models.ladder_layers import DENOISING, Down, Up, lead
+from adv_jax.models.ladder_layers import DENOISERS, Down, Up, lead
 from adv_jax.models.ladder_spec import LayerSpec, parse_denoising, parse_layers
 from adv_jax.random import normal
 from adv_jax.ranges import ranged
-from adv_jax.types import Array, Key, UserError
+from adv_jax.types import Array, Key, UserError, described
 
 
 class Encoding(NamedTuple):
@@ -125,7 +125,7 @@ class Decoder(nn.Module):
                 above = number + 1
                 u = Down(self.layers[number], z.shape[1:], name=f"V{above}")(z_hat[above])
             u, _ = _batch_norm(u)
-            denoise = DENOISING[self.denoising[number]](name=f"g{number}")
+            denoise = DENOISERS[self.denoising[number]](name=f"g{number}")
             z_hat[number] = _per_channel(denoise, z, _by_channel(u))
         return z_hat
 
@@ -259,7 +259,8 @@ class Ladder(nn.Module):
     def _of_batch(self, x: Array) -> Array:
         """Returns `_inputs` of rows that are normalized by their own statistics."""
         if x.shape[0] == 1:
-            raise UserError("batch_size must be >= 2 for a model with batch normalization, got 1")
+            legal = "2 rows or more (batch_size of a config) for batch statistics"
+            raise UserError(f"x must have {legal}, got {described(x)}")
         return self._inputs(x)
 
     def _inputs(self, x: Array) -> Array:

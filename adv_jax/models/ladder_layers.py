@@ -1,7 +1,6 @@
 """The linear maps of a ladder network's layers, up and down, and its denoising functions.
 
-Arrays have the axes f32[*G, B, *S], where S is (D,) or an image (H, W, C), and G is (2,) for two
-groups that share the weights, or empty. "Channels" are the last axis.
+Arrays are f32[*G, B, *S] as in `models.ladder`. "Channels" are the last axis.
 """
 
 import math
@@ -14,7 +13,7 @@ from flax.linen.initializers import variance_scaling
 from adv_jax.convolution import Padding, conv, max_pool_2x2
 from adv_jax.models.batch_norm import sums_over_rows
 from adv_jax.models.initializers import fan_in
-from adv_jax.models.ladder_spec import LayerSpec
+from adv_jax.models.ladder_spec import DENOISING, LayerSpec
 from adv_jax.types import Array, UserError
 
 PADDING: dict[str, Padding] = {"convv": "VALID", "convf": "FULL"}
@@ -158,7 +157,7 @@ class Sig(nn.Module):
         return bilinear(a) + b * jax.nn.sigmoid(bilinear(c))
 
 
-DENOISING = {"gauss": Gauss, "sig": Sig}
+DENOISERS = dict(zip(DENOISING, (Gauss, Sig), strict=True))
 
 
 def lead(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from adv_jax.models.convolution import Conv
 from adv_jax.models.initializers import fan_in
 from adv_jax.random import bernoulli
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError, is_known
+from adv_jax.types import Array, UserError, described, is_known
 
 Extras = dict[str, Array]
 Pool = Callable[[Array], Array]  # f[B, H, W, C] -> f[B, H', W', C]
@@ -166,6 +166,8 @@ class Flat(nn.Module):
 
     @nn.compact
     def __call__(self, h: Array, *, train: bool = False) -> Array:
+        if not h.size:
+            raise UserError(f"x must be larger, as pooling leaves nothing of it: {described(h)}")
         rows = h.reshape(h.shape[0], -1)
         shape = (rows.shape[1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)

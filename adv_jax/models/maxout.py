@@ -97,8 +97,8 @@ class MaxoutConvNet(Maxed):
 
 def _framed(h: Array, width: int) -> Array:
     """Pads with zeros: f[B, H, W, C] -> f[B, H + 2 width, W + 2 width, C]."""
-    margin = (width, width)
-    return jnp.pad(h, ((0, 0), margin, margin, (0, 0))) if width else h
+    margins = [(width, width)] * (h.ndim - 2)  # The convolution refuses another number of axes.
+    return jnp.pad(h, ((0, 0), *margins, (0, 0))) if width else h
 
 
 def _pooled(h: Array, size: int) -> Array:

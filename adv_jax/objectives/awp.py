@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from adv_jax import norms
 from adv_jax.objectives.stating import objective
 from adv_jax.types import Apply, Array, Attack, Aux, Batch, Key, Variables
 
@@ -67,5 +68,5 @@ def _perturbation(w: Array, gradient: Array, *, gamma: float | Array) -> Array:
     """Returns gamma |w| g / |g|; 0 for a zero gradient g, and for less than two axes."""
     if w.ndim < 2:
         return jnp.zeros_like(w)
-    w_norm, g_norm = jnp.linalg.norm(w.ravel()), jnp.linalg.norm(gradient.ravel())
-    return gamma * w_norm * gradient / jnp.maximum(g_norm, 1e-20)
+    v = gamma * norms.norm(w[None], "l2")[0] * norms.dual(gradient[None], "l2")[0]
+    return v.astype(w.dtype)

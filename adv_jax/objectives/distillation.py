@@ -82,8 +82,7 @@ def distillation(
     logits, _, model_state = apply(variables, batch["x"], train=True, key=key)
     if taught.shape != logits.shape:
         raise UserError(
-            f"objective.teacher_fn must have the student's {logits.shape[1]} classes, "
-            f"got {taught.shape[1]}"
+            f"teacher_fn must have the student's {logits.shape[1]} classes, got {taught.shape[1]}"
         )
     log_teacher, log_student = (
         jax.nn.log_softmax(as_logits(values) / temperature) for values in (taught, logits)

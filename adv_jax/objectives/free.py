@@ -62,11 +62,13 @@ def free(
       model state includes the new perturbation.
 
     Raises:
-      UserError: the batch has other rows than the perturbation; bounds are not (lo, hi).
+      UserError: the batch has other rows than the perturbation; bounds are not (lo, hi); an
+        unknown norm, or l0.
 
     Source: [shafahi2019], Algorithm 1.
     """
     x, y = batch["x"], batch["y"]
+    norm = norms.canonical(norm, among=norms.CONVEX)
     params, r = variables["params"], variables["perturbation"]["r"]
     if x.shape != r.shape:
         raise UserError(f"x must be {described(r)}, as the perturbation is, got {described(x)}")

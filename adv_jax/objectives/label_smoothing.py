@@ -2,16 +2,19 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from adv_jax.losses import classes, cross_entropy
+from adv_jax.losses import as_weights, cross_entropy
 from adv_jax.objectives.stating import objective
 from adv_jax.objectives.terms import accuracy
+from adv_jax.ranges import ranged
 from adv_jax.types import Apply, Array, Aux, Batch, Key, Variables, check_choice, working_dtype
 
 FORMS = ("printed", "uniform", "others")
+SMOOTHING = "[0, 1]"
 
 
-@objective(ranges={"smoothing": "[0, 1]"})
+@objective(ranges={"smoothing": SMOOTHING})
 def label_smoothing(
     apply: Apply,
     variables: Variables,
@@ -25,7 +28,7 @@ def label_smoothing(
 
     Args:
       apply: the model.
-      batch: {"x": f32[B, *D], "y": i32[B]}.
+      batch: {"x": f32[B, *D], "y": i32[B], or class weights f32[B, K]}.
       key: for the model's noise and dropout.
       smoothing: weight taken from the correct class, in [0, 1].
       form: as in `smoothed_targets`.
@@ -44,6 +47,7 @@ def label_smoothing(
     return loss, (model_state, {"accuracy": accuracy(logits, batch["y"])})
 
 
+@ranged(smoothing=SMOOTHING, num_classes="{2, 3, ...}")
 def smoothed_targets(
     labels: Array, num_classes: int, *, smoothing: float | Array, form: str
 ) -> Array:
@@ -55,13 +59,13 @@ def smoothed_targets(
         others   1 - s         s / (K - 1)   spreads s over the other classes
 
     Args:
-      labels: i32[B], or f32[B, K], whose most probable class is used.
-      num_classes: K.
+      labels: i32[B], or class weights f32[B, K], which are smoothed each, as those of mixup.
+      num_classes: K >= 2.
       smoothing: s, in [0, 1].
       form: "printed", "uniform" or "others".
 
     Raises:
-      UserError: unknown form.
+      UserError: unknown form; smoothing or num_classes is out of range; as `losses.as_labels`.
 
     Source: [wardefarley2016], sec. 1.2.7 ("printed").
 
@@ -69,7 +73,8 @@ def smoothed_targets(
     Array([[0.1, 0.8]], dtype=float32)
     """
     check_choice("form", form, FORMS)
-    is_label = jax.nn.one_hot(classes(labels), num_classes, dtype=bool)
+    logits = jax.ShapeDtypeStruct((*np.shape(labels)[:1], num_classes), jnp.float32)
+    weights = as_weights(labels, logits).astype(float)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
-    return jnp.where(is_label, correct, other).astype(float)
+    return weights * correct + (1 - weights) * other

@@ -19,6 +19,7 @@ from adv_jax.types import (
     Output,
     UserError,
     Variables,
+    described,
     working_dtype,
 )
 
@@ -77,7 +78,7 @@ def ladder(
 
     Raises:
       UserError: weights do not match the model's layers, or weigh one that is not reconstructed;
-        an option is not as above; the batch has no unlabeled inputs.
+        an option is not as above; the batch has no unlabeled inputs, or not as many as x.
 
     Source: [rasmus2015]; [maronas2016], eq. 32, 33, 35 (corrected), 56-59; "all" layers: sec. 7.
     """
@@ -116,6 +117,8 @@ def ladder(
         ]
 
     x, y, u = batch["x"], batch["y"], unlabeled(batch)
+    if len(u) != len(x):
+        raise UserError(f"unlabeled must have the {len(x)} rows of x, got {described(u)}")
     x_adv, *of_x = perturbed(attack, x, y, LABELED)
     u_adv, *of_u = perturbed(unlabeled_attack, u, None, UNLABELED)
     logits, extras, model_state = apply(

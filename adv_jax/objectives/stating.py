@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
 from flax.errors import InvalidRngError
 
 from adv_jax.annotations import accepts
@@ -29,21 +28,12 @@ FirstState = Callable[[Apply, Variables, Array], Variables]  # (apply, variables
 def _explained(
     kept: str | None, variables: Any = None, batch: Any = None, *, key: Any = None
 ) -> Iterator[None]:
-    """Explains the error that a wrong part of the batch, missing variables or no key lead to.
+    """Explains the error that missing parts of the batch or variables, or no key, lead to.
 
     Args:
-      kept: the function that makes the state which the objective keeps in the variables, if any.
+      kept: name of the function that makes the state which the objective keeps in the variables,
+        or None.
     """
-    if not isinstance(batch, Mapping | None):
-        allowed = "a dict of arrays such as {'x': x, 'y': y}"
-        raise UserError(f"batch must be {allowed}, got {described(batch)}")
-    for name in ("x", "y"):
-        part = (batch or {}).get(name, 0)
-        if np.shape(part)[:1] == (0,):  # The mean over no rows is NaN.
-            raise UserError(f"batch must have at least one row, got {name} {described(part)}")
-        if hasattr(part, "shape") and part.shape == ():
-            allowed = f"rows of {name} (step.over_steps takes one batch for each step)"
-            raise UserError(f"batch must have {allowed}, got {described(part)}")
     try:
         yield
     except KeyError as error:
@@ -64,6 +54,32 @@ def _explained(
         raise
 
 
+def _check_batch(batch: Any) -> None:
+    """Raises UserError unless x, y and unlabeled are arrays with rows of the same examples."""
+    if not isinstance(batch, Mapping):
+        allowed = "a dict of arrays such as {'x': x, 'y': y}"
+        raise UserError(f"batch must be {allowed}, got {described(batch)}")
+    parts = {name: batch[name] for name in ("x", "y", "unlabeled") if name in batch}
+    for name, part in parts.items():
+        if not hasattr(part, "shape"):
+            raise UserError(f"batch must have arrays, got {name} {described(part)}")
+        if part.shape == ():
+            allowed = f"rows of {name} (step.over_steps takes one batch for each step)"
+            raise UserError(f"batch must have {allowed}, got {described(part)}")
+        if part.shape[0] == 0:  # The mean over no rows is NaN.
+            raise UserError(f"batch must have at least one row, got {name} {described(part)}")
+    x, y, others = (parts.get(name) for name in ("x", "y", "unlabeled"))
+    if x is None:
+        return
+    if y is not None and len(y) != len(x):
+        raise UserError(f"y must have the {len(x)} rows of x, got {described(y)}")
+    if others is not None and others.shape[1:] != x.shape[1:]:
+        shape = [*x.shape[1:]]
+        raise UserError(
+            f"unlabeled must be rows of the shape {shape}, as x, got {described(others)}"
+        )
+
+
 def _check_functions(given: Mapping[str, Any]) -> None:
     """Raises UserError for what should be a function, and for an attack that is targeted."""
     for name in _FUNCTIONS.keys() & given.keys():
@@ -79,12 +95,12 @@ def objective(
     state: FirstState | None = None,
     ranges: Mapping[str, str] = {},
 ) -> Callable[[Function], Function]:
-    """Returns a decorator that gives an objective the attributes of its arguments' names.
+    """Decorates an objective: stores `predicts` and `state` on it, and checks its calls.
 
-    It also refuses, in one line: unknown keywords, an attack that is no function or is targeted,
-    values outside a setting's `ranges` or annotation, a wrong key, and a batch that is no dict or
-    lacks x or y. An objective without it trains models that predict labels, carries no state, and
-    takes any values.
+    It refuses, in one line: unknown keywords, an attack that is no function or is targeted, values
+    outside a setting's `ranges` or annotation, a wrong key, and a batch that is no dict of arrays,
+    lacks x or y, or whose parts do not fit together. An objective without it trains models that
+    predict labels, carries no state, and takes any values.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -126,6 +142,8 @@ def objective(
             key = given.get("key")
             if key is not None or ("key" in given and "attack" in attacks):
                 one_key(key)
+            if len(args) > 2:
+                _check_batch(args[2])
             with _explained(kept, *args[1:3], key=key):
                 return checked(*models, *args[1:], **given)
 

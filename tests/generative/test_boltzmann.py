@@ -234,6 +234,15 @@ def test_binary_units_of_16_bits_are_drawn_with_their_probabilities():
     assert float(drawn.astype(jnp.float32).mean()) == pytest.approx(float(p[0]), abs=6e-4)
 
 
+def test_draws_without_a_key_and_an_unknown_side_are_refused():
+    machine, v = machine_of((3, 2)), (jnp.ones((2, 3)),)
+    for draw in (boltzmann.sample, partial(boltzmann.gibbs, steps=1)):
+        with pytest.raises(UserError, match="^key must be one key of jax.random, got None$"):
+            draw(machine, v, None)
+    with pytest.raises(UserError, match="^given must be one of 0, 1, got 2$"):
+        boltzmann.means(machine, v, given=2)
+
+
 @pytest.mark.parametrize("sizes", [(3, 2), DEEP])
 def test_steps_below_0_are_refused_and_0_steps_keep_the_start(sizes):
     machine = machine_of(sizes)

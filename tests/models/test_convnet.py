@@ -180,6 +180,12 @@ def test_an_unknown_pooling_is_refused():
         random_params(models.convnet(pooling="avg"), (2, 6, 6, 1))
 
 
+def test_images_of_which_pooling_leaves_nothing_are_refused():
+    model = models.convnet(stages=((3,),) * 3, pool=2, kernel_size=1)
+    with pytest.raises(ValueError, match=r"^x must be larger, as pooling leaves nothing of it: "):
+        models.init(model, jax.random.key(0), jnp.zeros((2, 4, 4, 1)))
+
+
 def test_pooling_windows_reach_over_the_border():
     # A kernel of 1 x 1 that copies: what is left is the pooling of 4 x 4 pixels to 2 x 2.
     model = models.convnet(stages=((1,),), kernel_size=1, units=(), num_classes=4)

@@ -320,8 +320,8 @@ def test_a_mean_over_other_pixels_than_there_are_is_refused_by_name():
 
 def test_the_ladder_refuses_a_batch_of_one_row():
     variables, batch = random_variables(), random_batch()
-    with pytest.raises(ValueError, match="batch_size must be >= 2"):
+    with pytest.raises(ValueError, match=r"x must have 2 rows or more \(batch_size"):
         make_apply()(variables, batch["x"][:1], train=True)
     one_row = {name: batch[name][:1] for name in ("x", "y", "unlabeled")}
-    with pytest.raises(ValueError, match="batch_size must be >= 2"):
+    with pytest.raises(ValueError, match=r"x must have 2 rows or more \(batch_size"):
         cost(make_apply(), FC.weights, variables, one_row)

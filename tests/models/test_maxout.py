@@ -113,6 +113,13 @@ def test_lists_of_different_lengths_are_refused():
         models.init(model, jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 
 
+def test_rows_that_are_no_images_are_refused_with_any_padding():
+    for pads in ((0, 3, 3), (1, 3, 3)):
+        model = models.maxout_conv(pads=pads)
+        with pytest.raises(ValueError, match=r"^x must be f\[B, H, W, C\], got float32\[4, 5\]"):
+            models.init(model, jax.random.key(0), jnp.zeros((4, 5)))
+
+
 @pytest.mark.parametrize("name", ["maxout", "maxout_conv"])
 def test_maxout_has_no_activation_argument(name):
     with pytest.raises(TypeError, match="activation"):

@@ -130,6 +130,19 @@ def test_a_training_set_of_other_shapes_is_refused(train_x, train_y):
         models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)
 
 
+@pytest.mark.parametrize(
+    ("train_x", "message"),
+    [
+        ([[0.0, np.nan]], "^train_x must be finite numbers, got nan$"),
+        ([[0.0], [1.0, 2.0]], r"^train_x must be an array of numbers, got \[\["),
+    ],
+)
+def test_a_training_set_that_is_no_array_of_finite_numbers_is_refused(train_x, message):
+    for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
+        with pytest.raises(ValueError, match=message):
+            classify(X, train_x, np.zeros(len(train_x), int), num_classes=2)
+
+
 @pytest.mark.parametrize("label", [-1, 3])
 def test_training_labels_outside_the_classes_are_refused(label):
     x, y = jnp.eye(4), np.array([0, 1, label, 2])

@@ -100,3 +100,15 @@ def test_weights_without_a_gradient_are_not_perturbed():
         affine, {"params": params}, batch, key=KEY, attack=clean, objective=objectives.lwa
     )
     assert float(loss) == pytest.approx(np.log(3))
+
+
+@pytest.mark.parametrize("slope", [1e-30, 1e-20, 1.0, 1e25])
+def test_the_length_of_the_perturbation_does_not_depend_on_that_of_the_gradient(slope):
+    """L = slope sum(w), whose v is gamma |w| / 2 in each of the four weights of 1."""
+
+    def total(apply, variables, batch, *, key, attack):
+        return slope * variables["params"]["kernel"].sum(), ({}, {})
+
+    params = {"kernel": jnp.ones((2, 2))}
+    loss, _ = awp(params, attack=clean, objective=total, gamma=0.01)
+    assert float(loss) / (4 * slope) == pytest.approx(1.01, rel=1e-5)

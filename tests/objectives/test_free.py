@@ -129,6 +129,12 @@ def test_a_batch_of_other_rows_than_the_perturbation_is_refused():
         objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS)
 
 
+def test_a_norm_without_a_convex_ball_is_refused():
+    batch = {"x": jnp.asarray(X[0]), "y": jnp.asarray(Y[0])}
+    with pytest.raises(UserError, match="^norm must be .*, got 'l0'"):
+        objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS, norm="l0")
+
+
 def test_bounds_in_the_wrong_order_are_refused():
     batch = {"x": jnp.asarray(X[0]), "y": jnp.asarray(Y[0])}
     with pytest.raises(UserError, match=r"^bounds must be \(lo, hi\) with lo < hi, got"):

@@ -1,5 +1,7 @@
 """objectives.label_smoothing: the targets by hand, the loss and its gradient against NumPy."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from linear_net import linear
 
 from adv_jax import objectives
+from adv_jax.types import UserError
 
 # Targets of the correct class and of each other class, with K = 10: printed are .9 and 1 / 100.
 TARGETS = {"printed": (0.9, 0.01), "uniform": (0.91, 0.01), "others": (0.9, 0.1 / 9)}
@@ -25,6 +28,33 @@ def test_smoothed_targets_equal_the_three_forms_by_hand(form):
     np.testing.assert_allclose(found, targets(y, form), rtol=1e-6)
     # As printed they lack 1 / (10 k) of a distribution.
     np.testing.assert_allclose(found.sum(axis=1), 0.99 if form == "printed" else 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", TARGETS)
+def test_class_weights_are_smoothed_as_the_mean_of_their_classes(form):
+    smooth = partial(objectives.smoothed_targets, num_classes=3, smoothing=0.1, form=form)
+    rows = np.asarray(smooth(jnp.array([0, 1, 2])))
+    weights = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    np.testing.assert_allclose(smooth(jnp.asarray(weights)), weights @ rows, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "settings", "message"),
+    [
+        ([0], {"smoothing": 3.0}, "^smoothing must be a number from 0 to 1, got 3.0$"),
+        ([0], {"num_classes": 1}, "^num_classes must be a whole number of at least 2, got 1$"),
+        ([7], {}, "^labels must be classes from 0 to 2, got 7$"),
+        (
+            [1.9],
+            {},
+            r"^labels must be integers i32\[B\] or class weights f32\[B, K\] with B = 1",
+        ),
+    ],
+)
+def test_bad_labels_and_settings_of_smoothed_targets_are_refused(labels, settings, message):
+    settings = {"num_classes": 3, "smoothing": 0.1, "form": "others"} | settings
+    with pytest.raises(UserError, match=message):
+        objectives.smoothed_targets(jnp.array(labels), **settings)
 
 
 @pytest.mark.slow

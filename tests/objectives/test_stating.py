@@ -161,6 +161,33 @@ def test_a_batch_without_rows_is_refused():
         objectives.cross_entropy(linear, W, none, key=None)
 
 
+@pytest.mark.parametrize(
+    ("function", "change", "message"),
+    [
+        (objectives.lwa, {"x": [[1.0, 2.0]]}, r"^batch must have arrays, got x \[\[1.0, 2.0\]\]$"),
+        (
+            objectives.trades,
+            {"y": jnp.zeros(3, int)},
+            r"^y must have the 1 rows of x, got int32\[3\]$",
+        ),
+        (
+            objectives.virtual_adversarial_training,
+            {"unlabeled": jnp.ones((4, 3))},
+            r"^unlabeled must be inputs of the shape \[2\], as x, got float32\[4, 3\]$",
+        ),
+        (
+            objectives.virtual_adversarial_training,
+            {"unlabeled": jnp.ones((0, 2))},
+            r"^batch must have at least one row, got unlabeled float32\[0, 2\]$",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_together_are_refused(function, change, message):
+    attack = {"attack": print} if function in takers("attack") else {}
+    with pytest.raises(UserError, match=message):
+        function(linear, W, BATCH | change, key=jax.random.key(0), **attack)
+
+
 def test_what_is_no_key_is_refused():
     identity = lambda f, x, y, *, key: x
     for key in (None, 0, jax.random.split(jax.random.key(0))):

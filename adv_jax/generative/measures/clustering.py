@@ -3,7 +3,7 @@
 import numpy as np
 
 from adv_jax.checks import checked_count
-from adv_jax.types import UserError, described
+from adv_jax.types import UserError, described, host_array
 
 
 def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: int) -> np.ndarray:
@@ -30,9 +30,9 @@ def matched_classes(clusters: np.ndarray, labels: np.ndarray, *, num_classes: in
 
     num_classes = checked_count("num_classes", num_classes)
     for name, classes in (("clusters", clusters), ("labels", labels)):
-        found = np.asarray(classes)
-        if found.ndim != 1 or found.dtype.kind not in "iu":
-            raise UserError(f"{name} must be integers [N], got {described(found)}")
+        found = host_array(classes)
+        if found is None or found.ndim != 1 or found.dtype.kind not in "iu" or not found.size:
+            raise UserError(f"{name} must be integers [N], N >= 1, got {described(classes)}")
         if (other := found[(found < 0) | (found >= num_classes)]).size:
             raise UserError(f"{name} must be from 0 to {num_classes - 1}, got {other[0]}")
     if len(clusters) != len(labels):

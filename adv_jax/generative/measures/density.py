@@ -9,7 +9,7 @@ from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
 from adv_jax.models.nearest_neighbour import squared_distances
 from adv_jax.programs import run_compiled
-from adv_jax.types import Array, UserError, described, is_real
+from adv_jax.types import Array, UserError, described, is_real, widened
 
 
 def parzen(
@@ -76,6 +76,6 @@ def parzen_bandwidth(samples: ArrayLike, held_out: ArrayLike, bandwidths: ArrayL
         raise UserError(
             f"bandwidths must be f[m] with one candidate or more, got {described(bandwidths)}"
         )
-    widths = jnp.asarray(bandwidths)
+    widths = widened(jnp.asarray(bandwidths))
     means = [jnp.mean(parzen(samples, held_out, bandwidth=width)) for width in widths]
     return widths[jnp.argmax(jnp.stack(means))]

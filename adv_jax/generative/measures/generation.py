@@ -15,7 +15,7 @@ from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
 from adv_jax.models.nearest_neighbour import squared_distances
 from adv_jax.programs import run_compiled
-from adv_jax.types import Array, UserError, described
+from adv_jax.types import Array, UserError, described, host_array, is_real
 
 FEWEST = 10  # A class is covered from a share of 1 / (FEWEST K) of the samples on.
 # A generator has collapsed below these; see `collapse`.
@@ -54,13 +54,14 @@ def coverage(logits: ArrayLike) -> Coverage:
     import scipy.special  # Slow to import.
 
     z = _rows("logits", logits, at_least=1)
-    probs = np.exp(z - scipy.special.logsumexp(z, axis=1, keepdims=True))
+    probs = scipy.special.softmax(z, axis=1)
     counts = np.bincount(z.argmax(axis=1), minlength=z.shape[1])
     marginal = float(scipy.special.entr(probs.mean(axis=0)).sum())
-    doubt = float(scipy.special.entr(probs).sum(axis=1).mean())
+    conditional = float(scipy.special.entr(probs).sum(axis=1).mean())
     # In integers, as a share of exactly 1 / (FEWEST K) may round below it.
     modes = int((FEWEST * counts * z.shape[1] >= len(z)).sum())
-    return Coverage(counts / len(z), modes, marginal, doubt, float(np.exp(marginal - doubt)))
+    score = float(np.exp(marginal - conditional))
+    return Coverage(counts / len(z), modes, marginal, conditional, score)
 
 
 def frechet(features: ArrayLike, others: ArrayLike) -> float:
@@ -205,11 +206,17 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 def _rows(name: str, values: ArrayLike, *, at_least: int) -> np.ndarray:
     """Returns f64[n, F] after checking the shape and the values."""
-    rows = np.asarray(values, np.float64)
-    if rows.ndim != 2 or len(rows) < at_least or not rows.shape[1]:
-        raise UserError(
-            f"{name} must be f[n, F] with {at_least} rows or more, got {list(rows.shape)}"
-        )
+    found = host_array(values)
+    if (
+        found is None
+        or not is_real(found)
+        or found.ndim != 2
+        or len(found) < at_least
+        or not found.shape[1]
+    ):
+        legal = f"f[n, F] with {at_least} rows or more"
+        raise UserError(f"{name} must be {legal}, got {described(values)}")
+    rows = found.astype(np.float64)
     if (bad := rows[~np.isfinite(rows)]).size:
         raise UserError(f"{name} must be finite numbers, got {bad[0]}")
     return rows

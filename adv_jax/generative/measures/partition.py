@@ -12,7 +12,7 @@ from adv_jax.generative import boltzmann
 from adv_jax.generative.boltzmann import EVEN, ODD, Machine, Side
 from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
-from adv_jax.types import Array, Key, UserError, check_known, described, is_known, widened
+from adv_jax.types import Array, Key, UserError, check_known, described, is_known, is_real, widened
 
 _MOST_UNITS = 25  # of an exact sum, 2^25 states
 _BLOCK = 12  # 2^12 states at a time
@@ -174,9 +174,9 @@ def _without_connections(machine: Machine) -> Array:
 
 def _checked_betas(betas: Array) -> Array:
     """Returns the inverse temperatures as a JAX array."""
-    found = jnp.asarray(betas)
-    if found.ndim != 1 or len(found) < 2:
+    if not is_real(betas) or np.ndim(betas) != 1 or np.size(betas) < 2:
         raise UserError(f"betas must be f[T + 1] with T at least 1, got {described(betas)}")
+    found = jnp.asarray(betas)
     if is_known(found):
         values = np.asarray(found)
         if values[0] != 0 or values[-1] != 1 or not (np.diff(values) >= 0).all():

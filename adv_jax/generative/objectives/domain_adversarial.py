@@ -1,14 +1,13 @@
 """Features that hide something from an adversary: the domain, or a private attribute."""
 
 import jax.numpy as jnp
-import numpy as np
 
 from adv_jax.generative.objectives.gan import check_players
 from adv_jax.generative.objectives.gradient_reversal import reverse_gradient
 from adv_jax.losses import as_classes
 from adv_jax.objectives.stating import objective
 from adv_jax.objectives.terms import accuracy, mean_cross_entropy, unlabeled
-from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, UserError, Variables, described
+from adv_jax.types import Apply, Array, Aux, Batch, Key, Output, Variables
 
 SOURCE, TARGET = 0, 1  # classes of the adversary
 PLAYERS = ("classifier", "adversary")
@@ -49,17 +48,11 @@ def domain_adversarial(
 
     Sources: [ganin2016]; [wardefarley2016], sec. 1.4.6.
     """
-    (_, *shape), y = batch["x"].shape, batch["y"]
-    parts = batch["x"], unlabeled(batch)
-    if [*parts[1].shape[1:]] != shape:
-        raise UserError(
-            f"unlabeled must be inputs of the shape {shape}, as x, got {described(parts[1])}"
-        )
-    sizes = [len(part) for part in parts]
-    domains = jnp.asarray(np.repeat([SOURCE, TARGET], sizes), y.dtype)
-    x = jnp.concatenate(parts)
-    features = apply(variables, x, train=True, key=key, method="represent")
-    logits = _classified(apply, variables, features.logits[: len(y)], key=key)
+    x, y = batch["x"], batch["y"]
+    both = jnp.concatenate([x, unlabeled(batch)])
+    domains = jnp.where(jnp.arange(len(both)) < len(x), SOURCE, TARGET)
+    features = apply(variables, both, train=True, key=key, method="represent")
+    logits = _classified(apply, variables, features.logits[: len(x)], key=key)
     return _game(apply, variables, features, logits, y, domains, key=key, weight=weight)
 
 

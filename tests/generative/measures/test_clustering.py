@@ -31,8 +31,10 @@ def test_permuted_labels_are_found_again():
 @pytest.mark.parametrize(
     ("clusters", "message"),
     [
-        (np.eye(3, dtype=int), r"^clusters must be integers \[N\], got int64\[3, 3\]$"),
-        (np.ones(3), r"^clusters must be integers \[N\], got float64\[3\]$"),
+        (np.eye(3, dtype=int), r"^clusters must be integers \[N\], N >= 1, got int64\[3, 3\]$"),
+        (np.ones(3), r"^clusters must be integers \[N\], N >= 1, got float64\[3\]$"),
+        (np.zeros(0, int), r"^clusters must be integers \[N\], N >= 1, got int64\[0\]$"),
+        ([[0], [1, 2]], r"^clusters must be integers \[N\], N >= 1, got \[\[0\], \[1, 2\]\]$"),
         (np.array([-1, 0, 1]), "^clusters must be from 0 to 2, got -1$"),
         (np.array([0, 1, 3]), "^clusters must be from 0 to 2, got 3$"),
     ],

@@ -31,6 +31,7 @@ def test_the_bandwidth_is_the_candidate_of_the_largest_mean():
     # Silverman's rule for 2,000 normal numbers is .23; the others are far off on either side.
     candidates = jnp.asarray([0.001, 0.2, 5.0])
     assert parzen_bandwidth(samples, held_out, candidates) == candidates[1]
+    assert parzen_bandwidth(samples, held_out, [1, 2]).dtype == jnp.float32
 
 
 @pytest.mark.slow

@@ -187,7 +187,9 @@ def test_each_sign_of_a_collapse_is_told_and_a_good_generator_has_none():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: coverage(x[0]), r"logits must be f\[n, F\] with 1 rows or more, got \[3\]"),
+        (lambda x: coverage(x[0]), r"logits must be f\[n, F\] with 1 rows or more, got float32\[3"),
+        (lambda x: coverage(x.astype(complex)), r"logits must be .*, got complex64\[4, 3\]"),
+        (lambda x: frechet([[1.0], [1.0, 2.0]], x), r"features must be f\[n, F\] .*, got \[\["),
         (lambda x: frechet(x[:1], x), r"features must be f\[n, F\] with 2 rows or more, got"),
         (lambda x: frechet(x, x[:, :2]), "others must have 3 features, as the first, got 2"),
         (lambda x: nearest(x, x[:, :2]), r"samples must be f\[n, \(2,\)\], as x is, got \(4, 3\)"),

@@ -112,6 +112,7 @@ def test_the_standard_error_is_the_spread_of_repeated_estimates():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"betas": "ab"}, r"betas must be f\[T \+ 1\] with T at least 1, got 'ab'"),
         ({"betas": jnp.array([0.0, 0.5])}, "betas must rise from 0 to 1, got \\[0.0, 0.5\\]"),
         ({"betas": jnp.array([0.0, 0.7, 0.3, 1.0])}, "betas must rise from 0 to 1"),
         (

@@ -122,6 +122,13 @@ def test_domains_of_another_shape_are_refused():
         objective(apply, variables, {**BATCH, "unlabeled": U[:, :5]}, key=KEY)
 
 
+def test_class_weights_of_the_source_are_labels_too():
+    objective, apply, variables = parts("domain_adversarial")
+    weights = jax.nn.one_hot(BATCH["y"], 4)
+    loss, _ = objective(apply, variables, {**BATCH, "y": weights}, key=KEY)
+    assert float(loss) == pytest.approx(float(objective(apply, variables, BATCH, key=KEY)[0]))
+
+
 @pytest.mark.parametrize("label", [4, -1])
 def test_a_label_of_no_public_and_private_class_is_refused(label):
     objective, apply, variables = parts("censored")
