@@ -76,7 +76,7 @@ def _check_batch(batch: Any) -> None:
     if others is not None and others.shape[1:] != x.shape[1:]:
         shape = [*x.shape[1:]]
         raise UserError(
-            f"unlabeled must be rows of the shape {shape}, as x, got {described(others)}"
+            f"unlabeled must be inputs of the shape {shape}, as x, got {described(others)}"
         )
 
 
