@@ -18,6 +18,7 @@ from papers.pages.markup import BEGIN, markdown, with_generated
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "benchmarks" / "RESULTS.md"
 README = ROOT / "README.md"
+SPEED = "<!-- Speed. -->"  # docs/index.md splits the part here.
 ATTACKS = BEGIN.replace("Generated", "Attacks. Generated")  # README.md has another part.
 # `benchmark` of a report, which names the module with its `tables` -> heading, as in README.md
 BENCHMARKS = {
@@ -122,26 +123,28 @@ def _shown(table: Table) -> str:
 def readme() -> str:
     """Returns the README with the table of attacks and a sentence on speed."""
     (table,) = robustness.tables(_read("robustness"), docs="docs")
-    return with_generated(README, f"{_shown(table)}\n{_speed()}\n", ATTACKS)
+    return with_generated(README, f"{_shown(table)}\n{SPEED}\n\n{_speed()}\n", ATTACKS)
 
 
 def _speed() -> str:
-    """Returns how many times as fast some work is as that of the best peer measured."""
+    """Returns how long some work takes beside the fastest peer, in all stored reports of it."""
     gpu = _read("accelerator")
-    ladder, ensemble = (
-        gpu["stages"][stage]["forms"][form]["times_as_fast"]["median"]
-        for stage, form in (("ladder", "eager"), ("auto_attack", "torchattacks"))
-    )
-    cpu = min(
-        times["median"]
-        for times in _read("attacks")["works"]["pgd_lenet"]["adv_jax_times_as_fast"].values()
-    )
+    ensemble = gpu["stages"]["auto_attack"]["forms"]["torchattacks"]["times_as_fast"]["median"]
+    pgd = [ratio for work, ratio, _ in robustness.fastest_peers() if work == "pgd_lenet"]
+    steps = [
+        over["median"]
+        for report in map(json.loads, (path.read_text() for path in RESULTS.glob("*.json")))
+        if report["benchmark"] == "training"
+        for task in report["tasks"].values()
+        for peer, over in task["adv_jax_over"].items()
+        if peer == "torch unlocked"
+    ]
     return (
-        f"On two CPU cores PGD on a LeNet is {cpu:.1f} times as fast as the fastest peer. On an "
+        f"On two CPU cores PGD on a LeNet is {robustness.span(pgd)} times as fast as the fastest "
+        f"peer, and a training step takes {robustness.span(steps)} times PyTorch's time. On an "
         f"{gpu['machine']['device']} AutoAttack on a LeNet is {ensemble:.1f} times as fast as "
-        f"torchattacks', and a step of a ladder network {ladder:.0f} times as fast as PyTorch's in "
-        "eager mode ([all ratios](benchmarks/RESULTS.md), and [how](benchmarks/README.md) they are "
-        "measured)."
+        "torchattacks' ([all ratios](benchmarks/RESULTS.md), and [how](benchmarks/README.md) they "
+        "are measured)."
     )
 
 
