@@ -22,7 +22,7 @@ Deviations from Pylearn2's program:
   bound, 1.9365, holds for all layers.
 - It ends after 100 epochs without a lower validation error. Here a run also ends after 500 epochs,
   at which the rate has reached a hundredth.
-Results: docs/results.md.
+No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -17,7 +17,7 @@ on clean images, does "an amazing job" on adversarial ones, and is not much bett
 Deviations: it does not name its formula of gray (here the luma of ITU-R BT.601), the range of the
 values, the eps of B (here .25, the one it prints for MNIST), its validation images (here drawn by
 the seed, balanced by class) or the epochs: "3 days", or "more that 48 hours".
-More: docs/experiments.md; results: docs/results.md.
+More: docs/experiments.md. No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -25,7 +25,7 @@ Deviations: the shallow-net thesis (sec. 3.6) does not name its division of the 
 of all cells is for testing, drawn once, and an eighth of the others for validation, drawn by the
 seed, both in the proportions of the classes. It does not name its scaling; `raw` does
 not scale. It does not name the eps of B: here .25, as it prints for MNIST, in units of the inputs.
-docs/experiments.md has the reason for `standardized`; results: docs/results.md.
+docs/experiments.md has the reason for `standardized`. No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

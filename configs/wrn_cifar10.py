@@ -30,7 +30,7 @@ The authors' programs print these accuracies in % of PreAct-ResNet-18, clean and
 Deviations: weight decay leaves out the scales and biases, attacks in training use the batch
 statistics of the step before, and tests those averaged over the training set; the programs keep
 moving averages. [wong2020] has a cyclic rate.
-Results: docs/results.md
+No result of this config is stored.
 """
 
 from ml_collections import ConfigDict

@@ -114,7 +114,7 @@ def _training_c() -> Target:
 
 
 def _fig1() -> Target:
-    """Fig. 1 of Table 1's Normal net; the paper's is a LeNet, of which ten seeds take hours."""
+    """Fig. 1 of Table 1's Normal net: own tests, as the paper's is a LeNet."""
     clean = "clean"
     attacks = ("adv_loss_sign", "adv_loss", "adv_alpha")  # from the weakest
     label = lambda attack, eps: f"{ATTACKS[attack]} {eps:g}"
@@ -130,7 +130,6 @@ def _fig1() -> Target:
             "Adv_Loss_Sign",
             "falling",
             tuple(label(attack, eps) for attack in attacks),
-            id="huang2015.fig1.order",
         )
         for eps in LENGTHS
     ]
@@ -139,7 +138,6 @@ def _fig1() -> Target:
             f"the accuracy falls as the l2 length of {ATTACKS[attack]} grows",
             "falling",
             (clean, *(label(attack, eps) for eps in LENGTHS)),
-            id="huang2015.fig1.monotone",
         )
         for attack in attacks
     ]

@@ -3,7 +3,6 @@
 Gray italics are not judged: shorter runs, and numbers without a test. An empty cell was not run.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -27,7 +26,7 @@ from papers.judging.words import (
 )
 from papers.pages.chapters import Line
 from papers.pages.markup import folded, markdown
-from papers.pages.wording import place_of
+from papers.pages.wording import decimals, place_of, two_digits
 
 MARKS = {
     REPRODUCED: "✓",
@@ -207,8 +206,7 @@ def in_digits(mean: float, sd: float | None) -> str:
     """Formats "97.917 ± 0.073", to two digits of the sd."""
     if not sd:
         return f"{mean:.4g}"
-    digits = max(1 - math.floor(math.log10(sd)), 0)
-    return f"{mean:.{min(digits, 4)}f} ± {sd:.2g}"
+    return f"{mean:.{min(decimals(sd), 4)}f} ± {two_digits(sd)}"
 
 
 def detail(line: Line) -> str:

@@ -17,8 +17,26 @@ def our_number(
     """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
     if value is None:
         return "–"
-    text = f"{value:.{max(3, 1 - math.floor(math.log10(sd)))}f}" if sd else f"{value:.4g}"
-    return text + unit + _spread(None if sd is None else f"{sd:.2g}", n)
+    text = f"{value:.{max(3, decimals(sd))}f}" if sd else f"{value:.4g}"
+    return text + unit + _spread(None if sd is None else two_digits(sd), n)
+
+
+def two_digits(sd: float) -> str:
+    """Formats a standard deviation to two digits.
+
+    >>> two_digits(0.0204), two_digits(2.0), two_digits(12.3)
+    ('0.020', '2.0', '12')
+    """
+    return f"{sd:#.2g}".rstrip(".")
+
+
+def decimals(sd: float) -> int:
+    """Returns the decimals of a number that has the last digit of `two_digits`.
+
+    >>> decimals(0.0204), decimals(2.0), decimals(123.0)
+    (3, 1, 0)
+    """
+    return max(1 - math.floor(math.log10(sd)), 0)
 
 
 def paper_number(

@@ -6,8 +6,6 @@ needs no training of its own. `seeds` keeps some; `at` keeps one point of a run'
 field: value}.
 """
 
-import functools
-import operator
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -95,7 +93,7 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
         return None
     try:
         value, ends, trained = _at(document, place, paper.entries[name])
-    except (KeyError, IndexError):  # The user's own result of that name may lack the place.
+    except (KeyError, ValueError):  # The user's own result of that name may lack the place.
         return None
     runs = [_drawn(run, document) for run in _runs(trained)]
     seeds = {replica["seed"] for run in runs for replica in run["replicas"]}
@@ -111,19 +109,30 @@ def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str
         labels = place.get("rows", [place.get("row")])
         trained = {label: document["trainings"][rows[label]["training"]] for label in labels}
         if "row" in place:
-            return rows[place["row"]]["mean"], {}, [*trained.values()]
+            (run,) = trained.values()
+            if "end" in place:
+                return _printed(run["learning"][place["end"]]["mean"][-1], entry), {}, [run]
+            return rows[place["row"]]["mean"], {}, [run]
         curves = {label: run["learning"][place["curve"]] for label, run in trained.items()}
         ends = {label: 100 * curve["mean"][-1] for label, curve in curves.items()}
         return None, ends, [*trained.values()]
     if "at" not in place:
         return None, {}, document
-    metric = entry.get("metric", "error_percent")
-    fraction = functools.reduce(operator.getitem, place["at"], document)
-    value = METRICS[metric].factor * METRICS[metric].of(fraction)
-    key, *of_key = place["at"]
+    fraction, path = document, []
+    for key in place["at"]:
+        if isinstance(key, Mapping):  # of the only entry of a list with these values
+            (key,) = [i for i, one in enumerate(fraction) if key.items() <= one.items()]
+        path.append(key)
+        fraction = fraction[key]
     # The rows of a table stand in the order of its runs.
-    places = {"rows": "runs", "trainings": "trainings"}
-    return value, {}, document[places[key]][of_key[0]] if key in places else document
+    trained = document["runs"][path[1]] if path[0] == "rows" else document
+    return _printed(fraction, entry), {}, trained
+
+
+def _printed(error: float, entry: Json) -> float:
+    """Returns an error, a fraction, in the unit that the number of the paper has."""
+    metric = METRICS[entry.get("metric", "error_percent")]
+    return metric.factor * metric.of(error)
 
 
 def runs_of(document: Json) -> list[Json]:

@@ -10,14 +10,16 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.types import UserError
 from papers.judging import numbers
 from papers.judging.documents import data_in_words
+from papers.running.budget import paper_epochs
 from papers.running.drawing import Drawing, Table, rounded
 from papers.running.runs import require_same_inputs
+from papers.running.target import Run
 
 EPS, IMAGES = 0.3, 1000
-# config -> epochs of the full training; ids of the accuracies of the authors' net
+# config -> ids of the accuracies of the authors' net
 NETS = {
-    "pgd_mnist": (84, ("madry2018.table1.A.natural", "madry2018.auto_attack.A")),
-    "trades_mnist": (100, ("zhang2019.leaderboard.natural", "zhang2019.leaderboard.auto_attack")),
+    "pgd_mnist": ("madry2018.table1.A.natural", "madry2018.auto_attack.A"),
+    "trades_mnist": ("zhang2019.leaderboard.natural", "zhang2019.leaderboard.auto_attack"),
 }
 
 
@@ -64,12 +66,11 @@ def _row(run: Trained) -> dict:
     name = run.about["experiment"]
     if name not in NETS:
         raise UserError(f"workdir must be runs of {' or '.join(NETS)}, got one of {name}")
-    epochs, printed = NETS[name]
     return {
         "run": run.about,
-        "full_epochs": epochs,
+        "full_epochs": paper_epochs(Run(name)),
         "error": errors(run),
-        "printed": [numbers.entry(of)["value"] for of in printed],
+        "printed": [numbers.entry(of)["value"] for of in NETS[name]],
     }
 
 

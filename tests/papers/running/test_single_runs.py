@@ -53,6 +53,7 @@ def test_the_table_names_numbers_of_the_papers_and_files_that_are_there(found):
                 assert "id" not in claim or paper.entries[claim["id"]]["kind"] == "claim"
         for name, place in table.get("one_seed", {}).items():
             assert name in paper.entries and f"{results}/{place['file']}" in found.files
+            assert single_runs.one_seed(paper, name, found.files) is not None, name
 
 
 def test_the_seeds_of_several_files_make_one_row(rows):
