@@ -123,7 +123,7 @@ def _shown(table: Table) -> str:
 def readme() -> str:
     """Returns the README with the table of attacks and a sentence on speed."""
     (table,) = robustness.tables(_read("robustness"), docs="docs")
-    return with_generated(README, f"{_shown(table)}\n{SPEED}\n\n{_speed()}\n", ATTACKS)
+    return with_generated(README, f"{_shown(table)}\n{SPEED}\n{_speed()}\n", ATTACKS)
 
 
 def _speed() -> str:
