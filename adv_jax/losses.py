@@ -141,7 +141,7 @@ def as_labels(labels: Array, logits: Any, *, name: str = "labels") -> Array:
       UserError: another shape or dtype, of logits too; a known class is not in 0 to K - 1, or a
         known weight not finite and at least 0; the message calls the labels `name`.
     """
-    if np.ndim(logits) != 2 or not jnp.issubdtype(dtype_of(logits), jnp.floating):
+    if not jnp.issubdtype(dtype_of(logits), jnp.floating) or np.ndim(logits) != 2:
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")
     batch, count = np.shape(logits)
     if is_real(labels):

@@ -19,6 +19,7 @@ from adv_jax import __version__
 from adv_jax.runner.config.command_line import (
     check_flagfiles,
     check_overrides,
+    define_path,
     define_process_flags,
     expanded,
     explain_flags,
@@ -41,7 +42,7 @@ CONFIG = config_flags.DEFINE_config_file(
     lock_config=False,  # `check_overrides` finds unknown fields, and knows the optional ones.
     accept_new_attributes=True,
 )
-WORKDIR = flags.DEFINE_string("workdir", None, "directory of the run")
+WORKDIR = define_path("workdir", None, "directory of the run")
 _VERSION = flags.DEFINE_bool("version", False, "print the version, do nothing else")
 _PROCESS = define_process_flags()
 

@@ -232,7 +232,9 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
             continue
         for number in np.ravel(each).tolist() if hasattr(each, "dtype") else [each]:
             if not allowed.allows(number):
-                raise UserError(f"{name} must be {allowed}, got {number!r}")
+                raise UserError(f"{name} must be {allowed}, got {described(number)}")
+            if allowed.whole and abs(number) >= 2**31:  # A device would wrap it, or JAX fail.
+                raise UserError(f"{name} must be {allowed}, of 32 bits, got {described(number)}")
 
 
 def entries_of(value: Any) -> Iterator[Any]:

@@ -4,8 +4,8 @@ A point is {field: value}. Ray and Optuna hold only numbers and text, so a point
 any other value.
 """
 
-import ast
 import itertools
+import json
 import math
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.literals import literal
+from adv_jax.runner.store.formats import with_tuples
 from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
@@ -134,13 +135,13 @@ def with_grid(config: Mapping[str, Any], grid: Mapping[str, tuple]) -> dict[str,
 
 
 def encode(value: Any) -> Any:
-    """Returns a number as it is, and the `repr` of any other value."""
-    return value if is_number(value) else repr(value)
+    """Returns a number as it is, and the JSON of any other value."""
+    return value if is_number(value) else json.dumps(value)
 
 
 def decode(value: Any) -> Any:
     """Inverts `encode`."""
-    return ast.literal_eval(value) if isinstance(value, str) else value
+    return with_tuples(json.loads(value)) if isinstance(value, str) else value
 
 
 def _parsed(flag: str, text: str, config: Mapping[str, Any], *, example: str) -> dict[str, tuple]:

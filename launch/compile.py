@@ -34,6 +34,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # XLA logs that there is no 
 from absl import app, flags
 
 from adv_jax.main import CONFIG, parse_flags
+from adv_jax.runner.config.command_line import define_path
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
@@ -45,7 +46,7 @@ from launch.compiling.topologies import target
 
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "such as v5e:4x4, h100:8 or h100:4x8")
 _ATTACK = flags.DEFINE_list("attack", [], "attacks under which to compile the evaluation instead")
-_OUT = flags.DEFINE_string("out", None, "JSON file to write")
+_OUT = define_path("out", None, "JSON file to write")
 
 
 def print_report(found: Mapping[str, Any]) -> None:

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from absl import app, flags
+from absl import app
 
-from adv_jax.runner.config.command_line import read_flags
+from adv_jax.runner.config.command_line import define_path, read_flags
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.devices import check_devices
@@ -44,7 +44,7 @@ from adv_jax.types import UserError
 from papers.running.records import read_lines, read_training_result
 from papers.running.trainings import check_alike
 
-_INTO = flags.DEFINE_string("into", "runs/reproduce", "folder of the joined run")
+_INTO = define_path("into", "runs/reproduce", "folder of the joined run")
 
 
 class Part(NamedTuple):

@@ -40,7 +40,7 @@ from typing import Any
 from absl import app, flags
 
 from adv_jax.data.files import folder_of
-from adv_jax.runner.config.command_line import read_flags, refuse_flags
+from adv_jax.runner.config.command_line import define_path, read_flags, refuse_flags
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import without_traceback
@@ -62,16 +62,16 @@ _CHECK = flags.DEFINE_bool("check", False, "exit with 1 if something is not repr
 _JUDGE = flags.DEFINE_bool("judge", False, "only recompute the verdicts in RESULTS")
 _POWER = flags.DEFINE_bool("power", False, "only print what would settle the unclear")
 _LIST = flags.DEFINE_bool("list", False, "list the targets with their cost and state")
-_RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the workdirs")
-_RESULTS = flags.DEFINE_string("results", "papers", "folder of the results")
+_RUNS = define_path("runs", "runs/reproduce", "folder of the workdirs")
+_RESULTS = define_path("results", "papers", "folder of the results")
 _SOURCE = flags.DEFINE_enum("data_source", None, ["tfds", "files", "embedded"], "for all trainings")
-_DIR = flags.DEFINE_string("data_dir", None, "folder of the files, for all trainings")
+_DIR = define_path("data_dir", None, "folder of the files, for all trainings")
 
 _MISSING = "missing"
 _MINUTES = flags.DEFINE_float("minutes", None, "missing: time to spend; all by default")
 _WORKS = flags.DEFINE_list("works", ["all"], "missing: targets or papers to look at")
 _DRY_RUN = flags.DEFINE_bool("dry-run", False, "missing: only print the plan")
-_CARRY = flags.DEFINE_string("carry", None, "missing: folder or archive to go on from elsewhere")
+_CARRY = define_path("carry", None, "missing: folder or archive to go on from elsewhere")
 _NICE = flags.DEFINE_bool("nice", False, "missing: take one core, and only while it idles")
 
 _OF_MISSING = (_MINUTES, _WORKS, _DRY_RUN, _CARRY, _NICE)

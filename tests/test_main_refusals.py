@@ -312,6 +312,12 @@ def test_a_workdir_that_is_a_file_is_refused_and_left_alone(commands, tmp_path):
     assert path.read_text() == "mine"
 
 
+def test_an_empty_workdir_is_not_taken_for_none(commands):
+    done = commands.run(*TINY, "--workdir=")
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "error: flag --workdir=: must be a path, got ''\n"
+
+
 def test_a_workdir_on_a_disk_that_cannot_be_written_is_refused(commands, mounted):
     small_disk = mounted("3m")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

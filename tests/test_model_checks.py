@@ -269,6 +269,13 @@ def test_one_logistic_output_is_not_taken_for_a_missing_axis():
         attacked(lambda x: x @ w[:, 0])
 
 
+@pytest.mark.parametrize("output", ["a", ["a", 1.0], print])
+def test_a_result_that_is_no_array_is_refused(output):
+    for call in (attacked, evaluated):
+        with pytest.raises(UserError, match=r"^logits_fn must return logits f32\[B, K\].*, got "):
+            call(lambda x: output)
+
+
 def test_settings_by_position_are_refused_with_how_to_pass_them():
     with pytest.raises(UserError) as error:
         attacks.fgsm(lambda x: x @ w, X, Y, 0.1)

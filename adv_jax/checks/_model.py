@@ -24,6 +24,7 @@ from adv_jax.types import (
     UserError,
     described,
     described_array,
+    dtype_of,
 )
 
 _OF_VARIABLES = ("apply", "init", "init_with_output", "__call__")  # Methods of a Flax module.
@@ -185,12 +186,15 @@ def checked_apply(apply: Any) -> Apply:
 
 
 def _array(output: Any, name: str) -> Any:
-    """Returns the output of a model; raises UserError if the logits are a field of it."""
+    """Returns the output of a model; raises UserError if it is no array, as of an `Output`."""
     if not hasattr(output, "shape") and hasattr(output, "logits"):
         raise UserError(
             f"{name} must return the array of logits, got a {type(output).__name__}: "
             "return output.logits"
         )
+    leaves = jax.tree.leaves(output)
+    if any(not hasattr(leaf, "dtype") and dtype_of(leaf).hasobject for leaf in leaves):
+        raise UserError(f"{name} must return logits f32[B, K], got {described(output)}")
     return output
 
 

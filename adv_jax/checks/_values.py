@@ -202,6 +202,8 @@ def checked_number(
     if allowed.whole:
         if not is_whole(value) or not allowed.holds(operator.index(value)):
             raise UserError(f"{name} must be {allowed}, got {described(value)}")
+        if abs(operator.index(value)) >= 2**31:  # A device would wrap it, or JAX fail.
+            raise UserError(f"{name} must be {allowed}, of 32 bits, got {described(value)}")
         return operator.index(value)
     if not is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")

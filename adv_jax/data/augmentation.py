@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.ndimage import map_coordinates
 
 from adv_jax.annotations import parameters_of
@@ -34,15 +35,18 @@ def augmented(
     Args:
       x: f[B, H, W, C]; of any rank if the settings change nothing.
       shape: (H', W', C) of the result f[B, H', W', C]; at most the size of the padded images.
-      pad: zeros added around the images before the crop; like `mirror` and `morphology` not traced.
+      pad: zeros added around the images before the crop, fewer than a side of the image has pixels;
+        like `mirror` and `morphology` not traced.
       mirror: whether half of the images are mirrored.
       rotation, zoom, shear: as in `random_affine`; all 0: none.
       morphology: size of the window in `random_morphology`; 0: none.
 
     Raises:
-      DataError: x are no images, or `shape` does not fit them.
+      DataError: x are no images, or `shape` or `pad` does not fit them; mirror is no boolean.
       UserError: a setting is out of its range; key is not one PRNG key.
     """
+    if not isinstance(mirror, bool | np.bool_):
+        raise DataError(f"mirror must be True or False, got {described(mirror)}")
     key = one_key(key)
     key_crop, key_mirror = jax.random.split(key)
     # Split keys may equal the folded keys 0 and 1.
@@ -53,6 +57,9 @@ def augmented(
         x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
         _check_images(x)
+        if pad >= min(x.shape[1:3]):  # A crop might have no pixel of the image.
+            side = f"below {min(x.shape[1:3])}, the shorter side of the images"
+            raise DataError(f"pad must be {side}, got {pad}")
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     if x.shape[1:] != tuple(shape):
         x = random_crop(key_crop, x, shape)

@@ -12,7 +12,12 @@ import sys
 from absl import app, flags
 
 from adv_jax.evaluate.checks import check_different
-from adv_jax.runner.config.command_line import define_process_flags, read_flags_alone, workdirs
+from adv_jax.runner.config.command_line import (
+    define_path,
+    define_process_flags,
+    read_flags_alone,
+    workdirs,
+)
 from adv_jax.runner.config.literals import number
 from adv_jax.runner.host import processes
 from adv_jax.runner.host.compilation import keep_programs
@@ -37,10 +42,10 @@ _BATCH_SIZE = flags.DEFINE_integer(
 _REPLICA = flags.DEFINE_integer("replica", 0, "index of the replica of each run")
 _MINIMAL_EPS = flags.DEFINE_bool("minimal_eps", False, "also search each example's smallest eps")
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the attacks", lower_bound=0, upper_bound=2**30)
-_OUT = flags.DEFINE_string(
+_OUT = define_path(
     "out", None, "output folder, whose evaluation is replaced; default: WORKDIR/evaluation"
 )
-_REPORT = flags.DEFINE_string("report", None, "file of a page about one run, such as report.html")
+_REPORT = define_path("report", None, "file of a page about one run, such as report.html")
 _PROCESS = define_process_flags()
 
 

@@ -10,14 +10,14 @@ figures need a run, or several.
 
 from absl import app, flags
 
-from adv_jax.runner.config.command_line import read_flags, workdirs
+from adv_jax.runner.config.command_line import define_path, read_flags, workdirs
 from adv_jax.runner.host.compilation import keep_programs
 from adv_jax.runner.host.devices import check_devices, use_cores
 from adv_jax.runner.host.ending import first_line_of_errors, without_traceback
 from papers.running import figures
 
 _WORKDIR = flags.DEFINE_multi_string("workdir", [], "directory of a run; repeated or with commas")
-_OUT = flags.DEFINE_string("out", "papers", "output folder")
+_OUT = define_path("out", "papers", "output folder")
 _LIST = flags.DEFINE_bool("list", False, "list the figures")
 
 

@@ -284,6 +284,19 @@ def test_a_window_that_is_no_count_of_pixels_is_refused(form, size):
         form(random_images(), size)
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"pad": 5}, "^pad must be below 5, the shorter side of the images, got 5$"),
+        ({"pad": 2**31}, "^pad must be a whole number of at least 0, of 32 bits, got 2147483648$"),
+        ({"mirror": np.array([1.0, 2.0])}, "^mirror must be "),
+    ],
+)
+def test_a_pad_or_a_flag_that_no_image_can_have_is_refused(settings, says):
+    with pytest.raises(UserError, match=says):
+        augmentation.augmented(KEY, jnp.ones((3, 5, 5, 1)), (5, 5, 1), **settings)
+
+
 def test_an_angle_beyond_a_half_turn_is_refused():
     with pytest.raises(UserError, match="rotation must be a number from 0 to 180, got 181"):
         augmentation.random_affine(KEY, random_images(), rotation=181.0, zoom=0.0, shear=0.0)

@@ -1,6 +1,7 @@
 """The fields that a sweep varies: --grid, --search, points and the configs of trials."""
 
 import itertools
+import math
 import runpy
 
 import pytest
@@ -29,6 +30,15 @@ def test_a_grid_is_read_and_its_points_are_all_combinations(config):
     assert found == expected
     # Ray and Optuna hold numbers and text only.
     assert {type(value) for point in points for value in point.values()} == {int, str}
+
+
+@pytest.mark.parametrize(
+    "value", ["tanh", (0.0, math.inf), ((8, -math.inf), ("info",)), True, None, -math.inf, 3]
+)
+def test_a_value_becomes_a_number_or_a_text_and_comes_back(value):
+    coded = space.encode(value)
+    assert type(coded) in (int, float, str)
+    assert space.decode(coded) == value
 
 
 def test_a_grid_without_fields_has_one_point():

@@ -63,6 +63,13 @@ for _kind, _parser in {float: Reals(), tuple: _Tuples(), ConfigDict: _Groups()}.
     config_flags.register_flag_parser_for_type(_kind, _parser)
 
 
+def define_path(name: str, default: str | None, help: str) -> flags.FlagHolder:
+    """Defines a flag of a path. It refuses "", which a shell makes of a variable that is unset."""
+    holder = flags.DEFINE_string(name, default, help)
+    flags.register_validator(holder, lambda path: path != "", "must be a path, got ''")
+    return holder
+
+
 def define_process_flags() -> list[flags.FlagHolder]:
     """Defines the flags of the arguments of `processes.connect`."""
     coordinator = "HOST:PORT of the first of several processes; auto: from Slurm"

@@ -23,7 +23,7 @@ from adv_jax.runner.store.formats import (
     write_json,
 )
 from adv_jax.runner.store.writing import WorkdirError, check_writable, is_at, replace, writing
-from adv_jax.types import UserError
+from adv_jax.types import UserError, host_array, is_real
 
 _FITTED = "preprocess.npz"
 _METRICS = "metrics.jsonl"
@@ -215,14 +215,29 @@ def read_result(path: Path) -> dict[str, Any]:
     data, replicas = result.get("data"), result.get("replicas")
     if not isinstance(data, dict):
         raise WorkdirError(f"{file}: data must be a dict, got {shortened(data)}")
-    found = replicas if isinstance(replicas, list) else [replicas]
-    if not all(isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found):
+    found = replicas if isinstance(replicas, list) else []
+    measured = [isinstance(r, dict) and r.keys() & {"test_error", "test_loss"} for r in found]
+    if not measured or not all(measured):
         allowed = "a list of dicts with a test_error or test_loss each"
         raise WorkdirError(f"{file}: replicas must be {allowed}, got {shortened(replicas)}")
+    curves = result.get("evaluation", {})
+    if not isinstance(curves, dict) or not all(_is_curve(c, len(found)) for c in curves.values()):
+        allowed = "a dict of curves, with eps and errors of all replicas"
+        raise WorkdirError(f"{file}: evaluation must be {allowed}, got {shortened(curves)}")
     warnings = result.get("warnings", [])
     if not isinstance(warnings, list) or not all(isinstance(line, str) for line in warnings):
         raise WorkdirError(f"{file}: warnings must be a list of texts, got {shortened(warnings)}")
     return result
+
+
+def _is_curve(value: Any, num_replicas: int) -> bool:
+    """Whether a value has "eps", sizes f[m], and "error" f[replicas, m] at them."""
+    if not isinstance(value, dict):
+        return False
+    sizes, errors = (host_array(value.get(name)) for name in ("eps", "error"))
+    if sizes is None or errors is None or not (is_real(sizes) and is_real(errors)):
+        return False
+    return sizes.ndim == 1 and errors.shape == (num_replicas, len(sizes))
 
 
 def read_metrics(path: Path, *, running: bool = False) -> list[dict[str, Any]]:
@@ -372,5 +387,7 @@ def _flat(document: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     yield from leaves(document)
     replicas = document.get("replicas")
     grid = replicas.get("grid") if isinstance(replicas, Mapping) else None
-    # The order of its paths is that of the replicas.
+    # The order of a grid's paths is that of the replicas, or of a sweep's trials.
     yield "replicas.grid", [*grid.items()] if isinstance(grid, Mapping) else grid
+    if isinstance(of_sweep := document.get("grid"), Mapping):
+        yield "grid", [*of_sweep.items()]

@@ -34,6 +34,14 @@ def test_a_config_with_tuples_is_accepted_again(tmp_path):
     assert written == CONFIG | {"model": {"features": [8, 10]}}
 
 
+def test_a_grid_in_another_order_is_another_one(tmp_path):
+    grid = {"seed": (1, 2), "epochs": (3, 4)}
+    Workdir(tmp_path, {"config": CONFIG, "grid": grid}).__exit__()
+    reversed_grid = dict(reversed(grid.items()))
+    with pytest.raises(WorkdirError, match=r"grid is \[\('epochs', .* but was \[\('seed', "):
+        Workdir(tmp_path, {"config": CONFIG, "grid": reversed_grid})
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -134,6 +142,9 @@ def test_a_damaged_file_of_a_workdir_is_named(tmp_path, name, read):
         assert str(tmp_path / name) in str(caught.value)
 
 
+REPLICA = '{"test_error": 0.1}'
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -153,8 +164,23 @@ def test_a_damaged_file_of_a_workdir_is_named(tmp_path, name, read):
         ),
         (
             "result.json",
-            '{"data": {}, "replicas": [], "warnings": 5}',
+            f'{{"data": {{}}, "replicas": [{REPLICA}], "warnings": 5}}',
             "result.json: warnings must be a list of texts, got 5",
+        ),
+        ("result.json", '{"data": {}, "replicas": []}', "test_loss each, got []"),
+        *(
+            (
+                "result.json",
+                f'{{"data": {{}}, "replicas": [{REPLICA}], "evaluation": {curves}}}',
+                "evaluation must be a dict of curves, with eps and errors of all replicas, got ",
+            )
+            for curves in (
+                *("5", '{"fgsm": 5}', '{"fgsm": {"eps": [0.1]}}'),
+                '{"fgsm": {"eps": "x", "error": [[0.1]]}}',
+                '{"fgsm": {"eps": [0.1], "error": [[0.1, 0.2]]}}',
+                '{"fgsm": {"eps": [0.1], "error": [[0.1], [0.2]]}}',
+                '{"fgsm": {"eps": [0.1], "error": [["a"]]}}',
+            )
         ),
         (
             "metrics.jsonl",
@@ -298,7 +324,7 @@ def test_a_file_in_place_of_the_figures_is_refused_at_the_start(tmp_path):
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):
     with Workdir(tmp_path, CONFIG) as files:
-        first = {"data": {}, "replicas": [], "seconds": 1}
+        first = {"data": {}, "replicas": [json.loads(REPLICA)], "seconds": 1}
         files.write_result(first)
 
         def full(_):
