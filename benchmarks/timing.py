@@ -21,7 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.store.writing import write_files
+from adv_jax.runner.store.writing import check_writable, write_files
+from adv_jax.types import UserError
 from benchmarks.tables import UNLOCKED, console
 
 # Thread pools spin for some milliseconds after their last work. Wait until they sleep.
@@ -50,11 +51,26 @@ def arguments(
       threads, of: the default, and what they are of.
     """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc)
-    parser.add_argument("--out", type=Path, default=Path(f"benchmarks/results/{name}.json"))
+    parser.add_argument("--out", type=_file, default=Path(f"benchmarks/results/{name}.json"))
     if rounds is not None:
-        parser.add_argument("--rounds", type=int, default=rounds)
-    parser.add_argument("--threads", type=int, default=threads, help=of)
+        parser.add_argument("--rounds", type=_count, default=rounds)
+    parser.add_argument("--threads", type=_count, default=threads, help=of)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _file(text: str) -> Path:
+    """Returns a path whose folder takes files: else it would show after minutes of measuring."""
+    try:
+        check_writable(Path(text).parent)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return Path(text)
 
 
 class WorkerError(RuntimeError):

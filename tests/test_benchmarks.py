@@ -16,7 +16,7 @@ from adv_jax import attacks
 from adv_jax.types import UserError
 from benchmarks import backprop, hosts_worker, pages, robustness, tables, training
 from benchmarks.tasks import TASKS
-from benchmarks.timing import versions
+from benchmarks.timing import arguments, versions
 from benchmarks.trainer import Trainer
 
 # Of one row: the products of 784-400-400-10, of LeNet and its first layer, of a GAN's nets, and of
@@ -289,3 +289,17 @@ def test_each_process_and_device_of_a_run_is_measured(tmp_path):
     )
     assert report["devices"]["2"]["shards"]["collectives"] == {"all-reduce": 1}
     assert report["devices"]["2"]["seeds"]["steps_per_second"]["median"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--threads=0", "--threads: must be a whole number of at least 1, got '0'"),
+        ("--rounds=-1", "--rounds: must be a whole number of at least 1, got '-1'"),
+        ("--out=/dev/null/x.json", "--out: /dev/null must be a folder, got a file"),
+    ],
+)
+def test_arguments_that_no_benchmark_can_use_are_refused_before_it_measures(flag, says, capsys):
+    with pytest.raises(SystemExit):
+        arguments("memory", None, rounds=3).parse_args([flag])
+    assert says in capsys.readouterr().err

@@ -25,7 +25,15 @@ import jax.numpy as jnp
 from adv_jax.checks import checked_number
 from adv_jax.programs import run_compiled
 from adv_jax.random import one_key
-from adv_jax.types import Array, Key, UserError, check_choice, described, working_dtype
+from adv_jax.types import (
+    Array,
+    Key,
+    UserError,
+    check_choice,
+    described,
+    is_real,
+    working_dtype,
+)
 
 Visible = Literal["binary", "gaussian"]
 KINDS = get_args(Visible)
@@ -315,14 +323,18 @@ def _inputs(machine: Machine, known: Side, given: int) -> dict[int, Array]:
 
 def _checked_side(machine: Machine, states: Side, side: int) -> Side:
     """Returns states that are those of all layers of a side, after a check of the machine too."""
+    if not isinstance(machine, Machine):
+        raise UserError(f"machine must be a boltzmann.Machine, got {described(machine)}")
     machine.check()
     check_choice("given", side, (EVEN, ODD))
-    units, found = machine.units(side), [jnp.shape(layer) for layer in states]
+    units, name = machine.units(side), "odd" if side == ODD else "even"
+    expected = f"the {name} layers must be {', '.join(f'f[B, {count}]' for count in units)}"
+    if not isinstance(states, tuple | list) or not all(map(is_real, states)):
+        raise UserError(f"{expected}, got {described(states)}")
+    found = [jnp.shape(layer) for layer in states]
     rows = found[0][:1] if found else ()
     if found != [(*rows, count) for count in units]:
-        expected = ", ".join(f"f[B, {count}]" for count in units)
-        name = "odd" if side == ODD else "even"
-        raise UserError(f"the {name} layers must be {expected}, got the shapes {described(found)}")
+        raise UserError(f"{expected}, got the shapes {described(found)}")
     return tuple(_with_parameters(machine, layer) for layer in states)
 
 

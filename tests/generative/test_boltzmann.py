@@ -243,6 +243,22 @@ def test_draws_without_a_key_and_an_unknown_side_are_refused():
         boltzmann.means(machine, v, given=2)
 
 
+@pytest.mark.parametrize(
+    ("machine", "known", "says"),
+    [
+        (None, (jnp.ones((2, 3)),), "^machine must be a boltzmann.Machine, got None$"),
+        ((3, 2), None, r"^the even layers must be f\[B, 3\], got None$"),
+        ((3, 2), ([[1.0, 0, 1], [1.0]],), r"^the even layers must be f\[B, 3\], got \(\["),
+        ((3, 2), (jnp.ones((2, 3), complex),), r"^the even layers must be .*, got \(complex64"),
+    ],
+)
+def test_what_is_no_machine_or_no_array_of_numbers_is_refused(machine, known, says):
+    machine = machine and machine_of(machine)
+    for compute in (boltzmann.free_energy, boltzmann.means):
+        with pytest.raises(UserError, match=says):
+            compute(machine, known)
+
+
 @pytest.mark.parametrize("sizes", [(3, 2), DEEP])
 def test_steps_below_0_are_refused_and_0_steps_keep_the_start(sizes):
     machine = machine_of(sizes)
