@@ -6,6 +6,7 @@ needs no training of its own. `seeds` keeps some; `at` keeps one point of a run'
 field: value}.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from papers.judging.rows import row_document
 from papers.running.budget import PAPER
 from papers.running.drawing import FIRST_SEED
 from papers.running.trainings import same_point
+from papers.running.works import TARGETS
 
 Json = Mapping[str, Any]
 
@@ -212,8 +214,15 @@ def _metric(row: Json) -> str:
 
 
 def _row(row: Json, values: Mapping[str, float]) -> dict[str, Any]:
-    own = {"tolerance": row.get("tolerance"), "training": row["label"]}
+    own = {"tolerance": _tolerances().get(row.get("id", "")), "training": row["label"]}
     return row_document(row["label"], row.get("id"), _metric(row), values, **own)
+
+
+@functools.cache
+def _tolerances() -> dict[str, float]:
+    """Returns the tolerance of each number, by its id, as the row of its target states it."""
+    rows = (row for target in TARGETS.values() for row in target.rows)
+    return {row.id: row.tolerance for row in rows if row.id and row.tolerance is not None}
 
 
 def _errors(row: Mapping[str, Any], run: Mapping[str, Any]) -> list[float]:
