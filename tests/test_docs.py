@@ -24,6 +24,7 @@ INTERNAL = {
     "checks",
     "linear_bounds",
     "loss_gradients",
+    "row_flags",
     "meshes",
     "perturbations",
     "programs",

@@ -37,6 +37,7 @@ LIBRARY = {
             "optimizers",
             "perturbations",
             "programs",
+            "row_flags",
             "step",
             "style",
             "tabular",
@@ -52,7 +53,8 @@ PAPERS = [f"papers.{path.parent.name}" for path in sorted((ROOT / "papers").glob
 BOTTOM += ("data", "meshes", "norms", "perturbations", "programs", "step", "style")
 # What attacks and evaluations share.
 SHARED_BY_ATTACKS = {
-    f"adv_jax.{name}" for name in ("checks", "loss_gradients", "losses", "perturbations")
+    f"adv_jax.{name}"
+    for name in ("checks", "loss_gradients", "losses", "perturbations", "row_flags")
 }
 MAY_IMPORT = {
     "adv_jax": LIBRARY,  # adv_jax/__init__.py
@@ -68,6 +70,7 @@ MAY_IMPORT = {
     "adv_jax.checks": {"adv_jax.losses", "adv_jax.norms", "adv_jax.programs"},
     "adv_jax.bridges": {"adv_jax.checks"},
     "adv_jax.optimizers": {"adv_jax.checks"},
+    "adv_jax.row_flags": {"adv_jax.checks"},
     "adv_jax.loss_gradients": {"adv_jax.checks", "adv_jax.losses", "adv_jax.programs"}
     | {"adv_jax.perturbations"},
     "adv_jax.attacks": {

@@ -16,14 +16,12 @@ from adv_jax.checks import check_finite, check_flags, logit_flags, traced_model,
 from adv_jax.convolution import fast_in_loops
 from adv_jax.loss_gradients import (
     Rated,
-    check_noted,
     labels_at,
     loss_flags,
-    noted_flags,
-    rows_flagged,
 )
 from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
+from adv_jax.row_flags import check_noted, noted_flags, rows_flagged
 from adv_jax.types import Array, Bounds, RowTree, check_known, dtype_of, is_known, working_dtype
 
 Fn = Callable[..., Any]  # (x f[B, *D]) or (x, aux) -> a tree of f[B, ...]

@@ -29,9 +29,10 @@ from adv_jax.checks import (
     traceable,
     with_aux,
 )
-from adv_jax.loss_gradients import Rated, loss_flags, note_flags
+from adv_jax.loss_gradients import Rated, loss_flags
 from adv_jax.random import key_of_rows
 from adv_jax.ranges import Range
+from adv_jax.row_flags import note_flags
 from adv_jax.types import Array, Bounds, RowFn, RowTree, dtype_of, is_known, is_real
 
 Settings = dict[str, Any]

@@ -19,13 +19,13 @@ from adv_jax.loss_gradients import (
     Rated,
     labels_at,
     margin,
-    note_flags,
     rate_fn,
     rated,
     with_gradient,
 )
 from adv_jax.losses import classes, cross_entropy
 from adv_jax.perturbations import in_units, inside, moved, of_units, perturbed, spread
+from adv_jax.row_flags import note_flags
 from adv_jax.types import (
     Array,
     Bounds,

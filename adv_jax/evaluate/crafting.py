@@ -21,7 +21,7 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.evaluate.traits import checked_parameters, scale_of, takes_keyword
-from adv_jax.loss_gradients import check_noted, noted_flags, rows_flagged
+from adv_jax.row_flags import check_noted, noted_flags, rows_flagged
 from adv_jax.types import Array, Attack, Key, LogitsFn, UserError, described
 
 

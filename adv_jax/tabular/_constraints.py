@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax.checks import as_batch, check_keywords, checked_count, is_whole
-from adv_jax.loss_gradients import note_flags
+from adv_jax.row_flags import note_flags
 from adv_jax.types import (
     Array,
     UserError,
