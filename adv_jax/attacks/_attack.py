@@ -50,6 +50,10 @@ def attack(
     with ours for it, and so is a model without the derivative that the attack needs. A plain
     function is an attack too; evaluations compare it by what it returns.
 
+    Keywords of these names are checked as those of our attacks, so use them for the same things:
+    aux, bounds, constant, key, mask, norm or length (of a size), start; with losses, also loss,
+    fooled and targeted.
+
     Args:
       size: the keyword of its size, "eps", "gamma", "tau" or "std"; None: none, and no curve.
       norm: of its size, if the function has no keyword `norm`.
