@@ -149,7 +149,8 @@ def as_labels(labels: Array, logits: Any, *, name: str = "labels") -> Array:
         if shape == (batch,) and jnp.issubdtype(dtype, jnp.integer):
             return as_classes(labels, count, name=name)
         if shape == (batch, count) and jnp.issubdtype(dtype, jnp.floating):
-            is_weight = lambda weight: (weight >= 0) & (weight < np.inf)
+            # Probabilities that were completed to 1 in float32 may round below 0.
+            is_weight = lambda weight: (weight >= -1e-6) & (weight < np.inf)
             check_known(name, labels, is_weight, "finite weights of at least 0")
             return jnp.asarray(labels)
     raise UserError(

@@ -231,10 +231,19 @@ def _check_range(name: str, value: Any, allowed: Range) -> None:
         if callable(each) or not is_known(each):
             continue
         for number in np.ravel(each).tolist() if hasattr(each, "dtype") else [each]:
-            if not allowed.allows(number):
-                raise UserError(f"{name} must be {allowed}, got {described(number)}")
-            if allowed.whole and abs(number) >= 2**31:  # A device would wrap it, or JAX fail.
-                raise UserError(f"{name} must be {allowed}, of 32 bits, got {described(number)}")
+            check_allowed(name, number, allowed)
+
+
+def check_allowed(name: str, number: Any, allowed: Range) -> None:
+    """Raises UserError unless a range allows a known number.
+
+    Whole numbers without an upper end are counts. Those of more than 32 bits raise too: a device
+    would wrap them, or JAX fail.
+    """
+    if not allowed.allows(number):
+        raise UserError(f"{name} must be {allowed}, got {described(number)}")
+    if allowed.whole and allowed.high == math.inf and number >= 2**31:
+        raise UserError(f"{name} must be {allowed}, of 32 bits, got {described(number)}")
 
 
 def entries_of(value: Any) -> Iterator[Any]:

@@ -186,14 +186,15 @@ def checked_apply(apply: Any) -> Apply:
 
 
 def _array(output: Any, name: str) -> Any:
-    """Returns the output of a model; raises UserError if it is no array, as of an `Output`."""
+    """Returns the output of a model; raises UserError if logits are its field, or for a text."""
     if not hasattr(output, "shape") and hasattr(output, "logits"):
         raise UserError(
             f"{name} must return the array of logits, got a {type(output).__name__}: "
             "return output.logits"
         )
-    leaves = jax.tree.leaves(output)
-    if any(not hasattr(leaf, "dtype") and dtype_of(leaf).hasobject for leaf in leaves):
+    arrays = ("dtype", "__jax_array__")
+    found = [leaf for leaf in jax.tree.leaves(output) if not any(hasattr(leaf, a) for a in arrays)]
+    if any(dtype_of(leaf).hasobject for leaf in found):
         raise UserError(f"{name} must return logits f32[B, K], got {described(output)}")
     return output
 

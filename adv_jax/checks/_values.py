@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax import norms
-from adv_jax.ranges import COUNT, Range
+from adv_jax.ranges import COUNT, Range, check_allowed
 from adv_jax.types import (
     Array,
     Bounds,
@@ -200,11 +200,9 @@ def checked_number(
         return None
     allowed = Range.of(interval)
     if allowed.whole:
-        if not is_whole(value) or not allowed.holds(operator.index(value)):
-            raise UserError(f"{name} must be {allowed}, got {described(value)}")
-        if abs(operator.index(value)) >= 2**31:  # A device would wrap it, or JAX fail.
-            raise UserError(f"{name} must be {allowed}, of 32 bits, got {described(value)}")
-        return operator.index(value)
+        number = operator.index(value) if is_whole(value) else value
+        check_allowed(name, number, allowed)
+        return number
     if not is_real(value) or (np.ndim(value) and not per_row):
         raise UserError(f"{name} must be a real number, got {described(value)}")
     check_known(name, value, allowed.holds, str(allowed))

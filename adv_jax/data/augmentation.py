@@ -35,7 +35,7 @@ def augmented(
     Args:
       x: f[B, H, W, C]; of any rank if the settings change nothing.
       shape: (H', W', C) of the result f[B, H', W', C]; at most the size of the padded images.
-      pad: zeros added around the images before the crop, fewer than a side of the image has pixels;
+      pad: zeros added around the images before the crop, fewer than a side of the crop has pixels;
         like `mirror` and `morphology` not traced.
       mirror: whether half of the images are mirrored.
       rotation, zoom, shear: as in `random_affine`; all 0: none.
@@ -57,8 +57,8 @@ def augmented(
         x = random_affine(key_affine, x, rotation=rotation, zoom=zoom, shear=shear)
     if pad:
         _check_images(x)
-        if pad >= min(x.shape[1:3]):  # A crop might have no pixel of the image.
-            side = f"below {min(x.shape[1:3])}, the shorter side of the images"
+        if pad >= min(shape[:2]):  # A crop might have no pixel of the image.
+            side = f"below {min(shape[:2])}, the shorter side of a crop"
             raise DataError(f"pad must be {side}, got {pad}")
         x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     if x.shape[1:] != tuple(shape):

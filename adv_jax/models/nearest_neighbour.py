@@ -13,13 +13,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 from adv_jax.losses import as_classes
 from adv_jax.programs import run_compiled
 from adv_jax.ranges import COUNT, ranged
-from adv_jax.types import Array, UserError, check_known, described, is_real, working_dtype
+from adv_jax.types import Array, UserError, described, is_real, working_dtype
 
 # The logarithm of a weight of 0: finite, as derivatives at -inf are NaN.
 _LOG_OF_0 = -1e30
@@ -142,7 +141,6 @@ def _over_blocks(
     for name, values in (("x", x), ("train_x", train_x)):
         if not is_real(values):
             raise UserError(f"{name} must be an array of numbers, got {described(values)}")
-    check_known("train_x", train_x, np.isfinite, "finite numbers")
     x, train_x = jnp.asarray(x), jnp.asarray(train_x)
     train_y = as_classes(train_y, num_classes, name="train_y")
     if not len(train_y) or train_x.shape != (len(train_y), *x.shape[1:]):

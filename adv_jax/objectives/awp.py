@@ -66,7 +66,7 @@ def awp(
 
 def _perturbation(w: Array, gradient: Array, *, gamma: float | Array) -> Array:
     """Returns gamma |w| g / |g|; 0 for a zero gradient g, and for less than two axes."""
-    if w.ndim < 2:
+    if w.ndim < 2 or not w.size:
         return jnp.zeros_like(w)
     v = gamma * norms.norm(w[None], "l2")[0] * norms.dual(gradient[None], "l2")[0]
     return v.astype(w.dtype)

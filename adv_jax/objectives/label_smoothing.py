@@ -77,4 +77,4 @@ def smoothed_targets(
     weights = as_weights(labels, logits).astype(float)
     other = smoothing / (num_classes - 1 if form == "others" else num_classes)
     correct = 1 - smoothing + (other if form == "uniform" else 0)
-    return weights * correct + (1 - weights) * other
+    return weights * correct + (weights.sum(axis=1, keepdims=True) - weights) * other

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 from flax.errors import InvalidRngError
 
 from adv_jax.annotations import accepts
@@ -54,30 +55,33 @@ def _explained(
         raise
 
 
-def _check_batch(batch: Any) -> None:
-    """Raises UserError unless x, y and unlabeled are arrays with rows of the same examples."""
+def _check_batch(batch: Any, *, labeled: bool) -> None:
+    """Raises UserError unless x, y and unlabeled, where they are given, are rows that fit together.
+
+    labeled: whether y are labels of x, and so as many.
+    """
     if not isinstance(batch, Mapping):
         allowed = "a dict of arrays such as {'x': x, 'y': y}"
         raise UserError(f"batch must be {allowed}, got {described(batch)}")
-    parts = {name: batch[name] for name in ("x", "y", "unlabeled") if name in batch}
-    for name, part in parts.items():
-        if not hasattr(part, "shape"):
+    shapes = {}
+    for name in ("x", "y", "unlabeled"):
+        part = batch.get(name)
+        if part is None or isinstance(part, Mapping):  # A model of yours may take a dict.
+            continue
+        if name != "y" and not hasattr(part, "shape"):
             raise UserError(f"batch must have arrays, got {name} {described(part)}")
-        if part.shape == ():
+        shapes[name] = np.shape(part)
+        if shapes[name] == ():
             allowed = f"rows of {name} (step.over_steps takes one batch for each step)"
             raise UserError(f"batch must have {allowed}, got {described(part)}")
-        if part.shape[0] == 0:  # The mean over no rows is NaN.
+        if shapes[name][0] == 0:  # The mean over no rows is NaN.
             raise UserError(f"batch must have at least one row, got {name} {described(part)}")
-    x, y, others = (parts.get(name) for name in ("x", "y", "unlabeled"))
-    if x is None:
-        return
-    if y is not None and len(y) != len(x):
-        raise UserError(f"y must have the {len(x)} rows of x, got {described(y)}")
-    if others is not None and others.shape[1:] != x.shape[1:]:
-        shape = [*x.shape[1:]]
-        raise UserError(
-            f"unlabeled must be inputs of the shape {shape}, as x, got {described(others)}"
-        )
+    x, y, others = (shapes.get(name) for name in ("x", "y", "unlabeled"))
+    if labeled and x and y and y[0] != x[0]:
+        raise UserError(f"y must have the {x[0]} rows of x, got {described(batch['y'])}")
+    if x and others and others[1:] != x[1:]:
+        legal = f"inputs of the shape {[*x[1:]]}, as x"
+        raise UserError(f"unlabeled must be {legal}, got {described(batch['unlabeled'])}")
 
 
 def _check_functions(given: Mapping[str, Any]) -> None:
@@ -142,8 +146,9 @@ def objective(
             key = given.get("key")
             if key is not None or ("key" in given and "attack" in attacks):
                 one_key(key)
-            if len(args) > 2:
-                _check_batch(args[2])
+            batch = args[2] if len(args) > 2 else given.get("batch")
+            if batch is not None:
+                _check_batch(batch, labeled="labels" in predicts)
             with _explained(kept, *args[1:3], key=key):
                 return checked(*models, *args[1:], **given)
 

@@ -95,7 +95,7 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
         return None
     try:
         value, ends, trained = _at(document, place, paper.entries[name])
-    except (KeyError, ValueError):  # The user's own result of that name may lack the place.
+    except (LookupError, ValueError):  # The user's own result of that name may lack the place.
         return None
     runs = [_drawn(run, document) for run in _runs(trained)]
     seeds = {replica["seed"] for run in runs for replica in run["replicas"]}

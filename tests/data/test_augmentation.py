@@ -287,14 +287,20 @@ def test_a_window_that_is_no_count_of_pixels_is_refused(form, size):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"pad": 5}, "^pad must be below 5, the shorter side of the images, got 5$"),
+        ({"pad": 4}, "^pad must be below 4, the shorter side of a crop, got 4$"),
         ({"pad": 2**31}, "^pad must be a whole number of at least 0, of 32 bits, got 2147483648$"),
         ({"mirror": np.array([1.0, 2.0])}, "^mirror must be "),
     ],
 )
 def test_a_pad_or_a_flag_that_no_image_can_have_is_refused(settings, says):
     with pytest.raises(UserError, match=says):
-        augmentation.augmented(KEY, jnp.ones((3, 5, 5, 1)), (5, 5, 1), **settings)
+        augmentation.augmented(KEY, jnp.ones((3, 5, 5, 1)), (4, 6, 1), **settings)
+
+
+def test_each_crop_has_a_pixel_of_its_image_whatever_the_pad():
+    for pad, side in ((3, 4), (5, 11)):
+        found = augmentation.augmented(KEY, jnp.ones((200, 5, 5, 1)), (side, side, 1), pad=pad)
+        assert found.reshape(200, -1).any(axis=1).all()
 
 
 def test_an_angle_beyond_a_half_turn_is_refused():

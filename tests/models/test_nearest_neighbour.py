@@ -130,17 +130,10 @@ def test_a_training_set_of_other_shapes_is_refused(train_x, train_y):
         models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)
 
 
-@pytest.mark.parametrize(
-    ("train_x", "message"),
-    [
-        ([[0.0, np.nan]], "^train_x must be finite numbers, got nan$"),
-        ([[0.0], [1.0, 2.0]], r"^train_x must be an array of numbers, got \[\["),
-    ],
-)
-def test_a_training_set_that_is_no_array_of_finite_numbers_is_refused(train_x, message):
+def test_a_training_set_that_is_no_array_is_refused():
     for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
-        with pytest.raises(ValueError, match=message):
-            classify(X, train_x, np.zeros(len(train_x), int), num_classes=2)
+        with pytest.raises(ValueError, match=r"^train_x must be an array of numbers, got \[\["):
+            classify(X, [[0.0], [1.0, 2.0]], np.zeros(2, int), num_classes=2)
 
 
 @pytest.mark.parametrize("label", [-1, 3])

@@ -34,7 +34,8 @@ def test_smoothed_targets_equal_the_three_forms_by_hand(form):
 def test_class_weights_are_smoothed_as_the_mean_of_their_classes(form):
     smooth = partial(objectives.smoothed_targets, num_classes=3, smoothing=0.1, form=form)
     rows = np.asarray(smooth(jnp.array([0, 1, 2])))
-    weights = np.array([[0.7, 0.3, 0.0], [0.0, 0.0, 1.0]], np.float32)
+    rows_of_weights = [[0.7, 0.3, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [2.0, 0.0, 0.0]]
+    weights = np.array(rows_of_weights, np.float32)
     np.testing.assert_allclose(smooth(jnp.asarray(weights)), weights @ rows, rtol=1e-6)
 
 

@@ -1,5 +1,6 @@
 """All objectives refuse wrong arguments in one line, before they call anything."""
 
+import contextlib
 import inspect
 from functools import partial
 
@@ -186,6 +187,30 @@ def test_parts_that_do_not_fit_together_are_refused(function, change, message):
     attack = {"attack": print} if function in takers("attack") else {}
     with pytest.raises(UserError, match=message):
         function(linear, W, BATCH | change, key=jax.random.key(0), **attack)
+
+
+def test_parts_that_an_objective_does_not_read_and_lists_of_labels_are_taken():
+    batch = BATCH | {"y": [1], "unlabeled": None}
+    loss = partial(objectives.cross_entropy, linear, W, key=None)
+    expected = float(loss(BATCH)[0])
+    assert float(loss(batch)[0]) == expected == float(loss(batch=batch)[0])
+    with pytest.raises(
+        UserError, match=r"^batch must have at least one row, got x float32\[0, 2\]$"
+    ):
+        loss(batch={"x": jnp.ones((0, 2)), "y": jnp.ones(0, int)})
+
+
+@pytest.mark.parametrize(("predicts", "refused"), [(("labels",), True), (("loss",), False)])
+def test_as_many_labels_as_inputs_are_needed_where_they_are_predicted(predicts, refused):
+    @objectives.objective(predicts=predicts)
+    def pairs(apply, variables, batch, *, key):
+        return batch["x"].sum(), ({}, {})
+
+    message = contextlib.nullcontext()
+    if refused:
+        message = pytest.raises(UserError, match=r"^y must have the 1 rows of x, got int32\[3\]$")
+    with message:
+        pairs(linear, W, BATCH | {"y": jnp.zeros(3, int)}, key=None)
 
 
 def test_what_is_no_key_is_refused():

@@ -81,7 +81,7 @@ class Layout(NamedTuple):
     shards: int
 
     def spread(self, tree: Any) -> Any:
-        """Reshapes leaves [R, ...] -> NumPy [devices, replicas of a device, ...]."""
+        """Reshapes leaves [R, ...] -> NumPy [devices, replicas of a device, ...]; no typed keys."""
         return _spread(tree, len(self.devices) // self.shards, self.shards)
 
     def place(self, tree: Any) -> Any:

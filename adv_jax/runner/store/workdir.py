@@ -220,10 +220,15 @@ def read_result(path: Path) -> dict[str, Any]:
     if not measured or not all(measured):
         allowed = "a list of dicts with a test_error or test_loss each"
         raise WorkdirError(f"{file}: replicas must be {allowed}, got {shortened(replicas)}")
-    curves = result.get("evaluation", {})
-    if not isinstance(curves, dict) or not all(_is_curve(c, len(found)) for c in curves.values()):
-        allowed = "a dict of curves, with eps and errors of all replicas"
-        raise WorkdirError(f"{file}: evaluation must be {allowed}, got {shortened(curves)}")
+    curves = result.get("evaluation") or {}
+    if not isinstance(curves, dict):
+        raise WorkdirError(f"{file}: evaluation must be a dict, got {shortened(curves)}")
+    for name, curve in curves.items():
+        if not _is_curve(curve, len(found)):
+            allowed = "a dict of eps and the error of each replica at each"
+            raise WorkdirError(
+                f"{file}: evaluation.{name} must be {allowed}, got {shortened(curve)}"
+            )
     warnings = result.get("warnings", [])
     if not isinstance(warnings, list) or not all(isinstance(line, str) for line in warnings):
         raise WorkdirError(f"{file}: warnings must be a list of texts, got {shortened(warnings)}")

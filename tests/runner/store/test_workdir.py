@@ -168,14 +168,19 @@ REPLICA = '{"test_error": 0.1}'
             "result.json: warnings must be a list of texts, got 5",
         ),
         ("result.json", '{"data": {}, "replicas": []}', "test_loss each, got []"),
+        (
+            "result.json",
+            f'{{"data": {{}}, "replicas": [{REPLICA}], "evaluation": 5}}',
+            "evaluation must be a dict, got 5",
+        ),
         *(
             (
                 "result.json",
                 f'{{"data": {{}}, "replicas": [{REPLICA}], "evaluation": {curves}}}',
-                "evaluation must be a dict of curves, with eps and errors of all replicas, got ",
+                "evaluation.fgsm must be a dict of eps and the error of each replica at each, got ",
             )
             for curves in (
-                *("5", '{"fgsm": 5}', '{"fgsm": {"eps": [0.1]}}'),
+                *('{"fgsm": 5}', '{"fgsm": {"eps": [0.1]}}'),
                 '{"fgsm": {"eps": "x", "error": [[0.1]]}}',
                 '{"fgsm": {"eps": [0.1], "error": [[0.1, 0.2]]}}',
                 '{"fgsm": {"eps": [0.1], "error": [[0.1], [0.2]]}}',
