@@ -139,7 +139,7 @@ def as_labels(labels: Array, logits: Any, *, name: str = "labels") -> Array:
 
     Raises:
       UserError: another shape or dtype, of logits too; a known class is not in 0 to K - 1, or a
-        known weight not finite and at least 0; the message calls the labels `name`.
+        known weight not finite or, but for rounding, below 0; the message calls the labels `name`.
     """
     if not jnp.issubdtype(dtype_of(logits), jnp.floating) or np.ndim(logits) != 2:
         raise UserError(f"logits must be f32[B, K], got {described(logits)}")

@@ -167,7 +167,8 @@ class Flat(nn.Module):
     @nn.compact
     def __call__(self, h: Array, *, train: bool = False) -> Array:
         if not h.size:
-            raise UserError(f"x must be larger, as pooling leaves nothing of it: {described(h)}")
+            legal = "images of which pooling leaves something"
+            raise UserError(f"x must be {legal}, got {described(h)} after it")
         rows = h.reshape(h.shape[0], -1)
         shape = (rows.shape[1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
