@@ -81,15 +81,18 @@ class Layout(NamedTuple):
     shards: int
 
     def spread(self, tree: Any) -> Any:
-        """Reshapes leaves [R, ...] -> NumPy [devices, replicas of a device, ...]; no typed keys."""
+        """Reshapes leaves [R, ...] -> [devices, replicas of a device, ...]."""
         return _spread(tree, len(self.devices) // self.shards, self.shards)
 
     def place(self, tree: Any) -> Any:
-        """Puts leaves [held replicas, ...] on the devices of this process; see `held`."""
+        """Puts leaves [held replicas, ...] on the devices of this process; see `held`.
+
+        The leaves are NumPy arrays, or become such: each operation on others would be a program.
+        """
         first, stop = self._own()
         groups = self._groups(first, stop)
         before = groups.start * self.shards
-        spread = _spread(tree, len(groups), self.shards)
+        spread = _spread(jax.tree.map(np.asarray, tree), len(groups), self.shards)
         return jax.tree.map(lambda leaf: self._put(leaf[first - before : stop - before]), spread)
 
     def held(self, num_replicas: int) -> range:
@@ -177,9 +180,8 @@ def _spread(tree: Any, groups: int, shards: int) -> Any:
     """Reshapes leaves [R, ...] -> [groups x shards, R / groups, ...]."""
 
     def spread(leaf):
-        leaf = np.asarray(leaf)
         leaf = leaf.reshape(groups, leaf.shape[0] // groups, *leaf.shape[1:])
-        return np.repeat(leaf, shards, axis=0)
+        return leaf.repeat(shards, axis=0)
 
     return jax.tree.map(spread, tree)
 
