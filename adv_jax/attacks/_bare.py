@@ -14,11 +14,7 @@ from adv_jax import programs
 from adv_jax.attacks._hoisting import hoisted
 from adv_jax.checks import check_finite, check_flags, logit_flags, traced_model, with_aux
 from adv_jax.convolution import fast_in_loops
-from adv_jax.loss_gradients import (
-    Rated,
-    labels_at,
-    loss_flags,
-)
+from adv_jax.loss_gradients import Rated, labels_at, loss_flags
 from adv_jax.losses import with_dtype
 from adv_jax.meshes import on_mesh
 from adv_jax.row_flags import check_noted, noted_flags, rows_flagged

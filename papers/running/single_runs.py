@@ -105,7 +105,12 @@ def one_seed(paper: Paper, name: str, found: Mapping[str, Mapping[str, Any]]) ->
 
 
 def _at(document: Any, place: Json, entry: Json) -> tuple[float | None, dict[str, float], Any]:
-    """Returns the value at a place, the ends of its curves, and the runs that they are of."""
+    """Returns the value at a place, the ends of its curves, and the runs that they are of.
+
+    place: of `one_seed` in single_runs.toml: a target's `row`, or the `end` of its curve of that
+      name; a `curve` of `rows`; or what lies `at` keys of the file, of which a table is the only
+      entry of a list with these values.
+    """
     if "row" in place or "curve" in place:
         rows = {row["label"]: in_percent(row) for row in document["rows"]}
         labels = place.get("rows", [place.get("row")])
