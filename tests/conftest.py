@@ -47,7 +47,7 @@ def pytest_runtest_setup(item):
 def pytest_collection_modifyitems(items):
     """Marks the guides, whose examples train and attack, as slow; README.md runs by default."""
     for item in items:
-        if isinstance(item, pytest.DoctestItem) and item.path.is_relative_to(ROOT / "docs"):
+        if item.path.suffix == ".md" and item.path != ROOT / "README.md":
             item.add_marker(pytest.mark.slow)
 
 

@@ -93,6 +93,7 @@ def test_the_readme_has_a_row_for_each_measured_attack_that_is_still_one():
     assert not gone, f"measure anew, python -m benchmarks.robustness: no attacks are {gone}"
 
 
+@pytest.mark.slow
 def test_the_norms_of_an_attack_are_those_that_it_accepts():
     norms = robustness.norms_of
     assert norms(attacks.pgd) == ["linf", "l2", "l1"]

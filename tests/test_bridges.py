@@ -59,6 +59,7 @@ def test_vmap_calls_the_function_once_on_all_rows():
     assert sizes == [12, 24]  # The first are zeros, for the number of classes.
 
 
+@pytest.mark.slow
 def test_an_attack_on_scores_finds_what_it_finds_in_jax():
     attack = partial(attacks.square, eps=0.1, num_queries=20, bounds=(-1, 1), key=KEY)
     np.testing.assert_array_equal(attack(scores, X, Y), attack(in_jax, X, Y))
@@ -106,6 +107,7 @@ def test_a_wrong_prediction_is_refused_in_one_line(predict, num_classes, message
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "predict",
     [
@@ -159,6 +161,7 @@ def test_the_recipe_of_an_onnx_file_runs(tmp_path, monkeypatch):
     assert 0 < np.abs(names["x_adv"] - names["x"]).max() <= 0.1 + 1e-6
 
 
+@pytest.mark.slow
 def test_a_black_box_is_called_once_for_what_is_known_at_x():
     calls = []
 

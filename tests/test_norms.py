@@ -92,6 +92,7 @@ def test_tiny_and_huge_rows_neither_underflow_nor_overflow(kind, scale):
     np.testing.assert_allclose(norm_of(projected, kind), 0.5 * scale, rtol=ROUNDING)
 
 
+@pytest.mark.slow
 def test_rows_next_to_the_largest_float_have_lengths_directions_and_projections():
     r = np.array([[3e38, 3e38]], np.float32)
     np.testing.assert_allclose(norms.norm(r, "rms"), [3e38], rtol=ROUNDING)

@@ -195,6 +195,7 @@ def test_jitted_nets_share_a_program_and_keep_their_weights():
     assert compiled == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [jax.jit, lambda fn: fn])
 def test_a_model_may_close_over_what_vmap_maps_or_grad_differentiates(wrap):
     """Outside jit; a jitted model has the tracers that it reads among its arguments."""

@@ -13,9 +13,9 @@ from compilations import forget_programs
 from marks import exhaustive_after, slow_after
 
 
-def rows_where(condition, quick=KINDS):
+def rows_where(condition, quick=KINDS, slow=KINDS):
     """Parametrizes over the rows with a property; those in `quick` run by default."""
-    rows = [marked(name, quick) for name, row in TABLE.items() if condition(row)]
+    rows = [marked(name, quick, slow) for name, row in TABLE.items() if condition(row)]
     return pytest.mark.parametrize("name", rows, scope="module")
 
 
@@ -88,8 +88,8 @@ def assert_inside(x_adv, x, scale, norm, bounds):
         assert np.all(norm_of(r, norm) <= scale * (1 + 1e-6))
 
 
-# By default for every attack; those below vary dtypes, shapes, transformations and errors.
-@rows_where(lambda row: True, quick=CORE)
+# For every attack; those below vary dtypes, shapes, transformations and errors.
+@rows_where(lambda row: True, slow=CORE)
 def test_one_program_of_an_attack_keeps_the_core_promises(name):
     row, (x, y) = TABLE[name], inputs()
 

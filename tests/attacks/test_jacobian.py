@@ -199,6 +199,7 @@ def test_adv_alpha_is_clipped_to_the_bounds():
     np.testing.assert_allclose(x_adv, [[0.0, 0.5]], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", ["class_jacobian", "deepfool", "adv_alpha"])
 def test_memory_does_not_grow_with_the_classes_on_accelerators(attack, monkeypatch):
     monkeypatch.setattr(

@@ -189,6 +189,7 @@ def test_expectations_and_straight_through_gradients_work_on_a_mesh(how):
     same(found, jax.jit(run)(*problem()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [attacks.square, pytest.param(attacks.auto_attack, marks=pytest.mark.slow)]
 )

@@ -120,11 +120,13 @@ def test_vmi_fgsm_equals_the_published_update(norm):
     assert float(jnp.abs(x_adv - run(norm=norm, bounds=(0, 1))).max()) > 1e-3
 
 
+@pytest.mark.slow
 def test_vmi_fgsm_descends_to_a_target():
     x_adv = tuned(targeted=True, bounds=(0, 1))
     np.testing.assert_allclose(x_adv, published_with_variance("linf", sign=-1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmi_fgsm_without_a_neighborhood_or_on_a_linear_loss_is_mi_fgsm():
     np.testing.assert_allclose(tuned(beta=0.0), run(), atol=1e-6)
     linear = {"loss": lambda z, y: z[:, 0] - z[:, 1]}

@@ -36,6 +36,7 @@ def numpy_slope(logits, factor):
     return factor * by_logits @ np.float64(W).T
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_float16_model_does_not_underflow():
     found = loss_gradient(partial(linear, factor=20.0), jnp.asarray(X), Y, targeted=False)
     expected = numpy_slope(np.float64(linear(jnp.asarray(X), 20.0)), 20.0)
@@ -213,6 +214,7 @@ def test_a_loss_without_numbers_at_x_is_refused(name, loss):
     assert str(error.value).startswith(REFUSED[loss]) and "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_square_refuses_a_loss_of_nan_and_needs_no_derivative():
     x = jnp.asarray(X, jnp.float32)
     run = partial(attacks.square, linear, x, Y, eps=0.1, num_queries=3, key=KEY)

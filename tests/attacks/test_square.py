@@ -157,6 +157,7 @@ def test_square_leaves_fooled_rows_and_ends_the_search():
     assert np.all(margins(x_adv, y) > 0) and len(seen) < 200
 
 
+@pytest.mark.slow
 def test_blocks_change_no_result_of_square_and_fooled_rows_leave_them():
     x, y = images(rows=40)
     y = y.at[::2].set((y[::2] + 1) % 3)  # Misclassified from the start.
@@ -178,6 +179,7 @@ def test_blocks_change_no_result_of_square_and_fooled_rows_leave_them():
     np.testing.assert_array_equal(attacked(None), found)
 
 
+@pytest.mark.slow
 def test_a_model_of_all_rows_alone_is_refused_in_blocks():
     x, y = images(rows=40)
     side = jnp.zeros((40, 3))

@@ -227,6 +227,7 @@ def left(attack, logits_fn, x, y, **options):
     return float(jnp.mean(jnp.argmax(logits_fn(x_adv), axis=1) == y))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("s", [1.0, 255.0])
 @pytest.mark.parametrize("attack", [attacks.lbfgs, attacks.fmn, attacks.ddn])
 def test_the_smallest_perturbation_of_a_linear_net_is_found_in_bytes_too(attack, s, linear):

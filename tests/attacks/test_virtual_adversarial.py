@@ -78,6 +78,7 @@ def test_no_neighboring_corner_is_better_under_linf_and_l1(norm, hessians):
             np.testing.assert_allclose(np.abs(d).sum(), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_virtual_adversarial_ignores_labels():
     @jax.jit
     def attack(y):

@@ -71,6 +71,7 @@ def test_gradients_that_are_zero_behind_a_hard_softmax_are_counted():
     assert warning.startswith("40 % of the gradients are exactly 0 (gradient masking)")
 
 
+@pytest.mark.slow
 def test_gradients_of_nan_are_counted_and_not_taken_for_zeros():
     # The logits are finite; the derivative of the square root at 0 is infinity times 0.
     x, y = np.array([[3.0], [-1.0], [2.0], [1.0]], np.float32), np.array([0, 1, 0, 0])
@@ -114,6 +115,7 @@ def test_leaving_the_ball_is_counted_row_by_row(problem, norm):
     ]
 
 
+@pytest.mark.slow
 def test_attacks_that_share_sizes_of_different_kinds_are_named(problem):
     logits_fn, x, y = linear(problem)
     chosen = {"fgsm": attacks.fgsm, "raw": attacks.raw_gradient, "std": attacks.gaussian_noise}

@@ -89,6 +89,7 @@ def test_every_other_attack_works_on_a_callback(name):
     assert call(name, callback).shape == (3, 6)
 
 
+@pytest.mark.slow
 def test_a_callback_that_vmap_cannot_map_is_named_with_its_setting():
     with pytest.raises(UserError, match='pass vmap_method="sequential" to jax.pure_callback'):
         call("hop_skip_jump", callback)

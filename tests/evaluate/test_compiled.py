@@ -53,6 +53,7 @@ def test_minimal_eps_and_transfer_compile_nothing_in_a_second_call():
     assert compiled == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "measured",
     [

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, evaluate
 from adv_jax.types import UserError
@@ -43,7 +44,7 @@ def test_a_model_that_is_nan_under_attack_is_refused(evaluation):
     )
 
 
-@pytest.mark.parametrize("attack", [attacks.pgd, attacks.apgd, attacks.auto_attack])
+@pytest.mark.parametrize("attack", slow_after(1, [attacks.apgd, attacks.pgd, attacks.auto_attack]))
 def test_logits_of_nan_that_an_attack_hides_are_named_by_the_audit(attack):
     """These attacks return x where the logits at every other point are NaN."""
     x, y = np.tile(X, (10, 1)), np.tile(Y, 10)

@@ -147,6 +147,7 @@ def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
     assert count(["sign", "direction"], np.linspace(0, 1, 5), 7) == one + 2
 
 
+@pytest.mark.slow
 def test_random_attacks_need_a_key_and_repeat_with_the_same_key(problem):
     w, b, x, y = problem(30)
     noise = {"noise": attacks.uniform_noise}
@@ -180,6 +181,7 @@ def test_progress_counts_the_batches_of_every_pass(problem):
     assert reported == ["clean 2", "gradients 2", "sign 2", "direction 2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("promotion", ["standard", "strict"])
 def test_sizes_have_the_precision_of_float64_inputs(promotion):
     """The distance of x to the boundary, .1 + 1e-10, lies between .1 and the .1 of float32."""

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from marks import exhaustive_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks, evaluate
 
@@ -57,8 +57,8 @@ def by_the_mean(x):
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-@pytest.mark.parametrize("fn", [by_the_mean, in_training_mode])
-@pytest.mark.parametrize("name", ["evaluate", "certify_smoothed"])
+@pytest.mark.parametrize("fn", slow_after(1, [by_the_mean, in_training_mode]))
+@pytest.mark.parametrize("name", slow_after(1, ["evaluate", "certify_smoothed"]))
 def test_one_row_and_equal_rows_that_interact_are_reported(name, fn, rows, recwarn):
     x, y = np.full((rows, 3), 0.1, np.float32), np.zeros(rows, np.int32)
     found = warned(name, fn, recwarn, x, y)

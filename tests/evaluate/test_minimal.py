@@ -56,6 +56,7 @@ def test_minimal_eps_of_a_random_attack_keeps_the_noise_of_each_row():
     np.testing.assert_allclose(found, expected, atol=2 / 2**12 + 1e-5)
 
 
+@pytest.mark.slow
 def test_minimal_eps_is_finer_with_more_steps_and_reports_each_step():
     x, y = np.array([[1.0, 0, 0]], np.float32), np.array([0])
     counted = []

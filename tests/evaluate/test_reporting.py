@@ -70,6 +70,7 @@ def reported(found, folder, **options):
     return (folder / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_examples_are_those_of_the_attack(found):
     for eps, x_adv in zip(EPS, found.examples.adversarial["fgsm"], strict=True):
         expected = attacks.fgsm(logits_fn, X, Y, eps=eps, bounds=(0.0, 1.0))
@@ -177,6 +178,7 @@ def test_the_page_says_how_to_repeat_it(found):
     assert all(f"\n    {setting},\n" in call for setting in settings)
 
 
+@pytest.mark.slow
 def test_the_strongest_size_is_shown_wherever_it_stands(tmp_path):
     suite = {"fgsm": attacks.fgsm}
     found = evaluate.evaluate(logits_fn, X, Y, suite, eps=[0.2, 0.0], bounds=(0.0, 1.0))

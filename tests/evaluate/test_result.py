@@ -44,6 +44,7 @@ def test_the_classes_of_every_row_are_those_of_the_attack_itself(found):
     assert found.norms == {"fgsm": "linf", "pgd": "l2", "noise": None}
 
 
+@pytest.mark.slow
 def test_the_text_has_a_row_for_each_attack_a_column_for_each_size_and_the_warnings(found):
     title, head, *rows = str(found).splitlines()
     assert title == "accuracy on 40 rows; without an attack 100.0%"
@@ -78,6 +79,7 @@ def test_json_has_the_numbers_and_comes_back(found):
     assert back.norms == found.norms and back.audit.warnings == found.audit.warnings
 
 
+@pytest.mark.slow
 def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
     host = lambda x: np.asarray(x) @ W
     like = lambda x: jax.ShapeDtypeStruct((len(x), 3), np.float32)

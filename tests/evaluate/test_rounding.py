@@ -38,6 +38,7 @@ def test_rounded_images_lie_on_the_grid_in_the_ball_and_the_bounds(pixels, r, no
     assert np.abs(found - x_adv).max() <= (high - low) / 255 * (1 + 1e-4)
 
 
+@pytest.mark.slow
 def test_a_step_of_whole_levels_is_kept():
     x = (np.arange(30, dtype=np.float32).reshape(3, 10) * 8) / 255
     x_adv = x + np.float32(8 / 255) * np.sign(np.arange(-5, 25).reshape(3, 10))

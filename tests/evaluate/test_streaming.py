@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow_after
 
 from adv_jax import attacks, bridges, evaluate
 from adv_jax.evaluate.finished import Folder
@@ -186,7 +187,15 @@ def test_a_folder_of_another_evaluation_is_refused(problem, tmp_path, change, me
 
 
 @pytest.mark.parametrize(
-    "bounds", [(np.float32(0), np.float32(1)), (np.zeros(2), np.ones(2)), np.array([0.0, 1.0])]
+    "bounds",
+    slow_after(
+        1,
+        [
+            np.array([0.0, 1.0]),
+            pytest.param((np.zeros(2), np.ones(2))),
+            pytest.param((np.float32(0), np.float32(1))),
+        ],
+    ),
 )
 def test_a_folder_takes_bounds_that_are_arrays(bounds, tmp_path):
     x, y = np.array([[0.5, 0.2], [0.1, 0.4]], np.float32), np.array([0, 1])

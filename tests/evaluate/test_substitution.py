@@ -98,6 +98,7 @@ def test_examples_of_a_substitute_fool_a_scikit_learn_model_that_noise_does_not(
     assert error(crafted) > error(noise) + 0.3
 
 
+@pytest.mark.slow
 def test_a_step_for_each_feature_moves_the_queries_by_it():
     given = {"victim": linear_victim, "x": jnp.asarray(X), "epochs": 1, "rounds": 1}
     steps = np.linspace(0, 0.2, X.shape[1], dtype=np.float32)[None]

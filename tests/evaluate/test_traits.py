@@ -78,6 +78,7 @@ def test_an_attack_that_gets_nowhere_is_named_beside_fgsm(name):
     assert warning.startswith("weak leaves ")
 
 
+@pytest.mark.slow
 def test_a_plain_attack_alone_is_compared_with_a_step_in_the_norm_of_what_it_returned():
     found = audited({"weak": plain})
     assert found.one_step == {"linf": pytest.approx(GAP)} and len(found.warnings) == 1

@@ -12,6 +12,7 @@ def two_classes(x):
     return x[:, :2]
 
 
+@pytest.mark.slow
 def test_transfer_is_the_accuracy_of_the_column_on_examples_of_the_row():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(31, 5)).astype(np.float32)

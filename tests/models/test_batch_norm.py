@@ -84,6 +84,7 @@ def test_derivatives_have_the_dtypes_of_what_they_are_of():
     assert [leaf.dtype for leaf in found] == [np.float64, np.float32, np.float32]
 
 
+@pytest.mark.slow
 def test_the_derivative_has_a_derivative():
     a, g = (jnp.asarray(RNG.normal(size=(9, 4)), jnp.float32) for _ in range(2))
     own = lambda a: (a - a.mean(0)[None]) / jnp.sqrt(a.var(0)[None] + EPS)

@@ -9,6 +9,7 @@ from adv_jax.models import initializers
 from adv_jax.models.convolution import Conv, ConvTranspose
 
 
+@pytest.mark.slow
 def test_conv_is_the_convolution_with_a_bias_and_initializes_a_matrix():
     x = jax.random.normal(jax.random.key(1), (3, 7, 6, 3))
     model = Conv(5, (3, 2), "FULL", kernel_init=initializers.sparse(15))
@@ -47,6 +48,7 @@ def test_a_stride_keeps_some_rows_and_columns_and_their_gradients(padding, size)
     jax.tree.map(same, pull_back(g), expected_pull_back(g))
 
 
+@pytest.mark.slow
 def test_a_transposed_convolution_is_the_transpose_of_one_of_stride_2():
     rng = np.random.default_rng(3)
     x = jnp.asarray(rng.normal(size=(2, 3, 4, 5)), jnp.float32)

@@ -39,7 +39,7 @@ from adv_jax.runner.run.experiment import Experiment
 # The whole pass and its costs.
 
 
-@nets("fc", "fc-sig", "fc-upper", "small", slow=["fc-gamma", "small-gamma", "large", "large-gamma"])
+@nets("fc", "fc-sig", "fc-upper", slow=["fc-gamma", "small", "small-gamma", "large", "large-gamma"])
 def test_every_layer_of_training_equals_the_numpy_version(net):
     run = run_of(net)
     (logits, extras, _), expected = run.output, run.expected

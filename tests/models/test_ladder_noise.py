@@ -53,6 +53,7 @@ def drawn(monkeypatch):
     return record
 
 
+@pytest.mark.slow
 def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((300, 6))
     recorded = drawn(lambda: autoencode(make_apply(), variables, {"x": x, "unlabeled": x}))
@@ -64,6 +65,7 @@ def test_every_layer_and_half_draws_independent_standard_normal_noise(drawn):
     assert np.abs(correlation).max() < 0.25
 
 
+@pytest.mark.slow
 def test_only_layers_with_noise_draw_it_and_as_beside_others(drawn):
     variables, x = jax.tree.map(jnp.float32, random_variables()), jnp.ones((4, 6))
     of = lambda **settings: drawn(
@@ -131,6 +133,7 @@ def test_on_batch_with_the_training_key_has_the_labeled_logits_of_training():
     assert np.abs(other - expected).min() > 1e-3
 
 
+@pytest.mark.slow
 def test_neither_half_of_the_batch_depends_on_the_other():
     variables, batch = in_float32(random_variables(), random_batch())
     run = compiled(partial(autoencode, make_apply()))

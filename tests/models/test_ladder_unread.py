@@ -87,6 +87,7 @@ def test_the_full_cost_compiles_to_no_product_of_the_labeled_clean_pass():
     assert len(found) == 6 * FC.top - 1
 
 
+@pytest.mark.slow
 def test_a_ladder_without_a_decoder_compiles_to_no_product_of_the_unlabeled_half():
     net = FC._replace(denoising="0")
     found = gradient_products((0.0,) * 4, net)

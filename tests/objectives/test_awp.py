@@ -93,6 +93,7 @@ def test_awp_with_gamma_0_is_the_objective(objective):
     )
 
 
+@pytest.mark.slow
 def test_weights_without_a_gradient_are_not_perturbed():
     params = {"kernel": jnp.zeros((5, 3)), "bias": jnp.zeros(3)}
     batch = BATCH | {"x": jnp.zeros((6, 5))}

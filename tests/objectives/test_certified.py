@@ -45,6 +45,7 @@ def test_no_point_of_the_ball_has_a_larger_loss():
     assert float(losses.max(axis=0).mean()) <= float(bound)
 
 
+@pytest.mark.slow
 def test_inputs_of_16_bits_and_classes_of_any_integers_have_the_same_loss():
     expected, _ = objectives.certified(linear, {"params": W}, BATCH, key=KEY, eps=0.1)
     coarse = {"params": jnp.bfloat16(W)}, {**BATCH, "x": jnp.bfloat16(BATCH["x"])}

@@ -141,6 +141,7 @@ def test_bounds_in_the_wrong_order_are_refused():
         objectives.free(linear, state_of(W, X[0]), batch, key=KEY, eps=EPS, bounds=(1.0, 0.0))
 
 
+@pytest.mark.slow
 def test_integer_inputs_are_perturbed_as_their_floats():
     x, y = jnp.asarray(RNG.integers(0, 9, size=(6, 5))), jnp.asarray(Y[0])
     step = lambda x: objectives.free(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from marks import exhaustive_after
+from marks import exhaustive_after, slow_after
 
 from adv_jax import attacks, objectives
 from adv_jax.types import Output
@@ -130,6 +130,7 @@ def test_the_ladder_without_an_attack_makes_one_pass_of_the_clean_inputs():
     assert state == {"batch_stats": 7.0}
 
 
+@pytest.mark.slow
 def test_an_attack_moves_only_the_labeled_half_along_the_sign():
     stub, tau = Stub(), 0.05
     loss, _ = run(stub, attack=partial(attacks.fgsm, eps=tau))
@@ -363,7 +364,7 @@ def test_the_update_through_a_sign_equals_the_update_with_constants():
 
 
 @both_statistics
-@pytest.mark.parametrize("norm", ["linf", "l2", "l1", "rms"])
+@pytest.mark.parametrize("norm", slow_after(2, ["linf", "l2", "l1", "rms"]))
 def test_a_zero_gradient_moves_no_input_of_the_ladder_and_stays_finite(norm, statistics):
     # A softmax of logits that are thousands apart is exactly 0 and 1.
     stub, w = Stub(), 1e5 * W

@@ -35,6 +35,7 @@ def test_lwa_on_a_linear_model_of_two_classes_is_the_closed_form(norm, order):
     assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 def test_lwa_updates_on_adversarial_samples_alone_as_constants():
     rng = np.random.default_rng(1)
     w, x, y, c = rng.normal(size=(4, 3)), rng.normal(size=(6, 4)), rng.integers(0, 3, 6), 0.7

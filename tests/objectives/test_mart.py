@@ -56,6 +56,7 @@ def test_mart_and_its_gradient_equal_the_numpy_version(beta):
     assert float(state["seen"]) == pytest.approx(X.sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_attack_of_mart_is_a_constant_of_the_update():
     attack = partial(attacks.fgsm, eps=0.3)
     found = jax.grad(lambda w: mart(w, attack=attack)[0])(jnp.asarray(W))

@@ -119,6 +119,7 @@ def test_the_gradients_equal_those_of_page_24():
     assert gradient["b1"][0] < 0 and gradient["W1"][2, 0] < 0
 
 
+@pytest.mark.slow
 def test_the_updated_parameters_equal_those_of_page_24():
     _, params = sgd_step()
     printed([[-10, -10, 10], [-10, 10, -10], [20, 9.998, 9.998]], 3)(params["W1"])
@@ -127,6 +128,7 @@ def test_the_updated_parameters_equal_those_of_page_24():
     printed([0.007, -0.003, -0.003], 3)(params["b2"])
 
 
+@pytest.mark.slow
 def test_the_step_lowers_the_losses_as_on_page_24():
     _, params = sgd_step()
     printed(0.0135, 4)(loss(PARAMS, slice(0, 1)))

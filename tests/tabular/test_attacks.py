@@ -91,6 +91,7 @@ def test_costs_limit_what_an_exhaustive_search_may_change(attack, share):
     assert could_be_fooled(logits_fn, x, y, 2.0, 2).sum() > 2 * possible.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [
@@ -122,6 +123,7 @@ def test_every_example_is_valid_and_in_the_ball_or_x(attack, norm, eps):
     assert fools.any()
 
 
+@pytest.mark.slow
 def test_eps_of_each_column_is_kept():
     constraints, logits_fn, x = Constraints(6, integer=[4]), net(1), small_rows(0, 20)
     y, eps = predicted(logits_fn, x), np.array([[0.5, 0, 0, 0.1, 2.0, 0]])
@@ -174,6 +176,7 @@ def test_an_evaluation_counts_invalid_examples_as_failures_and_compares_valid_on
     assert attacks.traits_of(suite["valid"]) == attacks.fgsm.traits._replace(confined=True)
 
 
+@pytest.mark.slow
 def test_a_row_that_breaks_a_rule_is_refused_by_attacks():
     x = small_rows(0, 2)
     x[1, 0] = 0.5
@@ -184,6 +187,7 @@ def test_a_row_that_breaks_a_rule_is_refused_by_attacks():
         valid_only(attacks.fgsm, SMALL)(net(1), x, None, eps=1.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack", [valid_only(attacks.fgsm, SMALL), partial(climb, constraints=SMALL)]
 )

@@ -42,11 +42,13 @@ def test_valid_agrees_with_numpy_on_rows_that_break_some_rule(seed):
     assert np.asarray(constraints.valid(x, x_adv)).tolist() == wanted
 
 
+@pytest.mark.slow
 def test_a_projection_leaves_valid_rows_as_they_are():
     constraints, x = drawn_table(3, rows=6)
     np.testing.assert_array_equal(constraints.project(x, x), x)
 
 
+@pytest.mark.slow
 def test_reals_are_projected_onto_a_relation_that_an_integer_breaks():
     """Count 0 to 9 and real below it: the integer moves, and the real column makes room."""
     table = Constraints(2, integer=[0], bounds=(0, 9), relations=([[-1.0, 1.0]], [0.0]))

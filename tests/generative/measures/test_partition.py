@@ -153,6 +153,7 @@ def test_a_machine_with_too_many_units_is_refused():
         generative.measures.log_partition(machine_of((3, 30), visible="gaussian"))
 
 
+@pytest.mark.slow
 def test_a_gaussian_machine_in_x64_needs_no_promotion():
     machine = machine_of((3, 2), visible="gaussian")
     expected = generative.measures.log_partition(machine)
@@ -166,6 +167,7 @@ def test_a_gaussian_machine_in_x64_needs_no_promotion():
         )
 
 
+@pytest.mark.slow
 def test_machines_of_16_bits_are_summed_in_32():
     half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), machine_of((12, 8), scale=0.5))
     same = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half)

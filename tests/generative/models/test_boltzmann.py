@@ -43,6 +43,7 @@ def test_the_encoder_has_the_layers_of_a_multilayer_perceptron(build):
     assert shapes(stack["params"]["encoder"]) == shapes(hidden)
 
 
+@pytest.mark.slow
 def test_a_sigmoid_perceptron_with_the_encoder_s_weights_has_its_hidden_units():
     model = generative.models.dbn(shape=(2, 2, 1), features=(3, 5))
     apply, variables = built(model)

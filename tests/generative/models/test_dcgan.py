@@ -26,6 +26,7 @@ def test_the_players_are_the_parts_of_the_parameters_and_of_the_statistics():
     assert initial()["batch_stats"].keys() == {"generator", "discriminator"}
 
 
+@pytest.mark.slow
 def test_the_input_of_the_discriminator_and_the_image_are_not_normalized():
     generator, discriminator = (
         initial()["params"][name] for name in ("generator", "discriminator")

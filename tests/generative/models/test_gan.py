@@ -31,6 +31,7 @@ def dense(params, h):
     return h @ layers["logits"]["kernel"] + layers["logits"]["bias"]
 
 
+@pytest.mark.slow
 def test_the_players_are_the_parts_of_the_parameters():
     assert initial()["params"].keys() == {"generator", "discriminator"}
 
@@ -73,6 +74,7 @@ def of_labels():
     return models.init(CONDITIONAL, jax.random.key(1), X)
 
 
+@pytest.mark.slow
 def test_both_players_receive_the_label_as_one_of_k_inputs_as_strong_as_the_others():
     z = np.random.default_rng(1).uniform(-1, 1, size=(8, 4)).astype(np.float32)
     one_hot = np.eye(3)[LABELS]

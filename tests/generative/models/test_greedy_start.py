@@ -88,6 +88,7 @@ def test_a_start_from_the_first_rbm_turned_over_is_that_rbm_with_a_second_copy_o
     np.testing.assert_allclose(found, logsumexp(joint, axis=1) - logsumexp(joint), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_better_second_rbm_does_not_lower_the_bound_of_the_start():
     first, _ = drawn()
     w, b, c = first

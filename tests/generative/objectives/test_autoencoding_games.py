@@ -105,6 +105,7 @@ def test_each_player_has_the_gradient_of_its_own_loss(name):
         jax.tree.map(close, found[player], expected)
 
 
+@pytest.mark.slow
 def test_the_loss_of_a_vae_is_the_mean_of_its_rows_with_both_terms_as_metrics():
     apply, variables = net("vae")
     loss, (_, metrics) = generative.objectives.vae(apply, variables, BATCH, key=KEY)

@@ -47,6 +47,7 @@ def negative_log_likelihood(apply, params):
     )
 
 
+@pytest.mark.slow
 def test_the_expectation_over_the_model_gives_the_gradient_of_the_log_likelihood():
     apply, variables = built(RBM)
     machine = apply(variables, X, key=KEY, method="machines").extras["machines"][0]
@@ -188,6 +189,7 @@ CHAINED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "model"), CHAINED.items())
 def test_steps_on_images_of_16_bits_are_those_on_float32(name, model):
     objective = getattr(generative.objectives, name)

@@ -109,6 +109,7 @@ def test_the_gradients_of_the_players_equal_finite_differences(name):
         np.testing.assert_allclose(found[player]["hidden1"]["kernel"], expected, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_domains_need_unlabeled_images():
     objective, apply, variables = parts("domain_adversarial")
     with pytest.raises(ValueError, match="batch must have unlabeled, got x, y"):

@@ -121,6 +121,7 @@ def test_the_generator_s_gradient_has_the_factor_of_its_loss(score):
         assert jax.grad(total)(jnp.float32(score)) == pytest.approx(factor, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_best_discriminator_of_two_normal_distributions_is_the_ratio_of_densities():
     # log D / (1 - D) = log p(x) / q(x), which is linear in x for equal variances.
     rng = np.random.default_rng(1)

@@ -112,6 +112,7 @@ def test_with_much_noise_log_normalizer_becomes_log_z_of_the_machine_that_drew_t
     assert abs(fitted(exact + 2.0) - exact) < 0.1
 
 
+@pytest.mark.slow
 def test_a_batch_of_one_row_is_refused():
     apply, variables, batch = built(1)
     with pytest.raises(UserError, match="batch must have at least two rows, got 1"):

@@ -19,6 +19,7 @@ def cloud(n):
     return Arrays(2 * np.float32(y)[:, None] * np.eye(D, dtype=np.float32)[0], y)
 
 
+@pytest.mark.slow
 def test_all_models_lose_to_steps_across_the_border_and_not_to_noise(monkeypatch):
     # The other entries of the noise share its length: it moves e_1 by about 1.5 / 10.
     w = jnp.zeros((D, 2)).at[0].set(jnp.array([-1.0, 1.0]))

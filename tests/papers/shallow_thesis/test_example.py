@@ -63,6 +63,7 @@ def test_the_forward_pass_and_the_costs_are_those_of_numpy(rows):
         np.testing.assert_allclose(np.ravel(rows[what].recomputed), np.ravel(expected), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_sgd_step_is_that_of_back_propagation_by_hand(rows, stepped):
     slopes, after = stepped
     names = {"W1": "w1", "W2": "w2", "b1": "b1", "b2": "b2"}

@@ -271,6 +271,7 @@ def net():
     return model, model.init(jax.random.key(0), jnp.zeros((1, H, W, 1)))["params"]
 
 
+@pytest.mark.slow
 def test_weight_images_have_the_place_of_their_pixel(net):
     model, params = net
     units = drawing.first_layer(params, (H, W))

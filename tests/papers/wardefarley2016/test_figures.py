@@ -108,6 +108,7 @@ def test_directions_are_those_of_the_figures(plane):
         assert min(along[0].min(), along[1].min()) > 0
 
 
+@pytest.mark.slow
 def test_a_window_is_the_classes_of_its_points_from_left_to_right_and_from_the_top():
     u1, u2 = church_window.fgsm_and_random(
         linear(W), jnp.asarray(X), jnp.asarray(Y), jax.random.key(1)
@@ -245,6 +246,7 @@ def test_errors_of_a_linear_model_equal_numpy():
     assert warnings == []
 
 
+@pytest.mark.slow
 def test_warnings_of_the_audit_stand_in_the_document():
     _, warnings = defenses.errors(run_of(1000 * W), ["FGSM .25"])
     assert any("gradient" in warning for warning in warnings)

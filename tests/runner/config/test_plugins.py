@@ -134,6 +134,7 @@ def config(**changes):
     return document() | {"batch_size": 30} | changed
 
 
+@pytest.mark.slow
 def test_an_attack_that_returns_nan_has_no_error(folder):
     (folder / "mine.py").write_text(MINE.replace("return x + eps", "return x + eps / (eps - 0.2)"))
     changed = config(objective={"attack": {"name": "mine:shift", "eps": 0.0}})

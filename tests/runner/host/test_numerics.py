@@ -18,6 +18,7 @@ def usual(tmp_path_factory):
     return config, workdir, train.run(config, workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setting",
     [jax.threefry_partitionable(False), jax.default_prng_impl("rbg")],

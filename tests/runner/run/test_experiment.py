@@ -73,6 +73,7 @@ class Dropping(nn.Module):
         return nn.Dense(CLASSES)(nn.Dropout(0.5, deterministic=not train)(x))
 
 
+@pytest.mark.slow
 def test_batch_normalization_and_dropout_of_flax_train_together(dataset):
     config = document(batch_size=10, data__num_labels=20)
     config["model"] = {"name": f"{__name__}:Dropping"}

@@ -86,6 +86,7 @@ def test_attack_curves_of_replicas_are_means_within_their_range(tmp_path, drawn)
     assert (heights.min(), heights.max()) == (0.05, 0.9)
 
 
+@pytest.mark.slow
 def test_the_figure_of_a_run_shows_accuracy_and_the_norms_of_its_config(tmp_path, drawn):
     config = {
         "experiment": "net",
