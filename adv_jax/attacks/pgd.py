@@ -107,19 +107,12 @@ def pgd(
     >>> pgd(lambda x: x @ w, jnp.array([[.5, .5]]), jnp.array([0]), eps=.1, num_steps=4)
     Array([[0.4, 0.4]], dtype=float32)
     """
-    if random_start is None:
-        random_start = key is not None and start is None
-    elif random_start and start is not None:
-        raise UserError("start must be None for random_start=True, got an array")
-    elif random_start and key is None:
-        raise UserError("key must be a key of jax.random for random_start=True, got None")
+    random_start = _starts_at_random(random_start, start, key)
     if restarts > 1 and not random_start:
         raise UserError(f"restarts must be 1 without key and random start, got {restarts}")
     check_choice("returns", returns, ("best", "last"))
-    if restarts > 1 and returns == "last":
-        raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
-    if early_stop and returns == "last":
-        raise UserError('early_stop must be False for returns="last", got True')
+    if returns == "last":
+        _check_last(restarts, early_stop)
     region = Region.of(x, eps, norm, bounds, mask)
     step = _step(step_size, num_steps, region)
     rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
@@ -223,6 +216,28 @@ def bim(
         loss=loss,
         targeted=targeted,
     )
+
+
+def _starts_at_random(random_start: bool | None, start: Array | None, key: Key | None) -> bool:
+    """Returns random_start, or for None whether a key alone is given.
+
+    Raises:
+      UserError: a random start with `start` or without a key.
+    """
+    if random_start is None:
+        return key is not None and start is None
+    if random_start and start is not None:
+        raise UserError("start must be None for random_start=True, got an array")
+    if random_start and key is None:
+        raise UserError("key must be a key of jax.random for random_start=True, got None")
+    return random_start
+
+
+def _check_last(restarts: int, early_stop: bool) -> None:
+    if restarts > 1:
+        raise UserError(f'restarts must be 1 for returns="last", got {restarts}')
+    if early_stop:
+        raise UserError('early_stop must be False for returns="last", got True')
 
 
 def _until_fooled(

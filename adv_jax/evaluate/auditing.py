@@ -156,7 +156,20 @@ def audit(
         at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
-    said = (
+    said = _said(found, attacks, order, y, bounds=bounds)
+    return found._replace(warnings=(*said, *_of_shared_sizes(attacks, eps)))
+
+
+def _said(
+    found: Audit,
+    attacks: Mapping[str, Attack],
+    order: Mapping[tuple[str, str], float],
+    y: np.ndarray,
+    *,
+    bounds: Bounds | None,
+) -> tuple[str, ...]:
+    """Returns the warnings of what was found; order: as of `_orders`."""
+    return (
         *sentences.of_gradients(found.nan_gradients, found.zero_gradients, found.saturated),
         *sentences.of_values(found.random, found.batch),
         *sentences.of_misleading(found.misleading),
@@ -167,9 +180,7 @@ def audit(
         *sentences.of_rises(found.rises, len(y)),
         *sentences.of_one_step(found.one_step, len(y)),
         *sentences.of_gray(found.at_gray, y),
-        *_of_shared_sizes(attacks, eps),
     )
-    return found._replace(warnings=said)
 
 
 def warnings_of_curves(

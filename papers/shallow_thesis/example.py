@@ -93,26 +93,22 @@ def walk_through() -> Drawing:
 def rows() -> list[Quantity]:
     """Returns every printed number of the example, in order, with its correct value."""
     with jax.enable_x64(True):
-        return _rows()
+        params = jax.tree.map(jnp.asarray, PARAMS)
+        made = [*_forward_pass(params), *_training_step(params), *_adversarial_sample(params)]
+        return [row._replace(recomputed=np.asarray(row.recomputed)) for row in made]
 
 
-def _rows() -> list[Quantity]:
-    params = jax.tree.map(jnp.asarray, PARAMS)
+def _forward_pass(params: Params) -> list[Quantity]:
+    """Returns the quantities of pages 17 and 18: the activations of x1 and its errors."""
     x1 = jnp.asarray(X[:1])
     z1 = x1 @ params["W1"] + params["b1"][None]
     a1 = jax.nn.sigmoid(z1)
     z2 = _z2(params, x1)
     s = jax.nn.sigmoid(z2)
     p = s / s.sum()
-    before = _cost(_thesis_logits, params, slice(0, 1))
-    gradient = jax.grad(partial(_cost, _thesis_logits), argnums=0)(params, slice(0, 1))
-    after = jax.tree.map(lambda value, slope: value - LEARNING_RATE * slope, params, gradient)
-    by_x = jax.grad(lambda x: -jax.nn.log_softmax(_exact_logits(params, x))[0, 0])(x1)
-    exact = jax.grad(partial(_cost, _exact_logits), argnums=0)(params, slice(0, 1))
-    printed_sample, true_sample = (_adversarial(f, params) for f in (_thesis_logits, _exact_logits))
-    squared, entropy = ((np.array([[1.0, 0, 0]]) - s) ** 2).sum(), before
-    direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
-    made = [
+    squared = ((np.array([[1.0, 0, 0]]) - s) ** 2).sum()
+    entropy = _cost_at(params, x1)
+    return [
         Quantity(17, "z1 = W1' x1 + b1", "7 -3 -3", z1),
         Quantity(17, "a1 = sigmoid(z1)", ".999 .047 .047", a1),
         Quantity(
@@ -140,6 +136,16 @@ def _rows() -> list[Quantity]:
             jnp.stack([entropy, squared]),
             "it is the other way round",
         ),
+    ]
+
+
+def _training_step(params: Params) -> list[Quantity]:
+    """Returns the quantities of page 24: a step of SGD, and the costs before and after it."""
+    gradient = _gradient(params)
+    after = jax.tree.map(lambda value, slope: value - LEARNING_RATE * slope, params, gradient)
+    cost_before, cost_after = (partial(_cost, _thesis_logits, each) for each in (params, after))
+    one, all_six = slice(0, 1), slice(6)
+    return [
         Quantity(24, "dC/dW1", "-0.0 0.0 0.0 / -0.0 0.0 0.0 / -0.0 0.003 0.003", gradient["W1"]),
         Quantity(
             24, "W1 new", "-10.0 -10.0 10.0 / -10.0 10.0 -10.0 / 20.0 9.998 9.998", after["W1"]
@@ -152,24 +158,27 @@ def _rows() -> list[Quantity]:
         Quantity(24, "b1 new", "-13.0 -13.002 -13.002", after["b1"]),
         Quantity(24, "dC/db2 = delta2 = p - y", "-0.013 0.007 0.007", gradient["b2"]),
         Quantity(24, "b2 new", "0.007 -0.003 -0.003", after["b2"]),
-        Quantity(24, "C of x1 before the step", ".0135", before),
-        Quantity(24, "C of x1 after it", ".0134", _cost(_thesis_logits, after, slice(0, 1))),
-        Quantity(
-            24,
-            "C of all six before",
-            ".014240",
-            _cost(_thesis_logits, params, slice(6)),
-            "the mean",
-        ),
-        Quantity(
-            24, "C of all six after", "0.014233", _cost(_thesis_logits, after, slice(6)), "the mean"
-        ),
-        Quantity(27, "delta1 in eq. 3.3", "0 0.003 0.003", gradient["b1"]),
+        Quantity(24, "C of x1 before the step", ".0135", cost_before(one)),
+        Quantity(24, "C of x1 after it", ".0134", cost_after(one)),
+        Quantity(24, "C of all six before", ".014240", cost_before(all_six), "the mean"),
+        Quantity(24, "C of all six after", "0.014233", cost_after(all_six), "the mean"),
+    ]
+
+
+def _adversarial_sample(params: Params) -> list[Quantity]:
+    """Returns the quantities of page 27, and those of the exact gradient of the printed cost."""
+    x1 = jnp.asarray(X[:1])
+    printed_sample, true_sample = (_adversarial(f, params) for f in (_thesis_logits, _exact_logits))
+    direction = jnp.sign(params["W1"] @ jnp.array([0, 3.0, 3.0]))
+    exact = jax.grad(partial(_cost, _exact_logits))(params, slice(0, 1))
+    by_x = jax.grad(partial(_cost_at, params))(x1)
+    return [
+        Quantity(27, "delta1 in eq. 3.3", "0 0.003 0.003", _gradient(params)["b1"]),
         Quantity(
             27, "sign(W1 (0, .003, .003))", "", direction, "eq. 3.3 needs the first entry, -.000122"
         ),
         Quantity(27, "x1 adversarial", "0.07 0.07 1.07", printed_sample, "with delta2 = p - y"),
-        Quantity(27, "C of x1", ".013501", before),
+        Quantity(27, "C of x1", ".013501", _cost_at(params, x1)),
         Quantity(27, "C of x1 adversarial", ".013580", _cost_at(params, printed_sample)),
         Quantity(27, "dC/db2, exact", "", exact["b2"], "of the printed cost"),
         Quantity(27, "dC/dx, exact", "", by_x, "of the printed cost"),
@@ -178,7 +187,11 @@ def _rows() -> list[Quantity]:
         ),
         Quantity(27, "C of it", "", _cost_at(params, true_sample), "more than the printed .013580"),
     ]
-    return [row._replace(recomputed=np.asarray(row.recomputed)) for row in made]
+
+
+def _gradient(params: Params) -> Params:
+    """Returns the gradient that the thesis takes, of the cost of x1."""
+    return jax.grad(partial(_cost, _thesis_logits))(params, slice(0, 1))
 
 
 def _z2(params: Params, x: Array) -> Array:

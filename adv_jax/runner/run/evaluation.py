@@ -123,19 +123,24 @@ def run(
                 write_files(files, stale=stale)
 
     for workdir, (name, model) in zip(workdirs, models.items(), strict=True):
-        config = read_config(Path(workdir))
-        if not is_finished(Path(workdir)):
-            done, epochs = model.about["epochs"], config["epochs"]
-            print(f"{name} is not finished: after {done} of {epochs} epochs")
-        if (count := len(replicas(config))) > 1:
-            of = ", ".join(filter(None, (f"seed {model.about['seed']}", settings_of(model.about))))
-            print(f"{name}: replica {replica}, {of}; --replica names another of 0 to {count - 1}")
+        _introduce(name, Path(workdir), model, replica)
         options = {"minimal_eps": minimal_eps, "report": report, "command": command}
         write(folders[name], _evaluation_files(folders[name], name, model, task, **options))
     if len(models) > 1:
         write(whole, _transfer_files(whole, models, task))
     print(f"{len(task.labels)} examples, {time.monotonic() - began:.1f} s; wrote")
     print(*(f"  {path}" for path in written), sep="\n")
+
+
+def _introduce(name: str, workdir: Path, model: Trained, replica: int) -> None:
+    """Prints how far the run is, and which of its replicas is evaluated if it has several."""
+    config = read_config(workdir)
+    if not is_finished(workdir):
+        done, epochs = model.about["epochs"], config["epochs"]
+        print(f"{name} is not finished: after {done} of {epochs} epochs")
+    if (count := len(replicas(config))) > 1:
+        of = ", ".join(filter(None, (f"seed {model.about['seed']}", settings_of(model.about))))
+        print(f"{name}: replica {replica}, {of}; --replica names another of 0 to {count - 1}")
 
 
 def _names(workdirs: Sequence[str]) -> list[str]:
