@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,20 +10,13 @@ import jax.numpy as jnp
 from adv_jax import norms
 from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._lengths import typical_length
-from adv_jax.checks import checked_labels, checked_logits
+from adv_jax.attacks._region import Region
+from adv_jax.checks import checked_labels, checked_logits, is_per_feature
 from adv_jax.loss_gradients import labels_at
 from adv_jax.losses import classes
-from adv_jax.perturbations import (
-    choose,
-    in_units,
-    inside,
-    limits,
-    of_units,
-    perturbed,
-    without_fixed,
-)
+from adv_jax.perturbations import choose, limits, of_units, perturbed, without_fixed
 from adv_jax.random import draw_rows, fold_in_rows, split_rows
-from adv_jax.types import Array, Bounds, Key, LogitsFn, working_dtype
+from adv_jax.types import Array, Key, LogitsFn, working_dtype
 
 FoolsFn = Callable[[Array], Array]  # r f32[B, *D] -> bool[B], whether x + r fools the model
 
@@ -34,50 +27,29 @@ MIN_BISECTIONS, MAX_BISECTIONS = 10, 24  # the latter is the precision of float3
 class Space(NamedTuple):
     """Where an attack by decisions searches.
 
-    fools: the decisions.
-    x: f[B, *D]; bounds: as in `fgsm`; scale: the units of each feature (`norms`), or None.
+    region: around x. fools: the decisions.
     length: f32[1 or B, 1, ..., 1], the `typical_length` of r / scale.
     """
 
+    region: Region
     fools: FoolsFn
-    x: Array
-    bounds: Bounds | None
-    scale: Array | None
     length: Array
 
-    def of_scale(self, u: Array) -> Array:
-        """Returns scale * u."""
-        return of_units(u, self.scale)
-
-    def of_units(self, u: Array) -> Array:
-        """Returns r = scale * u, clipped to the bounds: f32[B, *D] -> f32[B, *D]."""
-        return inside(self.x, self.of_scale(u), self.bounds)
-
-    def in_units(self, r: Array) -> Array:
-        """Returns u = r / scale, 0 where the scale is."""
-        return in_units(r, self.scale)
-
     def normal(self, keys: Key) -> Array:
-        """Draws u from a standard normal distribution, 0 where the scale is: f32[B, *D]."""
-        dtype = working_dtype(self.x.dtype)
-        drawn = draw_rows(jax.random.normal, keys, self.x.shape[1:], dtype)
-        return without_fixed(drawn, self.scale)
+        """Draws u = r / scale from a normal distribution, 0 where the scale is: f32[B, *D]."""
+        x, scale = self.region.x, self.region.scale
+        drawn = draw_rows(jax.random.normal, keys, x.shape[1:], working_dtype(x.dtype))
+        return without_fixed(drawn, scale)
 
 
 def space(
-    logits_fn: LogitsFn,
-    x: Array,
-    y: Array | None,
-    bounds: Bounds | None,
-    scale: Array | None,
-    otherwise: Array | None,
-    *,
-    targeted: bool,
+    logits_fn: LogitsFn, y: Array | None, region: Region, eps: Any, *, targeted: bool
 ) -> Space:
-    """Returns the space around x. A point fools if its class is not y, or is y if targeted.
+    """Returns the space of a region. A point fools if its class is not y, or is y if targeted.
 
-    otherwise: the typical length without bounds.
+    eps: radii of the features give the typical length if there are no bounds.
     """
+    x, radius, _, bounds, scale = region
     at_x = checked_logits(logits_fn(x), batch=x.shape[0])
     y = classes(checked_labels(labels_at(logits_fn, x, y, targeted=targeted), at_x))
 
@@ -86,10 +58,11 @@ def space(
         reached = jnp.argmax(logits, axis=1).astype(y.dtype) == y
         return reached if targeted else ~reached
 
-    return Space(fools, x, bounds, scale, typical_length(x, bounds, scale, otherwise))
+    otherwise = radius if is_per_feature(eps, x) else None
+    return Space(region, fools, typical_length(x, bounds, scale, otherwise))
 
 
-def first_on_boundary(at: Space, keys: Key, start: Array | None, norm: str) -> Shortest:
+def first_on_boundary(at: Space, keys: Key, start: Array | None) -> Shortest:
     """Returns a perturbation of each row on the boundary of its class.
 
     It leads to x + start, or to the first random point that fools: uniform noise in the bounds,
@@ -97,23 +70,24 @@ def first_on_boundary(at: Space, keys: Key, start: Array | None, norm: str) -> S
     hundredth of the typical length. Rows that are fooled at x, or without such a point, get r = 0
     and the length 0.
     """
-    unmoved = jnp.zeros_like(at.x, working_dtype(at.x.dtype))
+    unmoved = jnp.zeros_like(at.region.x, working_dtype(at.region.x.dtype))
     fooled = at.fools(unmoved)
     if start is None:
         r, found = _random_point(at, keys, unmoved, fooled)
     else:
-        r = at.of_units(at.in_units(start))
+        r = at.region.clipped(without_fixed(start, at.region.scale))
         found = at.fools(r)
-    ready = found & ~fooled & jnp.isfinite(norms.norm(r, norm, at.scale))
-    return to_boundary(at, choose(ready, r, unmoved), norm)
+    ready = found & ~fooled & jnp.isfinite(at.region.length(r))
+    return to_boundary(at, choose(ready, r, unmoved))
 
 
-def to_boundary(at: Space, r: Array, norm: str) -> Shortest:
+def to_boundary(at: Space, r: Array) -> Shortest:
     """Returns the shortest projection of r onto a ball around 0 that fools, by bisection.
 
     The relative tolerance is d^(-3/2) under l2 and d^(-2) under linf, as in [chen2020], at most
     1/1,000. A row with r = 0 keeps it.
     """
+    _, _, norm, _, scale = at.region
     d = max(math.prod(r.shape[1:]), 1)
     needed = math.ceil((2 if norm == "linf" else 1.5) * math.log2(d))
     count = min(max(needed, MIN_BISECTIONS), MAX_BISECTIONS)
@@ -121,28 +95,29 @@ def to_boundary(at: Space, r: Array, norm: str) -> Shortest:
     def halve(_: Array, span: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = span
         middle = (low + high) / 2
-        hit = at.fools(norms.project(r, middle, norm, at.scale))
+        hit = at.fools(norms.project(r, middle, norm, scale))
         return jnp.where(hit, low, middle), jnp.where(hit, middle, high)
 
-    far = norms.norm(r, norm, at.scale)
+    far = at.region.length(r)
     _, high = jax.lax.fori_loop(0, count, halve, (jnp.zeros_like(far), far))
-    return Shortest(norms.project(r, high, norm, at.scale), high)
+    return Shortest(norms.project(r, high, norm, scale), high)
 
 
 def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[Array, Array]:
     """Returns each row's first random perturbation that fools, and whether there is one."""
+    x, _, _, bounds, scale = at.region
 
     def draw(count: Array) -> Array:
         key_noise, key_shade = split_rows(fold_in_rows(keys, count))
         step = count.astype(unmoved.dtype)
-        if at.bounds is None:
-            return at.of_units(at.length * 0.01 * 1.1**step * at.normal(key_noise))
-        lo, hi = (bound.astype(unmoved.dtype) for bound in limits(at.x, at.bounds))
+        if bounds is None:
+            return of_units(at.length * 0.01 * 1.1**step * at.normal(key_noise), scale)
+        lo, hi = (bound.astype(unmoved.dtype) for bound in limits(x, bounds))
         dtype, shape = unmoved.dtype, unmoved.shape[1:]
         noise = draw_rows(jax.random.uniform, key_noise, shape, dtype)
         shade = draw_rows(jax.random.normal, key_shade, (1,) * len(shape), dtype)
         point = lo + (hi - lo) * noise ** jnp.where(count == 0, 1, jnp.exp(shade))
-        return at.of_units(at.in_units(point - at.x.astype(dtype)))
+        return at.region.clipped(without_fixed(point - x.astype(dtype), scale))
 
     def attempt(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count, r, found = carry

@@ -11,8 +11,8 @@ from adv_jax.attacks._attack import attack
 from adv_jax.attacks._decisions import Space, first_on_boundary, space
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import check_box, is_per_feature
-from adv_jax.perturbations import choose, spread
+from adv_jax.checks import check_box
+from adv_jax.perturbations import choose, in_units, of_units, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, RowTree
 
@@ -94,10 +94,9 @@ def boundary(
     Array([[0., 0.]], dtype=float32)
     """
     region = Region.of(x, eps, "l2", bounds, mask)
-    keys = row_keys(key, x.shape[0])
-    radius = region.radius if is_per_feature(eps, x) else None
-    at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = first_on_boundary(at, fold_in_rows(keys, 0), start, "l2")
+    scale, keys = region.scale, row_keys(key, x.shape[0])
+    at = space(logits_fn, y, region, eps, targeted=targeted)
+    first = first_on_boundary(at, fold_in_rows(keys, 0), start)
 
     def walking(walk: Walk) -> Array:
         return (first.length > 0) & (walk.toward > CONVERGED)
@@ -106,10 +105,10 @@ def boundary(
         distance = norms.norm(walk.u, "l2")
         sphere = _on_sphere(at, walk, fold_in_rows(keys, walk.step + 1))
         ahead = norms.project(sphere, (1 - walk.toward) * distance, "l2")
-        closer = at.fools(at.of_scale(ahead))
+        closer = at.fools(of_units(ahead, scale))
         looks = walk.step % LOOK_EVERY == 0
         nobody = jnp.zeros_like(closer)
-        along = jax.lax.cond(looks, lambda: at.fools(at.of_scale(sphere)), lambda: nobody)
+        along = jax.lax.cond(looks, lambda: at.fools(of_units(sphere, scale)), lambda: nobody)
         around = walk.around * GROWTH ** (along.astype(distance.dtype) - ON_SPHERE)
         power = (closer.astype(distance.dtype) - TOWARD_X) / LOOK_EVERY
         moved = Walk(
@@ -125,8 +124,8 @@ def boundary(
         return (walk.step < num_steps) & walking(walk).any()
 
     steps = jnp.full_like(first.length, FIRST_STEP)
-    walk = Walk(jnp.int32(0), at.in_units(first.r), steps, steps)
-    return region.moved(at.of_scale(jax.lax.while_loop(unfinished, advance, walk).u))
+    walk = Walk(jnp.int32(0), in_units(first.r, scale), steps, steps)
+    return region.moved(of_units(jax.lax.while_loop(unfinished, advance, walk).u, scale))
 
 
 def _on_sphere(at: Space, walk: Walk, keys: Key) -> Array:
@@ -138,4 +137,5 @@ def _on_sphere(at: Space, walk: Walk, keys: Key) -> Array:
     around = spread(walk.around, walk.u)
     ahead = norms.dual(toward + around * norms.dual(drawn, "l2"), "l2")
     distance = norms.norm(walk.u, "l2").reshape(around.shape)
-    return at.in_units(at.of_units(distance * ahead))
+    scale = at.region.scale
+    return in_units(at.region.clipped(of_units(distance * ahead, scale)), scale)

@@ -12,8 +12,8 @@ from adv_jax.attacks._best import Shortest
 from adv_jax.attacks._decisions import Space, first_on_boundary, space, to_boundary
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
-from adv_jax.checks import check_box, is_per_feature
-from adv_jax.perturbations import choose, inside, spread
+from adv_jax.checks import check_box
+from adv_jax.perturbations import choose, in_units, of_units, spread
 from adv_jax.random import fold_in_rows, row_keys
 from adv_jax.types import Array, Bounds, Key, LogitsFn, Mask, Norm, RowTree
 
@@ -96,18 +96,18 @@ def hop_skip_jump(
     Array([[0., 0.]], dtype=float32)
     """
     region = Region.of(x, eps, norm, bounds, mask)
-    norm, keys = region.norm, row_keys(key, x.shape[0])
-    radius = region.radius if is_per_feature(eps, x) else None
-    at = space(logits_fn, x, y, bounds, region.scale, radius, targeted=targeted)
-    first = first_on_boundary(at, fold_in_rows(keys, 0), start, norm)
+    _, _, norm, _, scale = region
+    keys = row_keys(key, x.shape[0])
+    at = space(logits_fn, y, region, eps, targeted=targeted)
+    first = first_on_boundary(at, fold_in_rows(keys, 0), start)
 
     def advance(walk: Walk) -> Walk:
         step, here, best = walk
         root = jnp.sqrt(step.astype(here.length.dtype))
         count = jnp.minimum((initial_evals * root).astype(jnp.int32), max_evals)
         toward = _direction(at, here, fold_in_rows(keys, step), count, initial_evals)
-        unit = at.of_scale(norms.dual(at.in_units(toward), norm))
-        here = to_boundary(at, _jump(at, here, unit, here.length / root), norm)
+        unit = of_units(norms.dual(in_units(toward, scale), norm), scale)
+        here = to_boundary(at, _jump(at, here, unit, here.length / root))
         return step + 1, here, best.or_shorter(here)
 
     def unfinished(walk: Walk) -> Array:
@@ -124,11 +124,11 @@ def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) 
     """
     many = max(1, min(POINTS // here.r.shape[0], fewest))
     d = math.prod(here.r.shape[1:])
-    delta = spread(here.length / d, here.r)
+    delta, scale = spread(here.length / d, here.r), at.region.scale
 
     def vote(index: Array) -> Votes:
         unit = norms.dual(at.normal(fold_in_rows(keys, index)), "l2")
-        probe = at.of_units(at.in_units(here.r) + delta * unit)
+        probe = at.region.clipped(of_units(in_units(here.r, scale) + delta * unit, scale))
         move = jnp.where(index < count, probe - here.r, 0)
         yes = jnp.where(at.fools(probe), 1, -1).astype(move.dtype)
         return move, spread(yes, move) * move, jnp.where(index < count, yes, 0)
@@ -153,7 +153,7 @@ def _jump(at: Space, here: Shortest, unit: Array, size: Array) -> Array:
     jumping = here.length > 0
 
     def ahead(size: Array) -> Array:
-        return inside(at.x, here.r + spread(size, unit) * unit, at.bounds)
+        return at.region.clipped(here.r + spread(size, unit) * unit)
 
     def halve(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         count, size, _ = carry

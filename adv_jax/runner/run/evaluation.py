@@ -36,7 +36,6 @@ _NAMES = [
     "minimal_eps.csv",
     *(f"{stem}.{kind}" for stem in ("evaluation", "transfer") for kind in ("csv", "png", "json")),
 ]
-_MEASURES = ("accuracy", "confidence", "success", "l2", "linf")
 
 
 def run(
@@ -214,11 +213,11 @@ def _evaluation_files(
         rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
         files[folder / "minimal_eps.csv"] = csv_bytes(["example", "label", *smallest], rows)
     rows = (
-        [attack, eps, *(curve[measure][i] for measure in _MEASURES)]
+        [attack, eps, *(curve[measure][i] for measure in evaluate.Curve._fields)]
         for attack, curve in document["attacks"].items()
         for i, eps in enumerate(document["eps"])
     )
-    files[folder / "evaluation.csv"] = csv_bytes(["attack", "eps", *_MEASURES], rows)
+    files[folder / "evaluation.csv"] = csv_bytes(["attack", "eps", *evaluate.Curve._fields], rows)
     files[folder / "evaluation.png"] = _evaluation_png(name, document, found.norms.values())
     files[folder / "evaluation.json"] = json_bytes(document)
     _print(name, document)
