@@ -6,6 +6,7 @@ launch/.
 """
 
 import itertools
+import math
 import shlex
 import sys
 
@@ -97,8 +98,8 @@ def _bounds(value: str) -> Bounds | str | None:
     if value in ("data", "none"):
         return value if value == "data" else None
     numbers = _numbers("bounds", value.split(","))
-    if len(numbers) != 2:
-        raise UserError(f"bounds must be two numbers lo,hi, or data, or none, got {value}")
+    if len(numbers) != 2 or not all(map(math.isfinite, numbers)):  # JSON has no infinity.
+        raise UserError(f"bounds must be two finite numbers lo,hi, or data, or none, got {value}")
     return numbers[0], numbers[1]
 
 

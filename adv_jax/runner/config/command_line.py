@@ -108,10 +108,17 @@ def workdirs(values: Iterable[str]) -> list[str]:
     """Returns the runs of --workdir, repeated or with commas.
 
     A folder of that name comes first: a run may have commas in its name.
+
+    Raises:
+      UserError: a path is "", as of a comma too many.
     """
-    return [
-        part for value in values for part in ([value] if os.path.isdir(value) else value.split(","))
-    ]
+    found = []
+    for value in values:
+        parts = [value] if os.path.isdir(value) else value.split(",")
+        if "" in parts:
+            raise UserError(f"--workdir must be directories of runs, got {value!r}")
+        found += parts
+    return found
 
 
 def refuse_words(words: Iterable[str]) -> None:
@@ -198,9 +205,9 @@ def explain_flags(argv: list[str], error: Exception) -> str:
     if "config" not in given:
         return str(error)
     path, _, mode = given["config"].partition(":")
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # False, too, for what can be no path.
         file, suffix, _ = given["config"].rpartition(".py")
-        if Path(file + suffix).is_file():
+        if os.path.isfile(file + suffix):
             return f"--config must be a path without a colon, got {file + suffix!r}"
         return _explain_path(path)
     lines = str(error).strip().splitlines()
@@ -224,7 +231,7 @@ def explain_flags(argv: list[str], error: Exception) -> str:
 
 def _explain_path(path: str) -> str:
     """Explains in one line why a path is no config: there is no such file."""
-    if Path(f"{path}.py").is_file():
+    if os.path.isfile(f"{path}.py"):
         return f"--config must be a name or a file, got {path!r}; did you mean {f'{path}.py'!r}?"
     if "/" in path and (beside := _configs(Path(path).parent)):
         return unknown("--config", path, beside)

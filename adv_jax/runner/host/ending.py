@@ -14,12 +14,23 @@ from absl import logging
 from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.store.stragglers import without_stragglers
 
+# Reasons of the system, not of a program, to refuse a file.
+_REFUSALS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+}
+
 
 @contextlib.contextmanager
 def without_traceback() -> Iterator[None]:
     """Ends a command by one line: on a UserError with 1, on a signal with 128 + its number.
 
-    A file for which the user lacks the permission is such an error, too.
+    A file that the system refuses, as for want of a permission or of space, is such an error, too.
 
     So it ends if its standard output cannot be written, too: on a closed pipe silently, by SIGPIPE,
     on other errors with 1. Training first saves the current epoch, as after SIGTERM.
@@ -83,8 +94,8 @@ def _in_one_line() -> Iterator[None]:
         if not isinstance(error, UserError):
             raise
         sys.exit(f"error: {error}")
-    except PermissionError as error:  # Of any file of the command, also when it asks if one exists.
-        if error.filename is None:
+    except OSError as error:  # Of any file of the command, also when it asks if one exists.
+        if error.filename is None or error.errno not in _REFUSALS:
             raise
         sys.exit(f"error: {error.filename} cannot be used: {error.strerror}")
     except Interrupted as stop:

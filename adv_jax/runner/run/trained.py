@@ -19,7 +19,7 @@ from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run import inputs
 from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.sources import finished
-from adv_jax.runner.store.checkpoint import Checkpoints, Restored
+from adv_jax.runner.store.checkpoint import Checkpoints, Restored, Tree
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 
@@ -190,18 +190,11 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
     """
     like = jax.eval_shape(jax.vmap(built.init), *initial(runs))
     checkpoints = workdir / "checkpoints"
-    with tempfile.TemporaryDirectory() as links:
-        for epoch in checkpoints.glob("[0-9]*"):
-            if epoch.name.isdigit():
-                (Path(links) / epoch.name).symlink_to(epoch.absolute())
-        try:
-            with Checkpoints(Path(links), kept=1) as manager:
-                found = manager.restore(like)
-        except UserError as error:
-            raise UserError(str(error).replace(links, str(checkpoints))) from error
+    ended = is_finished(workdir)  # First: the run, if it trains, ends after its last checkpoint.
+    found = _newest(checkpoints, like)
     if found.tree is None:
         raise UserError(f"{checkpoints} must have an intact checkpoint, got none")
-    if is_finished(workdir):
+    if ended:
         epochs = [replica.get("epochs") for replica in read_result(workdir)["replicas"]]
         last = max((count for count in epochs if isinstance(count, int)), default=0)
         if found.epoch < last:
@@ -210,6 +203,27 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
                 f"finished run, got epoch {found.epoch}; delete result.json to resume from there"
             )
     return found
+
+
+def _newest(checkpoints: Path, like: Tree) -> Restored:
+    """Returns the newest intact checkpoint of a folder, of which a run may delete the old ones."""
+    epochs = _epochs(checkpoints)
+    with tempfile.TemporaryDirectory() as links:
+        for epoch in map(str, epochs):
+            (Path(links) / epoch).symlink_to((checkpoints / epoch).absolute())
+        try:
+            with Checkpoints(Path(links), kept=1) as manager:
+                found = manager.restore(like)
+        except UserError as error:
+            raise UserError(str(error).replace(links, str(checkpoints))) from error
+    read_newest = found.tree is not None and found.epoch == max(epochs)
+    if not read_newest and _epochs(checkpoints) != epochs:
+        return _newest(checkpoints, like)
+    return found
+
+
+def _epochs(checkpoints: Path) -> set[int]:
+    return {int(path.name) for path in checkpoints.glob("[0-9]*") if path.name.isdigit()}
 
 
 def source_fns(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:

@@ -436,6 +436,17 @@ def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("value", ["", "runs/a,", "runs/a,,runs/b"])
+def test_no_path_is_not_taken_for_the_current_folder(value):
+    with pytest.raises(UserError, match=f"^--workdir must be directories of runs, got '{value}'$"):
+        workdirs([value])
+
+
+def test_a_config_whose_name_can_be_no_path_is_refused_in_one_line():
+    said = explain_flags(["prog", f"--config={'a' * 300}"], OSError())
+    assert re.match(r"--config must be one of .*, got 'a", said) and "\n" not in said
+
+
 @pytest.mark.parametrize(
     ("found", "legal", "meant"),
     [

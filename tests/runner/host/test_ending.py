@@ -57,10 +57,16 @@ def test_an_error_is_reported_although_the_output_is_a_closed_pipe(commands, tmp
     assert re.fullmatch(r"error: workdir must be [^\n]+: no config.json\n", done.err)
 
 
-def test_a_folder_without_permission_ends_a_command_in_one_line():
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ENOSPC])
+def test_a_file_that_the_system_refuses_ends_a_command_in_one_line(number):
     with pytest.raises(SystemExit) as ended, without_traceback():
-        raise PermissionError(errno.EACCES, "Permission denied", "runs/mine")
-    assert ended.value.code == "error: runs/mine cannot be used: Permission denied"
+        raise OSError(number, os.strerror(number), "runs/mine")
+    assert ended.value.code == f"error: runs/mine cannot be used: {os.strerror(number)}"
+
+
+def test_a_missing_file_of_the_program_keeps_its_traceback():
+    with pytest.raises(FileNotFoundError), without_traceback():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "adv_jax/lost")
 
 
 def test_ctrl_c_ends_a_command_in_one_line_with_the_status_of_sigint(capfd):

@@ -367,6 +367,9 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
     assert all(f"warning: {warning}\n" in printed for warning in audit["warnings"])
 
 
+OF_BOUNDS = "error: bounds must be two finite numbers lo,hi, or data, or none"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flag", "message"),
@@ -375,7 +378,8 @@ def test_audit_warnings_are_printed_and_stored(runs, tmp_path, capsys, monkeypat
         [
             ("--eps=.1,x", "error: eps must be numbers, got .1,x\n"),
             ("--eps=8/255,8//255", "error: eps must be numbers, got 8/255,8//255\n"),
-            ("--bounds=1", "error: bounds must be two numbers lo,hi, or data, or none, got 1\n"),
+            ("--bounds=1", f"{OF_BOUNDS}, got 1\n"),
+            ("--bounds=0,inf", f"{OF_BOUNDS}, got 0,inf\n"),
             (
                 "--seed=99999999999999999999",
                 "error: flag --seed=99999999999999999999: 99999999999999999999 is not an integer "

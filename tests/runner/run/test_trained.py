@@ -143,6 +143,27 @@ def test_a_damaged_checkpoint_is_skipped_only_in_an_unfinished_run(replicas, tmp
         trained.load(workdir)
 
 
+def test_a_run_that_goes_on_while_it_is_read_is_read_again(replicas, tmp_path, monkeypatch):
+    workdir = tmp_path / "copy"
+    shutil.copytree(replicas[0], workdir)
+    saved = workdir / "checkpoints"
+    shutil.move(saved / "4", tmp_path / "4")
+    result = (workdir / "result.json").rename(tmp_path / "result.json")
+
+    class Late(trained.Checkpoints):
+        """The run ends, and deletes its only checkpoint, before this is read."""
+
+        def restore(self, like):
+            if (saved / "3").exists():
+                shutil.rmtree(saved / "3")
+                shutil.move(tmp_path / "4", saved / "4")
+                result.rename(workdir / "result.json")
+            return super().restore(like)
+
+    monkeypatch.setattr(trained, "Checkpoints", Late)
+    assert trained.load(workdir).about["epochs"] == 4
+
+
 def test_a_folder_without_a_run_is_refused(replicas, tmp_path, monkeypatch, digits):
     workdir, _ = replicas
     with pytest.raises(
