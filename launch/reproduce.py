@@ -20,7 +20,7 @@ per axis of a grid; nothing of it is judged. --seeds limits the seeds, --epochs 
 and quick. A result records its budget, seeds and epochs, and never replaces a larger one.
 `papers.judging.verdicts` has the rules of the verdicts. --judge trains nothing and recomputes the
 verdicts of stored results. --power trains nothing and prints how many seeds would settle each
-unclear number and claim, and the time of the missing runs: hours of two CPU cores, and minutes of
+unclear number and claim, and the time of the missing runs: hours of a CPU, and minutes of
 each accelerator of stored runs, where a ~ marks a guess from the times of another device.
 
     python -m launch.reproduce missing --minutes=12 [--works=huang2015,maronas2016.table20]

@@ -117,7 +117,7 @@ def seeds_needed(document: Json, rates: Rates) -> Iterator[tuple[Json, SeedsNeed
 
 def name_of(device: str) -> str:
     """Returns the name of a device in tables."""
-    return "two CPU cores" if device == epoch_times.CPU else device
+    return "a CPU" if device == epoch_times.CPU else device
 
 
 def time_on(device: str, cost: Cost) -> str:

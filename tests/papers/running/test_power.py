@@ -130,7 +130,7 @@ def test_the_time_is_that_of_the_missing_runs_by_device():
         "cpu": Cost(pytest.approx(missing * 50 * 72.0), is_guess=False),
         "GPU": Cost(pytest.approx(missing * 50 * 1.2), is_guess=True),
     }
-    words = f"{missing} hours of two CPU cores or ~{missing} minutes of GPU"
+    words = f"{missing} hours of a CPU or ~{missing} minutes of GPU"
     assert str(found) == f"{found.seeds} seeds would settle it ({words})"
 
 
