@@ -41,6 +41,7 @@ from adv_jax.types import (
 )
 
 DEVICES = "devices"  # name of the pmapped axis
+_STATISTICS = "batch_stats"  # Flax's collection of batch normalization
 # optax mixes floats and integers, which strict dtype promotion forbids.
 _optax_promotion = partial(jax.numpy_dtype_promotion, "standard")
 TrainStep = Callable[["TrainState", Batch], tuple["TrainState", Metrics]]
@@ -130,7 +131,8 @@ def make_step(
       UserError: the objective is no function or has arguments that are not bound, or it keeps a
         state of the rows of a batch, as `free` does, and batches are divided; the optimizer is no
         optax transformation, or a count is not at least 1; raised by `step`, if the state is no
-        TrainState, the objective returns something else, or microbatches do not divide a batch.
+        TrainState, the objective returns something else or leaves out the "batch_stats" of the
+        model, or microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
     _check_bound(objective)
@@ -147,7 +149,7 @@ def make_step(
         def loss(params, batch, key):
             variables = {"params": params, **state.model_state}
             found = objective(variables, batch, key=key)
-            value, (model_state, metrics) = _checked_results(objective, found)
+            value, (model_state, metrics) = _checked_results(objective, found, state.model_state)
             return value, (model_state, jax.tree.map(_as_float, metrics))
 
         gradient = partial(jax.value_and_grad(loss, has_aux=True), state.params)
@@ -233,13 +235,21 @@ def _mean_over_parts(fn: Callable, count: int, batch: Batch, key: Key) -> Any:
     return jax.tree.map(mean, total, found)
 
 
-def _checked_results(objective: Any, found: Any) -> tuple[Array, tuple[Any, Any]]:
+def _checked_results(
+    objective: Any, found: Any, before: Mapping[str, Any]
+) -> tuple[Array, tuple[Any, Any]]:
     """Returns the results of an objective; raises UserError if they have another form.
 
-    Parameters in the model state would replace those of the optimizer.
+    Parameters in the model state would replace those of the optimizer. A collection that it lacks
+    stays as it was `before`, which for statistics of batches is a mistake: a test would use the
+    initial ones.
     """
     match found:
         case (loss, (Mapping() as model_state, Mapping())):
+            if _STATISTICS in before and _STATISTICS not in model_state:
+                allowed = f"return the model_state of its model, with {_STATISTICS}"
+                lost = f"{function_name(objective)}, which returns {described(model_state)}"
+                raise UserError(f"objective must {allowed}, got {lost}")
             is_real = jnp.issubdtype(dtype_of(loss), jnp.floating)
             if np.shape(loss) == () and is_real and "params" not in model_state:
                 return found

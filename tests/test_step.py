@@ -90,6 +90,21 @@ def start(seed, hyper=None, optimizer=MOMENTUM):
     return init_state(variables, optimizer, seed=seed, hyper=hyper)
 
 
+def test_an_objective_that_forgets_the_statistics_of_batches_is_refused():
+    def forgetful(variables, batch, *, key):
+        return apply(variables, batch["x"], train=True, key=key).logits.mean(), ({}, {})
+
+    net, batch = models.preact_resnet(stages=(4,), blocks=1, stem=4), {"x": jnp.ones((2, 8, 8, 1))}
+    apply, variables = models.apply_fn(net), models.init(net, jax.random.key(0), batch["x"])
+    state = init_state(variables, MOMENTUM, seed=0)
+    says = (
+        "^objective must return the model_state of its model, with batch_stats, got forgetful, "
+        r"which returns \{\}"
+    )
+    with pytest.raises(UserError, match=says):
+        make_step(forgetful, MOMENTUM)(state, batch)
+
+
 def test_a_metric_called_loss_does_not_replace_the_loss():
     def named(variables, batch, *, key):
         loss, (model_state, metrics) = regression(variables, batch, key=key)

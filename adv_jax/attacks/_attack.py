@@ -7,11 +7,11 @@ from typing import Any, ParamSpec, TypeVar
 
 from adv_jax import norms
 from adv_jax.annotations import accepts, catch_all, function_name
-from adv_jax.attacks._calls import Body, Settings, called
+from adv_jax.attacks._calls import Body, Settings, called, counts_of
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
 from adv_jax.checks import check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
-from adv_jax.ranges import check_ranges, positional_of
+from adv_jax.ranges import COUNT, check_ranges, positional_of
 from adv_jax.types import RowFn, UserError, check_choice, described
 
 P = ParamSpec("P")
@@ -146,8 +146,8 @@ def _decorated(body: Body, *, compiles: bool) -> Any:
 
     with_traits: Any = attacked
     with_traits.__name__, with_traits.traits = name, traits
-    of_size = {} if size is None else {size: "[0, inf)"}
-    with_traits.ranges = {**of_size, **body.ranges, **body.row_ranges}
+    own = dict.fromkeys(counts_of(fn), COUNT) | ({} if size is None else {size: "[0, inf)"})
+    with_traits.ranges = {**own, **body.ranges, **body.row_ranges}
     return attacked
 
 

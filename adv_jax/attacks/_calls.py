@@ -202,7 +202,7 @@ def _check_numbers(body: Body, settings: Settings) -> None:
     for name, interval in (*body.ranges.items(), *body.row_ranges.items()):
         if name in given:
             checked_number(name, given[name], interval, per_row=name in body.row_ranges)
-    for name in given.keys() & {n for n in parameters if kinds[n] - _NONE == {int}}:
+    for name in given.keys() & counts_of(body.fn):
         settings[name] = checked_count(name, given[name])
     for name in given.keys() & {n for n in parameters if kinds[n] - _NONE == {bool}}:
         check_booleans(**{name: given[name]})
@@ -295,6 +295,11 @@ def labels_name(function: Callable[..., Any]) -> str | None:
 
 
 @functools.cache
+def counts_of(function: Callable[..., Any]) -> set[str]:
+    """Returns the names of the settings of a function that are whole numbers, of at least 1."""
+    return {name for name, kinds in _kinds_of(function).items() if kinds - _NONE == {int}}
+
+
 def _kinds_of(function: Callable[..., Any]) -> dict[str, set[Any]]:
     """Returns the types that each parameter of a function accepts, by its annotation."""
     return {name: _members(p.annotation) for name, p in cached_parameters(function).items()}

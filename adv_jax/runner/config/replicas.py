@@ -49,30 +49,33 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns the grid of a config, {path: values}.
 
     Raises:
-      ConfigError: no such dict, or a path is not a number of the objective or the optimizer: other
-        fields change the compiled program.
+      ConfigError: no such dict, or a path is not a real number of the objective or the optimizer:
+        other fields change the compiled program.
     """
     grid = config["replicas"]["grid"] or {}
     if not isinstance(grid, Mapping) or not all(isinstance(path, str) for path in grid):
         example = "{'objective.attack.eps': (.1, .2)}"
         raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
-    legal = {path for path, value in leaves(config) if is_number(value) and path.startswith(_PARTS)}
+    if not grid:
+        return grid
+    ranges = {
+        f"{p.field}.{name}": found for p in parts(config) for name, found in p.ranges().items()
+    }
+    counts = {path for path, found in ranges.items() if found.whole}
+    given = {path for path, value in leaves(config) if is_number(value) and path.startswith(_PARTS)}
     for path in grid:
-        if path not in legal:
-            field = "a path of replicas.grid, a number of objective or optimizer in the config,"
-            if _lacks(config, path):
-                raise ConfigError(
-                    "a path of replicas.grid must be a number that the config sets, got "
-                    f"{path!r}: --config.{path}=NUMBER sets it"
-                )
-            raise ConfigError(unknown(field, path, legal))
+        if path in counts:
+            raise ConfigError(
+                "a path of replicas.grid must be a real number, as counts change the program, got "
+                f"{path!r}: python -m launch.sweep varies them"
+            )
+        if path in given:
+            continue
+        if path in ranges and path.startswith(_PARTS) and path not in dict(leaves(config)):
+            raise ConfigError(
+                "a path of replicas.grid must be a number that the config sets, got "
+                f"{path!r}: --config.{path}=NUMBER sets it"
+            )
+        field = "a path of replicas.grid, a real number of objective or optimizer in the config,"
+        raise ConfigError(unknown(field, path, given - counts))
     return grid
-
-
-def _lacks(config: Mapping[str, Any], path: str) -> bool:
-    """Returns whether a config lacks the real number at a path, which a grid could vary."""
-    group, _, name = path.rpartition(".")
-    if path in dict(leaves(config)) or not path.startswith(_PARTS):
-        return False
-    ranges = [part.ranges().get(name) for part in parts(config) if part.field == group]
-    return any(found is not None and not found.whole for found in ranges)

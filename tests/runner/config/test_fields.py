@@ -75,14 +75,13 @@ def test_seeds_of_replicas_count_up_without_a_grid(grid):
         ("objective.attack.ep", "objective.attack.eps"),
         ("objektive.alpha", "objective.alpha"),
         ("objective.name", None),  # No number.
-        ("model.features", None),
         ("objective", None),
         ("replicas.grid", None),
     ],
 )
 def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
     message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
-    allowed = "a number of objective or optimizer in the config,"
+    allowed = "a real number of objective or optimizer in the config,"
     assert message.startswith(f"a path of replicas.grid, {allowed} must be one of ")
     assert "objective.attack.eps, " in message and f", got {path!r}" in message
     if suggested:
@@ -95,8 +94,20 @@ def test_a_grid_over_a_field_that_is_not_a_number_is_refused(path, suggested):
 )
 def test_a_grid_over_what_is_no_real_number_lists_those_of_the_config(path):
     message = refusal(replicas, document(replicas__grid={path: (0.1, 0.2)}))
-    assert message.startswith("a path of replicas.grid, a number of objective or optimizer ")
+    assert message.startswith("a path of replicas.grid, a real number of objective or ")
     assert "must be one of objective.alpha, objective.attack.eps, " in message
+
+
+def test_a_grid_over_a_count_is_refused_and_none_is_listed():
+    config = document(replicas__grid={"objective.attack.num_steps": (1, 2)})
+    config["objective"]["attack"] = {"name": "pgd", "eps": 0.1, "num_steps": 3}
+    assert refusal(replicas, config) == (
+        "a path of replicas.grid must be a real number, as counts change the program, got "
+        "'objective.attack.num_steps': python -m launch.sweep varies them"
+    )
+    config["replicas"]["grid"] = {"objective.attack.norm": (1, 2)}
+    message = refusal(replicas, config)
+    assert "objective.attack.eps" in message and "num_steps" not in message
 
 
 def test_a_grid_over_a_setting_that_the_config_lacks_names_the_flag_that_adds_it():
@@ -136,7 +147,7 @@ def test_a_grid_over_a_field_shared_by_all_replicas_is_refused(path):
 
 def test_a_grid_of_architectures_is_refused_for_its_path():
     message = refusal(validate, document(replicas__grid={"model.features": ((8,), (16,))}))
-    assert message.startswith("a path of replicas.grid, a number of objective or optimizer ")
+    assert message.endswith("got 'model.features': python -m launch.sweep varies them")
 
 
 _values = st.one_of(st.integers(), st.floats(allow_nan=False), st.text(max_size=3), st.none())
