@@ -51,6 +51,11 @@ def styled() -> Iterator[None]:
         yield
 
 
+def plain(text: str) -> str:
+    """Returns the text that Matplotlib draws as this one: it takes a pair of $ for a formula."""
+    return text.replace("$", r"\$")
+
+
 @styled()
 def figure(width: float, height: float, *, title: str = "", **options: Any) -> Figure:
     """Creates an empty figure.
@@ -62,7 +67,7 @@ def figure(width: float, height: float, *, title: str = "", **options: Any) -> F
     """
     empty = Figure(figsize=(width, height), **options)
     if title:
-        empty.suptitle(title, wrap=True, parse_math=False)
+        empty.suptitle(plain(title), wrap=True)
     return empty
 
 
@@ -182,7 +187,8 @@ def name_lines(axes: Axes) -> None:
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     lines = {name: line if isinstance(line, Line2D) else line[0] for name, line in named.items()}
     if len(lines) > _MOST_ENDS:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        shown = [*lines.values()], [*map(plain, lines)]
+        axes.legend(*shown, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
         return
     inches = axes.bbox.height / axes.figure.dpi
     space = 0.15 / inches  # of a line of text, in heights of the panel
@@ -194,7 +200,7 @@ def name_lines(axes: Axes) -> None:
     for name, y in zip(names, _apart(np.array([ends[name] for name in names]), space), strict=True):
         place = {"xy": (1, y), "xycoords": "axes fraction", "textcoords": "offset points"}
         words = {"color": _dark(lines[name]), "fontsize": "small", "va": "center"}
-        axes.annotate(name, xytext=(4, 0), **place, **words, parse_math=False)
+        axes.annotate(plain(name), xytext=(4, 0), **place, **words)
 
 
 def matrix(axes: Axes, values: np.ndarray, names: Sequence[Any], *, form: str, top: float) -> None:
@@ -211,7 +217,7 @@ def matrix(axes: Axes, values: np.ndarray, names: Sequence[Any], *, form: str, t
         color = "white" if value > 0.6 * top else "black"
         axes.text(j, i, form.format(value), ha="center", va="center", color=color, size="small")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(range(len(names)), names, parse_math=False)
+        axis.set_ticks(range(len(names)), [plain(str(name)) for name in names])
     if max(len(str(name)) for name in names) > 3:
         for text in axes.get_xticklabels():
             text.set(rotation=30, ha="right", rotation_mode="anchor")

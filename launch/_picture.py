@@ -29,7 +29,7 @@ def scatter(
     for axes, field in zip(panels, fields, strict=True):
         values = [_space.encode(row[field]) for row in measured.values()]
         if any(isinstance(value, str) for value in values):
-            values = list(map(str, values))
+            values = [style.plain(str(value)) for value in values]
             axes.margins(x=0.2)
         elif not style.widen(axes, values, x=True) and all(isinstance(v, int) for v in values):
             axes.xaxis.get_major_locator().set_params(integer=True)

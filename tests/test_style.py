@@ -121,6 +121,16 @@ def test_names_of_lines_stand_apart_at_their_ends():
     assert heights["line 0"] >= 0 and heights["line 3"] <= 1
 
 
+@pytest.mark.parametrize("count", [2, 11])
+def test_dollars_in_names_are_drawn_and_make_no_formula(count):
+    figure, ((axes, square),) = style.canvas(1, 2, title="a$_$b")
+    for number in range(count):
+        axes.plot([0, 1], [0, number], label=f"p$_$q {number}")
+    style.name_lines(axes)
+    style.matrix(square, np.eye(2), ["a$_$b", "c"], form="{:.1f}", top=1.0)
+    style.save(figure, io.BytesIO())
+
+
 def test_a_long_title_stays_inside_a_narrow_figure():
     figure, _ = style.canvas(1, 1, title="a title of more words than fit into a line " * 4)
     figure.draw_without_rendering()

@@ -5,7 +5,7 @@ import os
 import re
 import runpy
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from inspect import Parameter
 from pathlib import Path
@@ -188,10 +188,27 @@ def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
 def expanded(argv: list[str]) -> list[str]:
     """Returns a command line with the flags of each --flagfile, `catalogue.located`.
 
+    Of several overrides of a field the last one counts; ml_collections would join tuples.
+
     Raises:
       UserError: a --flagfile cannot be read.
     """
-    return catalogue.located(_with_flagfiles(argv))
+    return catalogue.located(_last_overrides(_with_flagfiles(argv)))
+
+
+def _last_overrides(argv: Sequence[str]) -> list[str]:
+    """Leaves out each --config.FIELD=VALUE, or --config.FIELD VALUE, that a later one replaces."""
+    words: list[list[str]] = []
+    for arg in argv:
+        names_field = words and re.fullmatch(r"--?config\.[\w.]+", words[-1][-1])
+        if names_field and not arg.startswith("-"):
+            words[-1].append(arg)
+        else:
+            words.append([arg])
+    fields = [re.match(r"--?(config\.[\w.]+)", first) for first, *_ in words]
+    last = {field[1]: at for at, field in enumerate(fields) if field}
+    kept = (at for at, field in enumerate(fields) if not field or last[field[1]] == at)
+    return [arg for at in kept for arg in words[at]]
 
 
 def explain_flags(argv: list[str], error: Exception) -> str:

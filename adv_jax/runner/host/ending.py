@@ -72,7 +72,7 @@ def without_traceback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_line_of_errors() -> Iterator[None]:
-    """Raises UserError with the first line of a ValueError, as of an attack or a file of the user.
+    """Raises UserError with the first words of a ValueError, as of an attack or file of the user.
 
     A training needs the traceback of such an error.
     """
@@ -81,7 +81,7 @@ def first_line_of_errors() -> Iterator[None]:
     except ValueError as error:
         from adv_jax.types import UserError  # Later, as in `_in_one_line`.
 
-        raise UserError(str(error).partition("\n")[0]) from error
+        raise UserError(str(error).strip().partition("\n")[0]) from error
 
 
 @contextlib.contextmanager

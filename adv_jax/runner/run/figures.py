@@ -77,7 +77,7 @@ def attack_curves(
     for row, (point, replicas) in zip(panels, points.items(), strict=True):
         for axes, measure in zip(row, ("accuracy", "confidence"), strict=True):
             _draw_measure(axes, evaluation, measure, replicas)
-            axes.set(xlabel=label, title=point)
+            axes.set(xlabel=label, title=style.plain(point))
     style.save(figure, path)
 
 

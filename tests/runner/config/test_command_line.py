@@ -290,7 +290,7 @@ def overridden(monkeypatch, *argv, config="quickstart"):
     """Returns a quick config with overrides, as the commands parse it."""
     argv = ["prog", f"--config=configs/{config}.py:quick", *argv]
     monkeypatch.setattr(sys, "argv", argv)
-    values = flags.FlagValues()
+    values, argv = flags.FlagValues(), expanded(argv)
     config = config_flags.DEFINE_config_file(
         "config", flag_values=values, lock_config=False, accept_new_attributes=True
     )
@@ -394,8 +394,13 @@ def test_fractions_are_read_exactly_wherever_a_config_has_a_real_number(monkeypa
     assert config["evaluation"]["eps"] == (0, 8 / 255)
     assert config["replicas"]["grid"] == {"objective.attack.eps": (1 / 3, 16 / 255)}
     assert config["data"]["dir"] == "8/255"  # A path.
-    repeated = overridden(monkeypatch, "--config.evaluation.eps=0", "--config.evaluation.eps=1/255")
-    assert repeated["evaluation"]["eps"] == (0, 1 / 255)
+
+
+def test_the_last_of_several_overrides_counts_of_tuples_too(tmp_path, monkeypatch):
+    (tmp_path / "flags").write_text("--config.evaluation.eps=(0,.5)\n--config.epochs=3\n")
+    given = [f"--flagfile={tmp_path / 'flags'}", "--config.evaluation.eps=(0,1/255)"]
+    config = overridden(monkeypatch, *given, "--config.epochs", "4", "--config.epochs", "5")
+    assert (config["evaluation"]["eps"], config["epochs"]) == ((0, 1 / 255), 5)
 
 
 @pytest.mark.parametrize("text", BAD_FRACTIONS)

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from adv_jax import style
 from adv_jax.runner.run import figures
 
 EVALUATION = {
@@ -61,7 +62,7 @@ def test_attack_curves_of_one_replica_are_drawn_as_lines(tmp_path, drawn):
     assert_png(tmp_path / "e.png")
     (figure,) = drawn
     accuracy, confidence = figure.axes
-    assert figure.get_suptitle() == "a net, $5"
+    assert figure.get_suptitle() == style.plain("a net, $5")
     for axes, measure in ((accuracy, "accuracy"), (confidence, "confidence")):
         assert axes.get_xlabel() == "eps (linf or l2), units of the input"
         assert axes.get_ylabel() == measure and axes.get_ylim() == (0, 1)
