@@ -9,7 +9,7 @@ from adv_jax import norms
 from adv_jax.annotations import accepts, catch_all, function_name
 from adv_jax.attacks._calls import Body, Settings, called, counts_of
 from adv_jax.attacks._traits import NOISE, SIZES, Rank, Traits
-from adv_jax.checks import check_keywords, explained, own_keywords
+from adv_jax.checks import check_complete, check_keywords, explained, own_keywords
 from adv_jax.random import key_of_rows
 from adv_jax.ranges import COUNT, check_ranges, positional_of
 from adv_jax.types import RowFn, UserError, check_choice, described
@@ -191,25 +191,10 @@ def _bound(
                 f"settings of {name} must be given by name, as {setting}, got {len(args)} "
                 "arguments by position"
             ) from None
-        if missing := _missing(signature, args, given):
-            instead = f"pass it, or bind it by functools.partial({name}, {missing}=...)"
-            raise UserError(f"{name} must get {missing}, got none: {instead}") from None
+        check_complete(name, args, given, signature)
         raise TypeError(f"{name}() is {error}") from None
     call.apply_defaults()
     return call
-
-
-def _missing(
-    signature: inspect.Signature, args: Sequence[Any], given: Mapping[str, Any]
-) -> str | None:
-    """Returns the first required parameter that a call lacks; None if it fails otherwise."""
-    try:
-        found = signature.bind_partial(*args, **given).arguments
-    except TypeError:
-        return None
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    required = (p for p in signature.parameters.values() if p.default is p.empty)
-    return next((p.name for p in required if p.kind not in variadic and p.name not in found), None)
 
 
 def forward_only() -> list[str]:

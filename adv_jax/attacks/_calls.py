@@ -106,7 +106,8 @@ def called(body: Body, fn: Fn, x: Array, settings: Settings) -> Any:
     fn, y, aux, settings = _with_loss(body, fn, x, y, aux, settings)
     static = {n: _as_plain(settings.pop(n)) for n in [*settings] if _is_static(body, n, settings)}
     settings = {n: _as_number(body, n, value) for n, value in settings.items()}
-    with traceable(f"{function_name(body.fn)} and logits_fn", _instead(body, settings)):
+    both = f"{function_name(body.fn)} and {model_name}"
+    with traceable(both, _instead(body, settings), model=model_name):
         return run_body(
             _attacked,
             fn,

@@ -14,7 +14,7 @@ from adv_jax.checks._calls import (
     has_derivative,
     traceable,
 )
-from adv_jax.checks._keywords import check_keywords, own_keywords, targets
+from adv_jax.checks._keywords import check_complete, check_keywords, own_keywords, targets
 from adv_jax.checks._logits import (
     array_of_lists,
     bad_rows,
@@ -62,6 +62,7 @@ __all__ = [
     "check_booleans",
     "check_bounds",
     "check_box",
+    "check_complete",
     "check_finite",
     "check_flags",
     "check_function",

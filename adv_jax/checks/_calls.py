@@ -112,10 +112,13 @@ def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
 def traceable(
     name: str,
     instead: str = "use jnp.where, or wrap a model of NumPy by adv_jax.bridges.black_box",
+    *,
+    model: str | None = None,
 ) -> Iterator[None]:
     """Converts errors of JAX and Flax for common mistakes to one line that names the function.
 
     instead: the advice on code that needs the value of a traced array.
+    model: the name of the model among several functions.
 
     Raises:
       UserError: a function called in this context needs the value of a traced array, or is a model
@@ -130,10 +133,10 @@ def traceable(
         ) from error
     except _TRAINING as error:
         raise UserError(
-            f"{name} must be a model in evaluation mode, got one that draws random numbers or "
-            "updates its state, as dropout and batch normalization do in training: call "
-            "model.eval() in Flax NNX, and the model itself, not nnx.jit of it; or pass "
-            "train=False in Linen, as the model names it"
+            f"{model or name} must be a model in evaluation mode, got one that draws random "
+            "numbers or updates its state: call model.eval() in Flax NNX, in a training step of a "
+            "merged copy, and no nnx.jit of it; or pass train=False in Linen; of a model that is "
+            "random on purpose take attacks.expectation"
         ) from error
 
 

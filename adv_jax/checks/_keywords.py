@@ -1,8 +1,8 @@
-"""Checks of a function's signature: unknown keywords, and attacks that are targeted."""
+"""Checks of a call: unknown keywords, missing arguments, and attacks that are targeted."""
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -25,6 +25,22 @@ def check_keywords(name: str, given: Iterable[str], signature: inspect.Signature
             near = suggestion(keyword, parameters)
             legal = "" if near else f" ({', '.join(parameters)})"
             raise UserError(f"{name} must get keywords of its own{legal}, got {keyword!r}{near}")
+
+
+def check_complete(
+    name: str, args: Sequence[Any], given: Mapping[str, Any], signature: inspect.Signature
+) -> None:
+    """Raises UserError for a call that lacks an argument, and passes what fails otherwise."""
+    try:
+        found = signature.bind_partial(*args, **given).arguments
+    except TypeError:
+        return
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    required = (p for p in signature.parameters.values() if p.default is p.empty)
+    lacks = (p.name for p in required if p.kind not in variadic and p.name not in found)
+    if missing := next(lacks, None):
+        instead = f"pass it, or bind it by functools.partial({name}, {missing}=...)"
+        raise UserError(f"{name} must get {missing}, got none: {instead}")
 
 
 def own_keywords(function: Callable[P, T]) -> Callable[P, T]:

@@ -56,7 +56,7 @@ def at_size(
     gradient = traits is None or traits.gradient
     try:
         with (
-            traceable(f"{name} and logits_fn"),
+            traceable(f"{name} and logits_fn", model="logits_fn"),
             explained(name, logits_fn, *inputs, gradient=gradient, instead=forward_only()),
         ):
             x_adv = attack(logits_fn, x, y, **settings)

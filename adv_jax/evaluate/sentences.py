@@ -32,7 +32,7 @@ def of_gradients(nan: float, zero: float, saturated: float) -> Iterator[str]:
         )
     if zero >= _MASKED:
         yield (
-            f"{_percent(zero)} of the gradients are exactly 0 (gradient masking), and gradient "
+            f"{_percent(zero)} of the gradients are exactly 0 (gradient masking), where gradient "
             "attacks fail; "
             + (
                 "the logits saturate the softmax: check that x has the units of the training, and "

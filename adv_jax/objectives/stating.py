@@ -10,7 +10,7 @@ import numpy as np
 from flax.errors import InvalidRngError
 
 from adv_jax.annotations import accepts
-from adv_jax.checks import check_keywords, checked_apply, like_x, targets
+from adv_jax.checks import check_complete, check_keywords, checked_apply, like_x, targets
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
 from adv_jax.types import Apply, Array, UserError, Variables, check_callable, described
@@ -101,10 +101,10 @@ def objective(
 ) -> Callable[[Function], Function]:
     """Decorates an objective: stores `predicts` and `state` on it, and checks its calls.
 
-    It refuses, in one line: unknown keywords, an attack that is no function or is targeted, values
-    outside a setting's `ranges` or annotation, a wrong key, and a batch that is no dict of arrays,
-    lacks x or y, or whose parts do not fit together. An objective without it trains models that
-    predict labels, carries no state, and takes any values.
+    It refuses, in one line: unknown and missing keywords, an attack that is no function or is
+    targeted, values outside a setting's `ranges` or annotation, a wrong key, and a batch that is no
+    dict of arrays, lacks x or y, or whose parts do not fit together. An objective without it trains
+    models that predict labels, carries no state, and takes any values.
 
     Args:
       predicts: what its model may predict, as `adv_jax.models` explains it.
@@ -150,7 +150,11 @@ def objective(
             if batch is not None:
                 _check_batch(batch, labeled="labels" in predicts)
             with _explained(kept, *args[1:3], key=key):
-                return checked(*models, *args[1:], **given)
+                try:
+                    return checked(*models, *args[1:], **given)
+                except TypeError:
+                    check_complete(function.__name__, args, given, signature)
+                    raise
 
         stating: Any = called
         vars(stating).update(predicts=predicts, state=state)

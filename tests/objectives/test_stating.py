@@ -31,6 +31,16 @@ def call(function, **given):
     function(linear, {}, {}, key=jax.random.key(0), **given)
 
 
+def test_a_missing_attack_is_named_as_attacks_name_what_they_lack():
+    batch = {"x": jnp.ones((2, 3)), "y": jnp.array([0, 1])}
+    apply = lambda variables, x, **_: Output(x @ variables["params"], {}, {})
+    says = (
+        "^lwa must get attack, got none: pass it, or bind it by functools.partial.lwa, attack=..."
+    )
+    with pytest.raises(UserError, match=says):
+        objectives.lwa(apply, {"params": jnp.eye(3)}, batch, key=jax.random.key(0))
+
+
 @pytest.mark.parametrize("function", takers("attack"), ids=lambda f: f.__name__)
 def test_an_attack_that_is_no_function_is_refused(function):
     with pytest.raises(UserError, match="^attack must be a function such as pgd, got 'fgsm'$"):

@@ -35,8 +35,8 @@ class Trained(NamedTuple):
     variables: the variables of the model.
     predicts: "labels", "real" or "loss"; see `adv_jax.models`.
     dataset: its preprocessed data set; the images of a discriminator have class 1, real.
-    about: for documents: the experiment, the model and objective, the data and preprocessing, the
-      seed, the overrides and the epochs.
+    about: for documents: the experiment, the model and objective as this replica had them, the data
+      and preprocessing, the seed, the overrides and the epochs.
     """
 
     logits_fn: LogitsFn
@@ -82,7 +82,7 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
     arrays = jax.device_put(dataset.arrays())
 
     def of_replica(replica: int) -> Trained:
-        run = jax.tree.map(lambda leaf: leaf[replica], saved.tree)
+        run, run_of = jax.tree.map(lambda leaf: leaf[replica], saved.tree), runs[replica]
         mine = {name: of_replicas[replica] for name, of_replicas in rows.items()}
         variables = built.final_variables(run, arrays, mine)
         apply = same_numerics()(built.apply)
@@ -93,12 +93,12 @@ def _load(path: Path, config: Mapping[str, Any], wanted: Sequence[int]) -> list[
         about = {
             "experiment": config["experiment"],
             "model": config["model"],
-            "objective": config["objective"],
+            "objective": with_values(config, run_of.overrides)["objective"],
             "data": about_data,
             "preprocess": inputs.preprocessing_of(config["data"]),
             "replica": replica,
-            "seed": runs[replica].seed,
-            "overrides": runs[replica].overrides,
+            "seed": run_of.seed,
+            "overrides": run_of.overrides,
             "epochs": int(run.state.step) // built.steps_per_epoch,
             "best_epoch": int(run.best_epoch) or None,
         }

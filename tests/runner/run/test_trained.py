@@ -122,6 +122,21 @@ def test_a_loaded_model_has_the_batch_statistics_of_the_test(tmp_path):
     assert model.about["best_epoch"] is None
 
 
+@pytest.mark.slow
+def test_a_replica_of_a_grid_states_the_objective_that_it_had(tmp_path):
+    config = config_of(
+        "quickstart",
+        epochs=1,
+        model__features=(4,),
+        objective={"name": "label_smoothing", "smoothing": 0.1},
+        replicas__grid={"objective.smoothing": (0.1, 0.2)},
+        evaluation__attacks={},
+    )
+    train.run(config, tmp_path / "run")
+    models = trained.load_all(tmp_path / "run")
+    assert [model.about["objective"]["smoothing"] for model in models] == [0.1, 0.2]
+
+
 def test_a_damaged_checkpoint_is_skipped_only_in_an_unfinished_run(replicas, tmp_path):
     workdir = tmp_path / "copy"
     shutil.copytree(replicas[0], workdir)
