@@ -135,19 +135,32 @@ def _escaped(text: str) -> str:
     return re.sub(r"\\|\||\*(?!\s)|(?<=\S)\*|(?<=\w)_(?!\w)", r"\\\g<0>", text)
 
 
+def cited(text: str) -> list[str]:
+    """Returns the keys of works that a text cites.
+
+    >>> cited("[madry2018], 2.1; [maronas2016]; f32[b2018].")
+    ['madry2018', 'maronas2016']
+    """
+    return _CITED.findall(text)
+
+
 def _linked(text: str) -> str:
     """The keys of works as links, which Sphinx reports if REFERENCES.md has no such entry.
 
     >>> _linked("[madry2018], 2.1; [maronas2016]; f32[b2018].")
     '[:ref:`Madry 2018 <madry2018>`], 2.1; [:ref:`Maronas 2016 <maronas2016>`]; f32[b2018].'
     """
-    names = _names()
+    names = names_of_works()
     return _CITED.sub(lambda key: f"[:ref:`{names.get(key[1], key[1])} <{key[1]}>`", text)
 
 
 @functools.cache
-def _names() -> dict[str, str]:
-    """Returns the name of the first author and the year of each key of REFERENCES.md."""
+def names_of_works() -> dict[str, str]:
+    """Returns the name of the first author and the year of each key of REFERENCES.md.
+
+    >>> names_of_works()["nokland2015"]
+    'Nokland 2015'
+    """
     found = _WORK.findall(_REFERENCES.read_text("utf-8"))
     return {key: f"{_surname(key, author)} {year}" for key, author, year in found}
 

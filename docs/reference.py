@@ -1,15 +1,17 @@
-"""The lists of attacks and of models in docs/api: `python -m docs.pages` writes them.
+"""The lists of attacks, objectives and models in docs/api: `python -m docs.pages` writes them.
 
 They follow from what a config may name, the attacks by their traits.
 """
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from adv_jax import attacks, generative, models
+from adv_jax import attacks, generative, models, objectives
 from adv_jax.attacks import Rank, Traits
-from papers.pages.markup import with_generated
+from docs.docstrings import cited, names_of_works
+from papers.pages.markup import markdown, with_generated
 
 API = Path(__file__).parent / "api"
 # Headings in the order of the page; `group` names one for each attack.
@@ -40,10 +42,23 @@ def pages() -> dict[Path, str]:
         groups[group(getattr(attacks, name).traits)].append(name)
     parts = {
         "attacks.md": [_section(title, _summary(names)) for title, names in groups.items()],
+        "training.md": [_objectives(objectives)],
         "models.md": _modules(models),
         "generative.md": _modules(generative.models),
     }
     return {API / name: with_generated(API / name, "\n".join(p)) for name, p in parts.items()}
+
+
+def _objectives(package: Any) -> str:
+    """Returns a table of what each objective computes, in the words of its docstring."""
+    rows = []
+    for name in package.__all__:
+        text = inspect.getdoc(getattr(package, name)) or ""
+        first, *_, sources = text.partition("\n\n")[0], text.rpartition("Source")[2]
+        works = [f"[{names_of_works()[key]}](../REFERENCES.md#{key})" for key in cited(sources)]
+        loss = " ".join(first.split()).removeprefix("Returns ").removesuffix(".")
+        rows.append((f"`{name}`", loss, works[0]))
+    return markdown(("objective", "loss", "source"), rows)
 
 
 def _modules(package: Any) -> list[str]:

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.stats import binomtest
 
 from adv_jax.evaluate.certifying import Certificate
-from adv_jax.evaluate.result import Evaluation, Examples
+from adv_jax.evaluate.result import Evaluation, Examples, interval_of
 from adv_jax.types import UserError
 
 _PACKAGES = ("adv-jax", "jax", "jaxlib", "numpy")
@@ -142,9 +141,8 @@ def _eps(value: float) -> str:
 
 def _share(value: Any, num_rows: int) -> str:
     """Returns a share of rows in percent, with its Wilson interval."""
-    right = round(float(value) * num_rows)
-    low, high = binomtest(right, num_rows).proportion_ci(method="wilson")
-    return f"{100 * right / num_rows:.1f} %<small>{100 * low:.1f} to {100 * high:.1f}</small>"
+    low, high = interval_of(value, num_rows)
+    return f"{100 * value:.1f} %<small>{100 * low:.1f} to {100 * high:.1f}</small>"
 
 
 def _chart(found: Evaluation) -> str:

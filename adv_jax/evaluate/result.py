@@ -91,6 +91,21 @@ class Evaluation(NamedTuple):
         """Returns the sizes f[E] of an attack."""
         return self.eps[name] if isinstance(self.eps, dict) else self.eps
 
+    def interval(self, name: str | None = None) -> np.ndarray:
+        """Returns the 95 % interval of an accuracy at each size, f[E, 2]: its lower and upper end.
+
+        It is Wilson's, over rows alone: not over trainings, and not over keys of random attacks.
+
+        name: of the attack; None: of the worst case.
+
+        Raises:
+          UserError: there is no such attack.
+        """
+        if name is not None and name not in self.attacks:
+            raise UserError(f"name must be one of {', '.join(self.attacks)}, got {name!r}")
+        shares = self.worst_case if name is None else self.attacks[name].accuracy
+        return np.array([interval_of(share, len(self.labels)) for share in shares])
+
     def to_json(self) -> str:
         """Returns all fields but the examples as JSON, with null for NaN.
 
@@ -208,6 +223,13 @@ class Evaluation(NamedTuple):
             write_whole(Path(path), lambda part: part.write_text(text, "utf-8"))
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def interval_of(share: float, num_rows: int) -> tuple[float, float]:
+    """Returns the ends of the 95 % interval (Wilson) of a share of rows."""
+    from scipy.stats import binomtest  # Slow to import, and only needed here.
+
+    return binomtest(round(float(share) * num_rows), num_rows).proportion_ci(method="wilson")
 
 
 def _arrays(kind: Any, fields: dict[str, Any]) -> Any:

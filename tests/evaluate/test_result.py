@@ -44,6 +44,19 @@ def test_the_classes_of_every_row_are_those_of_the_attack_itself(found):
     assert found.norms == {"fgsm": "linf", "pgd": "l2", "noise": None}
 
 
+def test_the_interval_of_an_accuracy_is_wilson_s(found):
+    def wilson(p, n, z=1.959964):
+        middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)
+        return np.stack([middle - half, middle + half], axis=-1) / (1 + z**2 / n)
+
+    np.testing.assert_allclose(
+        found.interval("pgd"), wilson(found.attacks["pgd"].accuracy, 40), atol=1e-6
+    )
+    np.testing.assert_allclose(found.interval(), wilson(found.worst_case, 40), atol=1e-6)
+    with pytest.raises(UserError, match="^name must be one of fgsm, pgd, noise, got 'cw'$"):
+        found.interval("cw")
+
+
 @pytest.mark.slow
 def test_the_text_has_a_row_for_each_attack_a_column_for_each_size_and_the_warnings(found):
     title, head, *rows = str(found).splitlines()
