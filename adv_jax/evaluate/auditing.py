@@ -28,6 +28,8 @@ from adv_jax.evaluate.traits import (
 )
 from adv_jax.types import Attack, Bounds
 
+_TINY = 1e-3  # of the width of the bounds; half a level of a byte is twice that
+
 
 class AuditWarning(UserWarning):
     """An unreliable evaluation; the message says why and what to do."""
@@ -157,7 +159,8 @@ def audit(
         warnings=(),
     )
     said = _said(found, attacks, order, y, bounds=bounds)
-    return found._replace(warnings=(*said, *_of_shared_sizes(attacks, eps)))
+    of_sizes = (*_of_shared_sizes(attacks, eps), *_of_tiny_sizes(sizes, balls, bounds))
+    return found._replace(warnings=(*said, *of_sizes))
 
 
 def _said(
@@ -220,6 +223,18 @@ def _of_shared_sizes(attacks: Mapping[str, Attack], eps: Any) -> Iterator[str]:
     if not isinstance(eps, Mapping):
         kinds = {name: kind_of_size(attack) for name, attack in attacks.items()}
         yield from sentences.of_sizes(kinds)
+
+
+def _of_tiny_sizes(
+    sizes: Mapping[str, np.ndarray], balls: Mapping[str, str | None], bounds: Bounds | None
+) -> Iterator[str]:
+    if bounds is None or any(map(np.ndim, bounds)):  # Features of their own widths have no one.
+        return
+    least = _TINY * width(bounds, (), "linf")
+    if math.isfinite(least):
+        radii = {name: own.max() for name, own in sizes.items() if balls[name] not in (None, "l0")}
+        tiny = [name for name, radius in radii.items() if 0 < radius < least]
+        yield from sentences.of_tiny(tiny, bounds)
 
 
 def _must_move(attack: Attack) -> bool:

@@ -18,6 +18,8 @@ from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.streaming import streamed
 from adv_jax.types import Bounds, Key, LogitsFn, Norm, UserError, described
 
+_USUAL = {"linf": 8 / 255, "l2": 0.5}
+
 
 @own_keywords
 def benchmark(
@@ -26,7 +28,7 @@ def benchmark(
     *,
     threat_model: Norm | None = None,
     norm: Norm | None = None,
-    eps: float = 8 / 255,
+    eps: float | None = None,
     bounds: Bounds | None = None,
     name: str = "",
     batch_size: int = 500,
@@ -44,7 +46,7 @@ def benchmark(
         test rows are used.
       threat_model: "Linf" or "L2", the norm of the ball; None: "Linf".
       norm: the same by its name in attacks, "linf" or "l2".
-      eps: radius of the ball, >= 0; 8/255 and "Linf", or 0.5 and "L2", are usual on CIFAR-10.
+      eps: radius of the ball, >= 0; None: 8/255 for "Linf", 0.5 for "L2", as usual on CIFAR-10.
       bounds: (lo, hi) of valid inputs. Default: those of a Dataset, else (0, 1).
       name: of the model, for the record.
       key: default: jax.random.key(0).
@@ -72,6 +74,7 @@ def benchmark(
         raise UserError(f"norm must be linf or l2 for benchmark, got {described(norm)}")
     if named is None:
         raise UserError(f'threat_model must be "Linf" or "L2", got {described(threat_model)}')
+    eps = _USUAL[kind] if eps is None else eps
     checked_number("eps", eps, "[0, inf)")
     if bounds is None:
         bounds = getattr(data, "bounds", None)

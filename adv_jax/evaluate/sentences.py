@@ -186,6 +186,15 @@ def of_sizes(kinds: Mapping[str, str | None]) -> Iterator[str]:
         )
 
 
+def of_tiny(names: Iterable[str], bounds: Bounds) -> Iterator[str]:
+    """Yields a sentence if attacks have only radii that are tiny beside the bounds."""
+    if tiny := " and ".join(names):
+        yield (
+            f"all sizes of {tiny} are below a thousandth of the width of the bounds "
+            f"{described(bounds)}: check that eps has the units of x"
+        )
+
+
 def _too_many(share: float, num_rows: int, slack: float) -> bool:
     return round(share * num_rows) > max(slack * num_rows, _SLACK_ROWS)
 

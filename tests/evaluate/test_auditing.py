@@ -134,6 +134,20 @@ def test_attacks_that_share_sizes_of_different_kinds_are_named(problem):
     assert not any("share their sizes" in warning for warning in found)
 
 
+def test_radii_in_other_units_than_the_inputs_are_named(problem):
+    logits_fn, x, y = linear(problem)
+    in_bytes = lambda x: logits_fn(x / 255)
+    given = {"bounds": (-1000, 1000), "eps": (0.0, 8 / 255)}
+    found = audited(in_bytes, 255 * x, y, {"fgsm": attacks.fgsm}, **given).warnings
+    assert found[-1] == (
+        "all sizes of fgsm are below a thousandth of the width of the bounds (-1000, 1000): check "
+        "that eps has the units of x"
+    )
+    for change in ({"eps": (0.0, 8)}, {"bounds": None}, {"eps": (0.0,)}):
+        found = audited(in_bytes, 255 * x, y, {"fgsm": attacks.fgsm}, **(given | change)).warnings
+        assert not any("thousandth" in warning for warning in found)
+
+
 def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):
     logits_fn, x, y = linear(problem)
 
