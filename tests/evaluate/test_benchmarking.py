@@ -77,6 +77,13 @@ def test_a_data_set_gives_its_test_rows_and_bounds(two_classes):
     assert found["robust"] == found["clean"] == 0.9
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("threat_model", "eps"), [("Linf", 8 / 255), ("L2", 0.5)])
+def test_the_radius_is_the_usual_one_of_the_norm(two_classes, threat_model, eps):
+    x, y, logits_fn, _ = two_classes
+    assert evaluate.benchmark(logits_fn, (x[:2], y[:2]), threat_model=threat_model)["eps"] == eps
+
+
 @pytest.mark.parametrize("threat_model", ["L1", "corruptions", 3, True])
 def test_another_threat_model_is_refused(two_classes, threat_model):
     x, y, logits_fn, _ = two_classes

@@ -1,5 +1,6 @@
 """Binds the functions that a config names: ours by name, the user's by import path."""
 
+import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -51,7 +52,7 @@ class Call(NamedTuple):
     keywords: tuple[str, ...] = ()
 
 
-ATTACK = Call(("logits_fn", "x", "y"), ("key",))
+ATTACK = Call(("logits_fn", "x", "y"))  # and key, which `bind` keeps from those without it
 OBJECTIVE = Call(("apply", "variables", "batch"), ("key",))
 MAKER = Call()  # of a model, an optimizer or a data set
 
@@ -95,7 +96,20 @@ def bind(
         if key not in parts and is_document(value) and not fits(value, annotation):
             allowed = allowed_values(annotation, function="a dict with a name")
             raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
-    return partial(function, **keywords)
+    return partial(_with_key(function) if call is ATTACK else function, **keywords)
+
+
+def _with_key(attack: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns the attack as a function that may get a key, as objectives pass it one."""
+    if accepts(parameters_of(attack), ATTACK.positional, ("key",)):
+        return attack
+
+    @functools.wraps(attack)
+    def called(*args: Any, key: Any = None, **given: Any) -> Any:
+        del key
+        return attack(*args, **given)
+
+    return called
 
 
 def named(
@@ -135,5 +149,6 @@ def _check_call(function: Callable[..., Any], call: Call, *, field: str, name: s
     """Raises ConfigError if a user's function does not take what the program passes."""
     parameters = parameters_of(function)
     if not accepts(parameters, call.positional, call.keywords):
-        legal, found = ", ".join([*call.positional, "*", *call.keywords]), ", ".join(parameters)
+        by_name = ["*", *call.keywords] if call.keywords else []
+        legal, found = ", ".join([*call.positional, *by_name]), ", ".join(parameters)
         raise ConfigError(f"{field} must take ({legal}), got {name!r}, which takes ({found})")

@@ -145,6 +145,18 @@ def test_an_attack_that_returns_nan_has_no_error(folder):
 
 
 @pytest.mark.slow
+def test_an_attack_without_random_numbers_needs_no_key(folder):
+    attack = {"name": "mine:keyless"}
+    changed = config(objective={"attack": attack | {"eps": 0.1}})
+    changed["evaluation"] = {"attacks": {"own": attack}, "eps": (0.0, 0.2)}
+    found = train.run(changed, "run")["evaluation"]["own"]["error"][0]
+    assert found[0] == found[1]  # It returns x.
+    evaluation.run(["run"], attack_names=["mine:keyless"], eps=[0.2], bounds=None)
+    document = json.loads((folder / "run" / "evaluation" / "evaluation.json").read_text())
+    assert document["attacks"]["mine:keyless"]["accuracy"] == [pytest.approx(1 - found[0])]
+
+
+@pytest.mark.slow
 def test_all_parts_of_a_run_come_from_the_users_file(finished, capsys):
     folder, file = finished, finished / "run" / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"warnings": ["accuracy rises"]}))
@@ -233,7 +245,7 @@ def test_a_config_without_import_paths_is_recorded_as_it_is():
             "must take (apply, variables, batch, *, key), got 'mine:one', which takes (x)",
         ),
         (
-            {"objective": {"attack": {"name": "mine:keyless", "eps": 1}}},
+            {"objective": {"attack": {"name": "mine:one", "eps": 1}}},
             "objective.attack.name must t",
         ),
         (
