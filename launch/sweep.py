@@ -59,6 +59,7 @@ def main(_: list[str]) -> None:
     """Runs the sweep of the flags; exits with 1 if a trial has failed."""
     jax.config.update("jax_platforms", "cpu")  # The devices are for the trials.
     if _ADDRESS.value:
+        _check_installed()
         _check_address(_ADDRESS.value)
     sys.exit(int(sweep(CONFIG.value.to_dict())))
 
@@ -79,9 +80,7 @@ def sweep(config: dict[str, Any]) -> bool:
         check_same_config(path, document)  # Before the data, which may take minutes to load.
         tried = {f: _space.ends(*v) for f, v in fields.items()} if is_search else fields
         traced = _traced(config, tried, path)
-        for name in ("ray", "optuna"):  # After all other checks, which do not need the extra.
-            if not importlib.util.find_spec(name):
-                raise UserError(f"launch.sweep needs {name}: {install_hint('sweep')}")
+        _check_installed()  # After all other checks, which do not need the extra.
         if not is_search:
             config = _space.with_grid(config, {f: fields[f] for f in fields if f in traced})
         settings = Settings(config, traced, path / "trials", _METRIC.value, os.getcwd())
@@ -89,6 +88,12 @@ def sweep(config: dict[str, Any]) -> bool:
             _run(settings, fields)
             shown = dict.fromkeys([*fields, *(config["replicas"]["grid"] or {})])
             return _conclude(files, _ended(settings.folder), [*shown])
+
+
+def _check_installed() -> None:
+    for name in ("ray", "optuna"):
+        if not importlib.util.find_spec(name):
+            raise UserError(f"launch.sweep needs {name}: {install_hint('sweep')}")
 
 
 def _check_address(address: str) -> None:

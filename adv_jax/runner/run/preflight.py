@@ -64,6 +64,10 @@ def check_fit(
     _check_shards(config, devices)
     if config["evaluation"]["attacks"] and not config["evaluation"]["eps"]:
         raise ConfigError("evaluation.eps must be one or more numbers of at least 0, got ()")
+    watched, tested = config.get("monitor_attacks"), len(dataset.test.y)
+    if watched and watched["rows"] > tested:
+        allowed = f"1 to {tested}, the size of the test set"
+        raise ConfigError(f"monitor_attacks.rows must be {allowed}, got {watched['rows']}")
     inputs = dataset.test.x.shape[1:]
     for field, off in augmentation.OFF.items():
         if (found := config["data"].get(field, off)) and len(inputs) != 3:

@@ -247,6 +247,16 @@ def test_bad_preprocessing_is_refused_before_anything_is_written(tmp_path, prepr
     assert not (tmp_path / "run").exists()
 
 
+def test_attacks_are_monitored_on_at_most_all_test_images(digits):
+    watched = {"names": ("fgsm",), "eps": 0.1, "rows": len(digits.test.y)}
+    config = document() | {"monitor_attacks": watched}
+    check_fit(config, digits)
+    says = rf"^monitor_attacks.rows must be 1 to {watched['rows']}, the size of the test set, got "
+    watched["rows"] += 1
+    with pytest.raises(ConfigError, match=says):
+        check_fit(config, digits)
+
+
 def test_bounds_of_an_attack_must_include_the_preprocessed_inputs(tmp_path):
     attack = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
     with pytest.raises(ConfigError, match=r"objective.attack.bounds must include .* inputs, -"):
