@@ -191,7 +191,7 @@ def test_a_grid_on_the_command_line_makes_replicas(commands, tmp_path):
     assert done.out.count("objective.attack.eps=0.1") == 2 + 3
     errors = [np.mean([r["test_error"] for r in replicas[i : i + 2]]) for i in (0, 2)]
     low, high = (f"{100 * error:.3f}" for error in sorted(errors))
-    assert f"test error {low} to {high} % on 1000 examples" in done.out
+    assert f"test error {low} to {high} % over 2 settings on 1000 examples" in done.out
 
 
 # How a run stops and goes on.

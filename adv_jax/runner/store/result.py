@@ -105,7 +105,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     """Returns the final table: a title, the columns, and one row per replica.
 
     The title has the mean test error or loss and, for several replicas, the sample standard
-    deviation; of several points of a grid the smallest and the largest mean.
+    deviation; of several points of a grid, called settings, the smallest and the largest mean.
 
     Args:
       result: the contents of result.json.
@@ -140,7 +140,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
     mean = f"{np.mean(values):.3f}{unit}{spread}"
     if len(points := points_of(replicas)) > 1:
         means = [np.mean([values[i] for i in of]) for of in points.values()]
-        mean = f"{min(means):.3f} to {max(means):.3f}{unit}"
+        mean = f"{min(means):.3f} to {max(means):.3f}{unit} over {len(points)} settings"
     data = result["data"]
     title = (
         f"{result['experiment']}: {tested} {mean} on "
