@@ -1,6 +1,5 @@
 """Loads trained models from workdirs, without locking or changing them."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
@@ -21,6 +20,7 @@ from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.sources import finished
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored, Tree
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
+from adv_jax.runner.store.writing import scratch
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
 
 _ROUNDING = 1e-4  # of inputs that two machines have preprocessed, as a part of a feature's range
@@ -208,14 +208,14 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
 def _newest(checkpoints: Path, like: Tree) -> Restored:
     """Returns the newest intact checkpoint of a folder, of which a run may delete the old ones."""
     epochs = _epochs(checkpoints)
-    with tempfile.TemporaryDirectory() as links:
+    with scratch() as links:
         for epoch in map(str, epochs):
-            (Path(links) / epoch).symlink_to((checkpoints / epoch).absolute())
+            (links / epoch).symlink_to((checkpoints / epoch).absolute())
         try:
-            with Checkpoints(Path(links), kept=1) as manager:
+            with Checkpoints(links, kept=1) as manager:
                 found = manager.restore(like)
         except UserError as error:
-            raise UserError(str(error).replace(links, str(checkpoints))) from error
+            raise UserError(str(error).replace(str(links), str(checkpoints))) from error
     read_newest = found.tree is not None and found.epoch == max(epochs)
     if not read_newest and _epochs(checkpoints) != epochs:
         return _newest(checkpoints, like)

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preparing import Prepared, prepared
 from adv_jax.runner.store.result import audited, document, remarks, summary, under_attack
 from adv_jax.runner.store.workdir import Workdir, is_finished
+from adv_jax.runner.store.writing import scratch
 from adv_jax.types import UserError
 
 
@@ -150,6 +150,6 @@ def _files(workdir: str | Path, config: Mapping[str, Any]) -> Iterator[Workdir]:
         with Workdir(workdir, config) as files:
             yield files
     else:
-        with tempfile.TemporaryDirectory() as scratch, Workdir(scratch, config) as files:
+        with scratch() as folder, Workdir(folder, config) as files:
             files.checkpoints = Path(workdir) / "checkpoints"  # Each process writes its replicas.
             yield files

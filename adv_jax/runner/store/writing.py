@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,22 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WorkdirError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def scratch(folder: str | None = None) -> Iterator[Path]:
+    """Makes a temporary folder, in `folder` or where the system has them; deletes it at the end.
+
+    Raises:
+      WorkdirError: none can be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(dir=folder)
+    except OSError as error:
+        why = error.strerror or error
+        raise WorkdirError(f"TMPDIR must be a folder that takes files, got none: {why}") from error
+    with made as path:
+        yield Path(path)
 
 
 def check_writable(folder: Path) -> None:

@@ -1,11 +1,14 @@
 """The loaded model equals the evaluated model of the run; loading changes no file."""
 
+import errno
 import hashlib
 import json
 import re
 import runpy
 import shutil
+import tempfile
 from functools import partial
+from unittest.mock import Mock
 
 import jax
 import numpy as np
@@ -177,6 +180,13 @@ def test_a_run_that_goes_on_while_it_is_read_is_read_again(replicas, tmp_path, m
 
     monkeypatch.setattr(trained, "Checkpoints", Late)
     assert trained.load(workdir).about["epochs"] == 4
+
+
+def test_without_a_folder_for_temporary_files_the_variable_is_named(replicas, monkeypatch):
+    full = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", Mock(side_effect=full))
+    with pytest.raises(UserError, match="^TMPDIR must be a folder that takes files, got none: No "):
+        trained.load(replicas[0])
 
 
 def test_a_folder_without_a_run_is_refused(replicas, tmp_path, monkeypatch, digits):
