@@ -158,12 +158,12 @@ def audit(
         at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
-    said = _said(found, attacks, order, y, bounds=bounds)
+    said = _warnings(found, attacks, order, y, bounds=bounds)
     of_sizes = (*_of_shared_sizes(attacks, eps), *_of_tiny_sizes(sizes, balls, bounds))
     return found._replace(warnings=(*said, *of_sizes))
 
 
-def _said(
+def _warnings(
     found: Audit,
     attacks: Mapping[str, Attack],
     order: Mapping[tuple[str, str], float],
@@ -228,7 +228,7 @@ def _of_shared_sizes(attacks: Mapping[str, Attack], eps: Any) -> Iterator[str]:
 def _of_tiny_sizes(
     sizes: Mapping[str, np.ndarray], balls: Mapping[str, str | None], bounds: Bounds | None
 ) -> Iterator[str]:
-    if bounds is None or any(map(np.ndim, bounds)):  # Features of their own widths have no one.
+    if bounds is None or any(map(np.ndim, bounds)):  # Bounds of each feature have no single width.
         return
     least = _TINY * width(bounds, (), "linf")
     if math.isfinite(least):

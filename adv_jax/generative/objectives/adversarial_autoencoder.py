@@ -60,14 +60,14 @@ def adversarial_autoencoder(
     images = apply(variables, code, train=True, method="decode").logits
     prior = apply(variables, u, key=key, method="prior").logits
 
-    def told(variables: Variables, code: Array, label: int) -> Array:
+    def loss_of_origin(variables: Variables, code: Array, label: int) -> Array:
         scores = apply(variables, code, train=True, method="judge").logits
         return binary_cross_entropy(scores, jnp.full_like(scores, label)).mean()
 
     reconstruction = jnp.sum((images - u).reshape(len(u), -1) ** 2, axis=1).mean()
-    fooling = told(constant(variables, ["discriminator"]), code, REAL)
-    of_code = told(variables, jax.lax.stop_gradient(code), GENERATED)
-    discriminator = told(variables, prior, REAL) + of_code
+    fooling = loss_of_origin(constant(variables, ["discriminator"]), code, REAL)
+    of_code = loss_of_origin(variables, jax.lax.stop_gradient(code), GENERATED)
+    discriminator = loss_of_origin(variables, prior, REAL) + of_code
     encoder = reconstruction + weight * fooling
     metrics = {
         "encoder_loss": encoder,

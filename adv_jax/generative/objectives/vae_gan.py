@@ -18,14 +18,14 @@ class Terms(NamedTuple):
 
     divergence: KL(q(z | x) || p(z)).
     error: |D_l(x) - D_l(x_hat)|^2 / 2, D_l the features of the discriminator.
-    fooled: -log D(x_hat) - log D(x_p), x_p a sample.
-    told: -log D(x) - log(1 - D(x_hat)) - log(1 - D(x_p)).
+    generation: -log D(x_hat) - log D(x_p), x_p a sample.
+    discrimination: -log D(x) - log(1 - D(x_hat)) - log(1 - D(x_p)).
     """
 
     divergence: Array
     error: Array
-    fooled: Array
-    told: Array
+    generation: Array
+    discrimination: Array
 
 
 @objective(predicts=("real",), ranges={"gamma": "[0, inf)"})
@@ -74,8 +74,8 @@ def vae_gan(
 
     of_encoder, of_decoder, of_discriminator = map(terms, PLAYERS)
     encoder = of_encoder.divergence + of_encoder.error
-    decoder = gamma * of_decoder.error + of_decoder.fooled
-    discriminator = of_discriminator.told
+    decoder = gamma * of_decoder.error + of_decoder.generation
+    discriminator = of_discriminator.discrimination
     metrics = {
         "encoder_loss": encoder,
         "decoder_loss": decoder,
@@ -96,14 +96,14 @@ def _terms(apply: Apply, variables: Variables, x: Array, key: Key, layer: int) -
     )
     difference = _features(of_real, layer) - _features(of_rebuilt, layer)
     generated = (of_rebuilt, of_sampled)
-    told = origin_loss(of_real.logits, REAL) + sum(
+    discrimination = origin_loss(of_real.logits, REAL) + sum(
         origin_loss(output.logits, GENERATED) for output in generated
     )
     return Terms(
         divergence=code.extras["divergence"].mean(),
         error=jnp.sum(difference**2, axis=1).mean() / 2,
-        fooled=origin_loss(of_rebuilt.logits, REAL) + origin_loss(of_sampled.logits, REAL),
-        told=told,
+        generation=origin_loss(of_rebuilt.logits, REAL) + origin_loss(of_sampled.logits, REAL),
+        discrimination=discrimination,
     )
 
 
