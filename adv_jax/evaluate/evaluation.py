@@ -61,7 +61,8 @@ def evaluate(
         of each attack, as linf and l2 attacks need.
       batch_size: maximum number of rows per batch and device. About 50 is fast for a convolutional
         net on CPUs. The result does not depend on it.
-      key: for random attacks; each row has its own key, derived from its index.
+      key: for random attacks; each row has its own key, derived from its index. None: attacks that
+        can start at random start at x, and those that must draw numbers are refused.
       bounds: (lo, hi) of valid inputs, numbers or arrays f[*D], or None. x must be inside; the
         audit reports any x_adv outside. Attacks that take `bounds` and have none bound get them.
       norm: "linf", "l2", ...: of the attacks that take `norm` and have none bound; None: their own.
