@@ -40,7 +40,7 @@ def check_complete(
     lacks = (p.name for p in required if p.kind not in variadic and p.name not in found)
     if missing := next(lacks, None):
         instead = f"pass it, or bind it by functools.partial({name}, {missing}=...)"
-        raise UserError(f"{name} must get {missing}, got none: {instead}")
+        raise UserError(f"{name} must get {missing}, got none: {instead}") from None
 
 
 def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
