@@ -52,7 +52,7 @@ class Call(NamedTuple):
     keywords: tuple[str, ...] = ()
 
 
-ATTACK = Call(("logits_fn", "x", "y"))  # and key, which `bind` keeps from those without it
+ATTACK = Call(("logits_fn", "x", "y"))  # and key; `bind` drops it for those that take none
 OBJECTIVE = Call(("apply", "variables", "batch"), ("key",))
 MAKER = Call()  # of a model, an optimizer or a data set
 
