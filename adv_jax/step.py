@@ -10,6 +10,7 @@ Call what they return under `jit`: bare, those with a loop compile it in each ca
 """
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -125,14 +126,14 @@ def make_step(
         batch normalization sees a part alone, and the means of its statistics are kept.
 
     Returns:
-      step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss".
+      step(state, batch) -> (state, metrics f32[] each), pure; the metrics include "loss". It warns
+      if the objective leaves out the "batch_stats" of the state, which then stay as they are.
 
     Raises:
       UserError: the objective is no function or has arguments that are not bound, or it keeps a
         state of the rows of a batch, as `free` does, and batches are divided; the optimizer is no
         optax transformation, or a count is not at least 1; raised by `step`, if the state is no
-        TrainState, the objective returns something else or leaves out the "batch_stats" of the
-        model, or microbatches do not divide a batch.
+        TrainState, the objective returns something else, or microbatches do not divide a batch.
     """
     check_callable(objective, "objective")
     _check_bound(objective)
@@ -241,15 +242,17 @@ def _checked_results(
     """Returns the results of an objective; raises UserError if they have another form.
 
     Parameters in the model state would replace those of the optimizer. A collection that it lacks
-    stays as it was `before`, which for statistics of batches is a mistake: a test would use the
-    initial ones.
+    stays as it was `before`; for statistics of batches this is often a mistake, and a warning.
     """
     match found:
         case (loss, (Mapping() as model_state, Mapping())):
             if _STATISTICS in before and _STATISTICS not in model_state:
-                allowed = f"return the model_state of its model, with {_STATISTICS}"
-                lost = f"{function_name(objective)}, which returns {described(model_state)}"
-                raise UserError(f"objective must {allowed}, got {lost}")
+                warnings.warn(
+                    f"{function_name(objective)} returns no {_STATISTICS}, so that they stay as "
+                    "they are: return the model_state of the pass with train=True, or to freeze "
+                    f'them {{"{_STATISTICS}": variables["{_STATISTICS}"]}}',
+                    stacklevel=2,
+                )
             is_real = jnp.issubdtype(dtype_of(loss), jnp.floating)
             if np.shape(loss) == () and is_real and "params" not in model_state:
                 return found

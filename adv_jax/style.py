@@ -52,7 +52,7 @@ def styled() -> Iterator[None]:
 
 
 def plain(text: str) -> str:
-    """Returns the text that Matplotlib draws as this one: it takes a pair of $ for a formula."""
+    """Escapes each $ of a text, as Matplotlib reads a pair of them as a formula."""
     return text.replace("$", r"\$")
 
 

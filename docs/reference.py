@@ -54,10 +54,10 @@ def _objectives(package: Any) -> str:
     rows = []
     for name in package.__all__:
         text = inspect.getdoc(getattr(package, name)) or ""
-        first, *_, sources = text.partition("\n\n")[0], text.rpartition("Source")[2]
-        works = [f"[{names_of_works()[key]}](../REFERENCES.md#{key})" for key in cited(sources)]
-        loss = " ".join(first.split()).removeprefix("Returns ").removesuffix(".")
-        rows.append((f"`{name}`", loss, works[0]))
+        loss = " ".join(text.partition("\n\n")[0].split()).removeprefix("Returns ")
+        keys = dict.fromkeys(cited(text.rpartition("Source")[2]))
+        works = [f"[{names_of_works()[key]}](../REFERENCES.md#{key})" for key in keys]
+        rows.append((f"`{name}`", loss.removesuffix("."), ", ".join(works)))
     return markdown(("objective", "loss", "source"), rows)
 
 

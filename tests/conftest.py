@@ -45,7 +45,7 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Marks the guides, whose examples train and attack, as slow; README.md runs by default."""
+    """Marks the examples of all pages but README.md as slow, as they train and attack."""
     for item in items:
         if item.path.suffix == ".md" and item.path != ROOT / "README.md":
             item.add_marker(pytest.mark.slow)

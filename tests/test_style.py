@@ -128,7 +128,10 @@ def test_dollars_in_names_are_drawn_and_make_no_formula(count):
         axes.plot([0, 1], [0, number], label=f"p$_$q {number}")
     style.name_lines(axes)
     style.matrix(square, np.eye(2), ["a$_$b", "c"], form="{:.1f}", top=1.0)
-    style.save(figure, io.BytesIO())
+    drawn = io.StringIO()
+    style.save(figure, drawn, format="svg")
+    texts = drawn.getvalue()  # A comment has the text of each path.
+    assert texts.count("<!-- a$_$b -->") == 1 + 2 and texts.count("<!-- p$_$q ") == count
 
 
 def test_a_long_title_stays_inside_a_narrow_figure():

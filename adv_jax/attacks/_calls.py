@@ -296,11 +296,13 @@ def labels_name(function: Callable[..., Any]) -> str | None:
 
 
 @functools.cache
-def counts_of(function: Callable[..., Any]) -> set[str]:
+def counts_of(function: Callable[..., Any]) -> frozenset[str]:
     """Returns the names of the settings of a function that are whole numbers, of at least 1."""
-    return {name for name, kinds in _kinds_of(function).items() if kinds - _NONE == {int}}
+    kinds = _kinds_of(function)
+    return frozenset(name for name, members in kinds.items() if members - _NONE == {int})
 
 
+@functools.cache
 def _kinds_of(function: Callable[..., Any]) -> dict[str, set[Any]]:
     """Returns the types that each parameter of a function accepts, by its annotation."""
     return {name: _members(p.annotation) for name, p in cached_parameters(function).items()}

@@ -87,7 +87,7 @@ def to_boundary(at: Space, r: Array) -> Shortest:
     The relative tolerance is d^(-3/2) under l2 and d^(-2) under linf, as in [chen2020], at most
     1/1,000. A row with r = 0 keeps it.
     """
-    _, _, norm, _, scale = at.region
+    norm, scale = at.region.norm, at.region.scale
     d = max(math.prod(r.shape[1:]), 1)
     needed = math.ceil((2 if norm == "linf" else 1.5) * math.log2(d))
     count = min(max(needed, MIN_BISECTIONS), MAX_BISECTIONS)
@@ -105,7 +105,7 @@ def to_boundary(at: Space, r: Array) -> Shortest:
 
 def _random_point(at: Space, keys: Key, unmoved: Array, fooled: Array) -> tuple[Array, Array]:
     """Returns each row's first random perturbation that fools, and whether there is one."""
-    x, _, _, bounds, scale = at.region
+    x, bounds, scale = at.region.x, at.region.bounds, at.region.scale
 
     def draw(count: Array) -> Array:
         key_noise, key_shade = split_rows(fold_in_rows(keys, count))

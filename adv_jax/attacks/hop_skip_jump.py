@@ -96,7 +96,7 @@ def hop_skip_jump(
     Array([[0., 0.]], dtype=float32)
     """
     region = Region.of(x, eps, norm, bounds, mask)
-    _, _, norm, _, scale = region
+    norm, scale = region.norm, region.scale
     keys = row_keys(key, x.shape[0])
     at = space(logits_fn, y, region, eps, targeted=targeted)
     first = first_on_boundary(at, fold_in_rows(keys, 0), start)

@@ -134,9 +134,8 @@ def traceable(
     except _TRAINING as error:
         raise UserError(
             f"{model or name} must be a model in evaluation mode, got one that draws random "
-            "numbers or updates its state: call model.eval() in Flax NNX, in a training step of a "
-            "merged copy, and no nnx.jit of it; or pass train=False in Linen; of a model that is "
-            "random on purpose take attacks.expectation"
+            "numbers or updates its state: call model.eval() in Flax NNX (no nnx.jit), pass "
+            "train=False in Linen, or attacks.expectation of it"
         ) from error
 
 

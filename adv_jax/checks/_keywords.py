@@ -37,10 +37,12 @@ def check_complete(
         return
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     required = (p for p in signature.parameters.values() if p.default is p.empty)
-    lacks = (p.name for p in required if p.kind not in variadic and p.name not in found)
+    lacks = (p for p in required if p.kind not in variadic and p.name not in found)
     if missing := next(lacks, None):
-        instead = f"pass it, or bind it by functools.partial({name}, {missing}=...)"
-        raise UserError(f"{name} must get {missing}, got none: {instead}") from None
+        is_setting = missing.kind is missing.KEYWORD_ONLY and missing.name != "key"
+        bind = f", or bind it by functools.partial({name}, {missing.name}=...)"
+        instead = f"pass it{bind if is_setting else ''}"
+        raise UserError(f"{name} must get {missing.name}, got none: {instead}") from None
 
 
 def own_keywords(function: Callable[P, T]) -> Callable[P, T]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from adv_jax.annotations import unwrapped
+from adv_jax.annotations import accepts, parameters_of, unwrapped
 from adv_jax.checks._calls import arity, traceable
 from adv_jax.programs import is_jitted
 from adv_jax.types import (
@@ -63,11 +63,29 @@ def check_like_x(name: str, x_adv: Any, x: Array) -> None:
             )
 
 
+def _with_key(attack: Attack) -> Attack:
+    """Returns the attack, which may get a key although it takes none: objectives pass it one."""
+    try:
+        parameters = parameters_of(attack)
+    except ValueError:  # The call says what is wrong.
+        return attack
+    if accepts(parameters, ("logits_fn", "x", "y"), ("key",)):
+        return attack
+
+    @functools.wraps(attack)
+    def called(*args: Any, key: Any = None, **settings: Any) -> Array:
+        del key
+        return attack(*args, **settings)
+
+    return called
+
+
 def like_x(attack: Attack, name: str) -> Attack:
     """Returns the attack of that name, which raises UserError for an output unlike x.
 
     Broadcast, one row of another shape would train a model on other examples.
     """
+    attack = _with_key(attack)
 
     @functools.wraps(attack)
     def checked(logits_fn: LogitsFn, x: Array, *args: Any, **settings: Any) -> Array:

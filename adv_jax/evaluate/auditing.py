@@ -28,7 +28,7 @@ from adv_jax.evaluate.traits import (
 )
 from adv_jax.types import Attack, Bounds
 
-_TINY = 1e-3  # of the width of the bounds; half a level of a byte is twice that
+_TINY = 2e-4  # of the width of the bounds; 8/255, the usual radius in [0, 1], is less in bytes
 
 
 class AuditWarning(UserWarning):

@@ -92,16 +92,16 @@ class Evaluation(NamedTuple):
         return self.eps[name] if isinstance(self.eps, dict) else self.eps
 
     def interval(self, name: str | None = None) -> np.ndarray:
-        """Returns the 95 % interval of an accuracy at each size, f[E, 2]: its lower and upper end.
+        """Returns the 95 % interval of an accuracy at each size: f[E, 2] in [0, 1], low and high.
 
-        It is Wilson's, over rows alone: not over trainings, and not over keys of random attacks.
+        This is Wilson's interval over the rows. It leaves out the spread over trainings and keys.
 
         name: of the attack; None: of the worst case.
 
         Raises:
           UserError: there is no such attack.
         """
-        if name is not None and name not in self.attacks:
+        if name is not None and (not isinstance(name, str) or name not in self.attacks):
             raise UserError(f"name must be one of {', '.join(self.attacks)}, got {name!r}")
         shares = self.worst_case if name is None else self.attacks[name].accuracy
         return np.array([interval_of(share, len(self.labels)) for share in shares])
@@ -182,7 +182,9 @@ class Evaluation(NamedTuple):
             ax.plot(first[order], worst, label="worst case", **style.WORST_CASE)
         for name, curve in self.attacks.items():
             order = np.argsort(self.sizes(name))
-            line = ax.plot(self.sizes(name)[order], curve.accuracy[order], marker=".", label=name)
+            line = ax.plot(
+                self.sizes(name)[order], curve.accuracy[order], marker=".", label=style.plain(name)
+            )
             line[0].set(**style.attack_style(name))
         ax.set(xlabel=style.size_label(self.norms.values()))
         style.shares(ax, "accuracy")
@@ -226,9 +228,11 @@ class Evaluation(NamedTuple):
 
 
 def interval_of(share: float, num_rows: int) -> tuple[float, float]:
-    """Returns the ends of the 95 % interval (Wilson) of a share of rows."""
+    """Returns the ends of the 95 % interval (Wilson) of a share of rows; NaN of one not known."""
     from scipy.stats import binomtest  # Slow to import, and only needed here.
 
+    if np.isnan(share):
+        return np.nan, np.nan
     return binomtest(round(float(share) * num_rows), num_rows).proportion_ci(method="wilson")
 
 

@@ -187,10 +187,10 @@ def of_sizes(kinds: Mapping[str, str | None]) -> Iterator[str]:
 
 
 def of_tiny(names: Iterable[str], bounds: Bounds) -> Iterator[str]:
-    """Yields a sentence if attacks have only radii that are tiny beside the bounds."""
-    if tiny := " and ".join(names):
+    """Yields a sentence for each attack whose radii are all tiny beside the bounds."""
+    for name in names:
         yield (
-            f"all sizes of {tiny} are below a thousandth of the width of the bounds "
+            f"all sizes of {name} are below 1/5,000 of the width of the bounds "
             f"{described(bounds)}: check that eps has the units of x"
         )
 

@@ -21,7 +21,7 @@ def virtual_adversarial_training(
     """Returns J(x, y) + weight * mean KL(p(u) || p(u + r)) over unlabeled u.
 
     p(u) and r are constants of the update; the attack finds r on the current parameters. Both
-    passes on u drop the same units. If all images have labels, pass them as unlabeled, too.
+    passes on u drop the same units. If all images have labels, unlabeled is x.
 
     Args:
       apply: the model.

@@ -88,7 +88,8 @@ def assert_inside(x_adv, x, scale, norm, bounds):
         assert np.all(norm_of(r, norm) <= scale * (1 + 1e-6))
 
 
-# For every attack; those below vary dtypes, shapes, transformations and errors.
+# For every attack, by default one of each kind of search; those below vary dtypes, shapes,
+# transformations and errors.
 @rows_where(lambda row: True, slow=CORE)
 def test_one_program_of_an_attack_keeps_the_core_promises(name):
     row, (x, y) = TABLE[name], inputs()

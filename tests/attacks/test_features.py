@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from attack_table import CORE, SHAPE, TABLE, B, K, marked, norm_of
+from marks import slow_after
 
 from adv_jax import attacks
 
@@ -122,8 +123,7 @@ def test_equal_radii_of_features_are_one_radius(name):
     np.testing.assert_allclose(each, run(row, X, Y, 0.2), atol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("l1_width", [None, 3.0])
+@pytest.mark.parametrize("l1_width", slow_after(1, [3.0, None]))
 def test_pgd_under_l0_is_pgd_0(l1_width):
     # The reference: steps of the gradient divided by its l1 norm, then the nearest point of the
     # bounds with two changed features, by all subsets.

@@ -140,12 +140,12 @@ def test_radii_in_other_units_than_the_inputs_are_named(problem):
     given = {"bounds": (-1000, 1000), "eps": (0.0, 8 / 255)}
     found = audited(in_bytes, 255 * x, y, {"fgsm": attacks.fgsm}, **given).warnings
     assert found[-1] == (
-        "all sizes of fgsm are below a thousandth of the width of the bounds (-1000, 1000): check "
-        "that eps has the units of x"
+        "all sizes of fgsm are below 1/5,000 of the width of the bounds (-1000, 1000): check that "
+        "eps has the units of x"
     )
     for change in ({"eps": (0.0, 8)}, {"bounds": None}, {"eps": (0.0,)}):
         found = audited(in_bytes, 255 * x, y, {"fgsm": attacks.fgsm}, **(given | change)).warnings
-        assert not any("thousandth" in warning for warning in found)
+        assert not any("1/5,000" in warning for warning in found)
 
 
 def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):

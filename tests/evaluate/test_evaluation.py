@@ -147,7 +147,6 @@ def test_a_whole_curve_is_one_compilation_of_each_attack(problem):
     assert count(["sign", "direction"], np.linspace(0, 1, 5), 7) == one + 2
 
 
-@pytest.mark.slow
 def test_random_attacks_need_a_key_and_repeat_with_the_same_key(problem):
     w, b, x, y = problem(30)
     noise = {"noise": attacks.uniform_noise}

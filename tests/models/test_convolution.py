@@ -9,7 +9,6 @@ from adv_jax.models import initializers
 from adv_jax.models.convolution import Conv, ConvTranspose
 
 
-@pytest.mark.slow
 def test_conv_is_the_convolution_with_a_bias_and_initializes_a_matrix():
     x = jax.random.normal(jax.random.key(1), (3, 7, 6, 3))
     model = Conv(5, (3, 2), "FULL", kernel_init=initializers.sparse(15))

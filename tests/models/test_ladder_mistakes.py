@@ -187,7 +187,6 @@ def test_each_known_mistake_of_reimplementations_changes_the_cost(net, mistakes)
     assert {name: change for name, change in changes.items() if change < 1e-4 * loss} == {}
 
 
-@pytest.mark.slow
 def test_an_almost_dead_unit_is_normalized_like_any_other(x64):
     # Pre-activations of variance 1e-6 of the usual: beside it 1e-5 is large, 1e-10 is not.
     variables, batch = random_variables(), random_batch()

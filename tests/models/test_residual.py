@@ -106,7 +106,6 @@ def test_a_block_equals_the_numpy_version(maps, stride, train):
         np.testing.assert_array_equal(stored["mean"], variables["batch_stats"]["norm1"]["mean"])
 
 
-@pytest.mark.slow
 def test_a_block_whose_last_normalization_has_scale_0_is_the_identity():
     h, block = images(), Block(2)
     variables = dict(block.init(KEY, h, train=True))

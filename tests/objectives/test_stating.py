@@ -31,6 +31,17 @@ def call(function, **given):
     function(linear, {}, {}, key=jax.random.key(0), **given)
 
 
+def test_an_attack_without_random_numbers_needs_no_key():
+    apply = lambda variables, x, **_: Output(x @ variables["params"], {}, {})
+    batch, key = {"x": jnp.eye(3), "y": jnp.arange(3)}, jax.random.key(0)
+    moved = partial(objectives.lwa, attack=lambda logits_fn, x, y: x + 1.0)
+    loss, _ = moved(apply, {"params": jnp.eye(3)}, batch, key=key)
+    plain, _ = objectives.cross_entropy(
+        apply, {"params": jnp.eye(3)}, batch | {"x": jnp.eye(3) + 1.0}, key=key
+    )
+    np.testing.assert_allclose(loss, plain, rtol=1e-6)
+
+
 def test_a_missing_attack_is_named_as_attacks_name_what_they_lack():
     batch = {"x": jnp.ones((2, 3)), "y": jnp.array([0, 1])}
     apply = lambda variables, x, **_: Output(x @ variables["params"], {}, {})

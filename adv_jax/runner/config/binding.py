@@ -1,6 +1,5 @@
 """Binds the functions that a config names: ours by name, the user's by import path."""
 
-import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -52,7 +51,7 @@ class Call(NamedTuple):
     keywords: tuple[str, ...] = ()
 
 
-ATTACK = Call(("logits_fn", "x", "y"))  # and key; `bind` drops it for those that take none
+ATTACK = Call(("logits_fn", "x", "y"))  # and key, which it need not take
 OBJECTIVE = Call(("apply", "variables", "batch"), ("key",))
 MAKER = Call()  # of a model, an optimizer or a data set
 
@@ -96,20 +95,7 @@ def bind(
         if key not in parts and is_document(value) and not fits(value, annotation):
             allowed = allowed_values(annotation, function="a dict with a name")
             raise ConfigError(f"{field}.{key} must be {allowed}, got {value!r}")
-    return partial(_with_key(function) if call is ATTACK else function, **keywords)
-
-
-def _with_key(attack: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns the attack as a function that may get a key, as objectives pass it one."""
-    if accepts(parameters_of(attack), ATTACK.positional, ("key",)):
-        return attack
-
-    @functools.wraps(attack)
-    def called(*args: Any, key: Any = None, **given: Any) -> Any:
-        del key
-        return attack(*args, **given)
-
-    return called
+    return partial(function, **keywords)
 
 
 def named(

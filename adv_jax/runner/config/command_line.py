@@ -197,18 +197,12 @@ def expanded(argv: list[str]) -> list[str]:
 
 
 def _last_overrides(argv: Sequence[str]) -> list[str]:
-    """Leaves out each --config.FIELD=VALUE, or --config.FIELD VALUE, that a later one replaces."""
-    words: list[list[str]] = []
-    for arg in argv:
-        names_field = words and re.fullmatch(r"--?config\.[\w.]+", words[-1][-1])
-        if names_field and not arg.startswith("-"):
-            words[-1].append(arg)
-        else:
-            words.append([arg])
-    fields = [re.match(r"--?(config\.[\w.]+)", first) for first, *_ in words]
+    """Leaves out each --config.FIELD=VALUE that a later one replaces."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    fields = [re.match(r"--?(config\.[^=]+)=", arg) for arg in argv[:end]]
     last = {field[1]: at for at, field in enumerate(fields) if field}
-    kept = (at for at, field in enumerate(fields) if not field or last[field[1]] == at)
-    return [arg for at in kept for arg in words[at]]
+    replaced = {at for at, field in enumerate(fields) if field and last[field[1]] != at}
+    return [arg for at, arg in enumerate(argv) if at not in replaced]
 
 
 def explain_flags(argv: list[str], error: Exception) -> str:

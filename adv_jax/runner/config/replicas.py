@@ -64,7 +64,7 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
     counts = {path for path, found in ranges.items() if found.whole}
     given = {path for path, value in leaves(config) if is_number(value) and path.startswith(_PARTS)}
     for path in grid:
-        if path in counts:
+        if path in counts and path.startswith((*_PARTS, "model.")):
             raise ConfigError(
                 "a path of replicas.grid must be a real number, as counts change the program, got "
                 f"{path!r}: python -m launch.sweep varies them"

@@ -15,15 +15,8 @@ from adv_jax.runner.host.signals import Interrupted
 from adv_jax.runner.store.stragglers import without_stragglers
 
 # Reasons of the system, not of a program, to refuse a file.
-_REFUSALS = {
-    errno.EACCES,
-    errno.EPERM,
-    errno.ENAMETOOLONG,
-    errno.ELOOP,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_REFUSALS = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS} | _FULL
 
 
 @contextlib.contextmanager
@@ -72,7 +65,7 @@ def without_traceback() -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_line_of_errors() -> Iterator[None]:
-    """Raises UserError with the first words of a ValueError, as of an attack or file of the user.
+    """Raises UserError with the first line of a ValueError, as of an attack or file of the user.
 
     A training needs the traceback of such an error.
     """
@@ -95,7 +88,9 @@ def _in_one_line() -> Iterator[None]:
             raise
         sys.exit(f"error: {error}")
     except OSError as error:  # Of any file of the command, also when it asks if one exists.
-        if error.filename is None or error.errno not in _REFUSALS:
+        if error.errno in _FULL and error.filename is None:  # Writing to an open file names none.
+            sys.exit(f"error: a file cannot be written: {error.strerror}")
+        if error.errno not in _REFUSALS or error.filename is None:
             raise
         sys.exit(f"error: {error.filename} cannot be used: {error.strerror}")
     except Interrupted as stop:

@@ -109,5 +109,7 @@ def transfer_matrices(
     figure, (panels,) = style.canvas(1, len(matrices), title=title, width=4.5, height=4.5)
     for axes, (attack, matrix) in zip(panels, matrices.items(), strict=True):
         style.matrix(axes, matrix, names, form="{:.3f}", top=1)
-        axes.set(xlabel="tested on", ylabel="crafted on", title=attack.replace("_", " "))
+        axes.set(
+            xlabel="tested on", ylabel="crafted on", title=style.plain(attack.replace("_", " "))
+        )
     style.save(figure, path)

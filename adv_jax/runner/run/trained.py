@@ -207,19 +207,19 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
 
 def _newest(checkpoints: Path, like: Tree) -> Restored:
     """Returns the newest intact checkpoint of a folder, of which a run may delete the old ones."""
-    epochs = _epochs(checkpoints)
-    with scratch() as links:
-        for epoch in map(str, epochs):
-            (links / epoch).symlink_to((checkpoints / epoch).absolute())
-        try:
-            with Checkpoints(links, kept=1) as manager:
-                found = manager.restore(like)
-        except UserError as error:
-            raise UserError(str(error).replace(str(links), str(checkpoints))) from error
-    read_newest = found.tree is not None and found.epoch == max(epochs)
-    if not read_newest and _epochs(checkpoints) != epochs:
-        return _newest(checkpoints, like)
-    return found
+    while True:
+        epochs = _epochs(checkpoints)
+        with scratch() as links:
+            for epoch in map(str, epochs):
+                (links / epoch).symlink_to((checkpoints / epoch).absolute())
+            try:
+                with Checkpoints(links, kept=1) as manager:
+                    found = manager.restore(like)
+            except UserError as error:
+                raise UserError(str(error).replace(str(links), str(checkpoints))) from error
+        is_newest = found.tree is not None and found.epoch == max(epochs)
+        if is_newest or _epochs(checkpoints) == epochs:
+            return found
 
 
 def _epochs(checkpoints: Path) -> set[int]:

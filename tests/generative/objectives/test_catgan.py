@@ -103,7 +103,6 @@ def test_predictions_of_one_class_alone_are_finite():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(params)))
 
 
-@pytest.mark.slow
 def test_the_discriminator_is_a_classifier_of_all_classes():
     logits, extras, _ = APPLY(initial(), X)
     layers = initial()["params"]["discriminator"]

@@ -401,6 +401,13 @@ def test_the_last_of_several_overrides_counts_of_tuples_too(tmp_path, monkeypatc
     given = [f"--flagfile={tmp_path / 'flags'}", "--config.evaluation.eps=(0,1/255)"]
     config = overridden(monkeypatch, *given, "--config.epochs", "4", "--config.epochs", "5")
     assert (config["evaluation"]["eps"], config["epochs"]) == ((0, 1 / 255), 5)
+    others = ["--config.l[0].q=7", "--config.l[1].q=8", "--config.a", "-3", "--config.a", "4"]
+    assert expanded(["prog", *others, "--config.b=1", "--", "--config.b=2"])[1:] == [
+        *others,
+        "--config.b=1",
+        "--",
+        "--config.b=2",
+    ]
 
 
 @pytest.mark.parametrize("text", BAD_FRACTIONS)

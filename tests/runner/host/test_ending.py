@@ -64,6 +64,16 @@ def test_a_file_that_the_system_refuses_ends_a_command_in_one_line(number):
     assert ended.value.code == f"error: runs/mine cannot be used: {os.strerror(number)}"
 
 
+def test_a_full_disk_ends_a_command_in_one_line():
+    with (
+        pytest.raises(SystemExit) as ended,
+        without_traceback(),
+        open("/dev/full", "w") as file,
+    ):
+        file.write("x" * 100_000)
+    assert ended.value.code == "error: a file cannot be written: No space left on device"
+
+
 def test_a_missing_file_of_the_program_keeps_its_traceback():
     with pytest.raises(FileNotFoundError), without_traceback():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "adv_jax/lost")

@@ -162,7 +162,6 @@ def test_a_run_is_not_traced_again_after_its_check_and_trains_bit_for_bit(datase
     jax.tree.map(np.testing.assert_array_equal, *found)
 
 
-@pytest.mark.slow
 def test_the_functions_of_shards_are_not_those_that_were_checked(dataset):
     config = document(replicas__shards=2, epochs=1)
     runs = replicas(config)
