@@ -6,6 +6,7 @@ import weakref
 from collections import OrderedDict
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import attack_table
 import jax
@@ -17,6 +18,7 @@ from compilations import counted
 from marks import exhaustive_after
 
 from adv_jax import attacks, programs
+from adv_jax.attacks import _calls
 
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.uniform(0.2, 0.8, (6, 5)), jnp.float32)
@@ -51,6 +53,15 @@ def test_a_second_call_compiles_nothing_with_other_sizes_weights_and_lambdas(nam
     assert compiled == []
     # And is the answer for these weights, as a program of its own gives it.
     np.testing.assert_allclose(found, through_jit(COMPILED[name], w, eps=0.2), atol=2e-6)
+
+
+def test_a_second_call_reads_no_annotation_of_the_attack(monkeypatch):
+    call = partial(attacks.fgsm, lambda x: jnp.tanh(x) @ weights(0), X, Y, eps=0.1)
+    call()
+    read = Mock(side_effect=_calls.members_of)
+    monkeypatch.setattr(_calls, "members_of", read)
+    call()
+    assert read.call_count == 0  # Read in each call, they take longer than a small program.
 
 
 def test_other_bounds_and_radii_of_features_compile_nothing():
