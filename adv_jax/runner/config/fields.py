@@ -14,7 +14,7 @@ from adv_jax.runner.config.document import (
     leaves,
     unknown,
 )
-from adv_jax.runner.config.parts import parts
+from adv_jax.runner.config.parts import ranges_of_parts
 from adv_jax.runner.config.replicas import grid_of
 
 _COUNT_OR_NONE, _SIZE, _SHARE = "{0, 1, ...}", "[0, inf)", "[0, 1]"
@@ -153,13 +153,9 @@ def check_fields(config: Mapping[str, Any]) -> None:
 
 def ranges_of_fields(config: Mapping[str, Any]) -> dict[str, Range]:
     """Returns {path: range} of the runner's own fields, and of settings whose part states one."""
-    of_parts = {part.field: part.ranges() for part in parts(config)}
-    of_parts["data"] = of_parts.get("data", {}) | stated(augmented)
-    return {path: Range.of(text) for path, text in _RANGES.items()} | {
-        f"{field}.{setting}": allowed
-        for field, ranges in of_parts.items()
-        for setting, allowed in ranges.items()
-    }
+    of_images = {f"data.{name}": allowed for name, allowed in stated(augmented).items()}
+    own = {path: Range.of(text) for path, text in _RANGES.items()}
+    return own | ranges_of_parts(config) | of_images
 
 
 def _check_type(path: str, value: Any, expected: Any) -> None:

@@ -73,6 +73,11 @@ def parts(config: Mapping[str, Any]) -> Iterator[Part]:
         yield Part("data", data, {}, MAKER)
 
 
+def ranges_of_parts(config: Mapping[str, Any]) -> dict[str, Range]:
+    """Returns {path: range} of the settings whose part states one."""
+    return {f"{p.field}.{name}": found for p in parts(config) for name, found in p.ranges().items()}
+
+
 def _tree(
     field: str, spec: Any, registry: Registry, call: Call | None, inner: Inner
 ) -> Iterator[Part]:

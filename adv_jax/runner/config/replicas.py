@@ -8,7 +8,7 @@ import numpy as np
 
 from adv_jax.annotations import is_number
 from adv_jax.runner.config.document import ConfigError, leaves, unknown
-from adv_jax.runner.config.parts import parts
+from adv_jax.runner.config.parts import ranges_of_parts
 
 _PARTS = ("objective.", "optimizer.")  # whose numbers do not change the compiled program
 
@@ -58,9 +58,7 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ConfigError(f"replicas.grid must be a dict such as {example}, got {grid!r}")
     if not grid:
         return grid
-    ranges = {
-        f"{p.field}.{name}": found for p in parts(config) for name, found in p.ranges().items()
-    }
+    ranges = ranges_of_parts(config)
     counts = {path for path, found in ranges.items() if found.whole}
     given = {path for path, value in leaves(config) if is_number(value) and path.startswith(_PARTS)}
     for path in grid:
