@@ -9,7 +9,6 @@ digits, at its default settings. The README shows the table, beside the speeds o
 import argparse
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,10 +25,10 @@ from adv_jax.evaluate.traits import takes_keyword
 from adv_jax.types import LogitsFn, UserError
 from benchmarks.tables import Table
 from benchmarks.timing import machine, versions, write
+from docs.docstrings import cited, names_of_works
 
 RESULTS = Path(__file__).parent / "results"
 OUT = RESULTS / "robustness.json"
-REFERENCES = Path(__file__).parents[1] / "docs" / "REFERENCES.md"
 SPEEDS = (
     "attacks.json",
     "attacks_plain.json",
@@ -177,9 +176,8 @@ def _access(name: str) -> str:
 def _source(name: str, docs: str) -> str:
     """Returns a link to the first work that the docstring names as its source."""
     _, _, after = getattr(attacks, name).__doc__.partition("Source")
-    key, year = re.search(r"\[([a-z]+(\d{4})\w*)\]", after).groups()
-    author = re.search(rf"`{key}` \| ([^,(]+)", REFERENCES.read_text("utf-8")).group(1).split()[-1]
-    return f"[{author} {year}]({docs}/REFERENCES.md#{key})"
+    key = cited(after)[0]
+    return f"[{names_of_works()[key]}]({docs}/REFERENCES.md#{key})"
 
 
 def _speeds() -> dict[str, str]:
