@@ -128,6 +128,7 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(commands, tm
 
 
 @pytest.mark.slow
+@needs_ray
 def test_an_address_without_a_server_is_refused_before_anything_is_written(commands, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
