@@ -21,7 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from adv_jax.runner.store.writing import check_writable, write_files
+from adv_jax.runner.store.writing import check_file, write_files
 from adv_jax.types import UserError
 from benchmarks.tables import UNLOCKED, console
 
@@ -65,9 +65,9 @@ def _count(text: str) -> int:
 
 
 def _file(text: str) -> Path:
-    """Returns a path whose folder takes files: else it would show after minutes of measuring."""
+    """Returns a path that can be written: else it would show after minutes of measuring."""
     try:
-        check_writable(Path(text).parent)
+        check_file(Path(text))
     except UserError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return Path(text)

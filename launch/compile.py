@@ -21,9 +21,7 @@ others stay idle. A host is a process, and one of TPUs has four chips. v5e:4x4 h
 replicas times shards must be a multiple of 4 there.
 """
 
-import errno
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,8 +36,8 @@ from adv_jax.runner.config.command_line import define_path
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.host.ending import without_traceback
 from adv_jax.runner.run.log import print_table
-from adv_jax.runner.store.formats import write_json
-from adv_jax.runner.store.writing import writing
+from adv_jax.runner.store.formats import json_bytes
+from adv_jax.runner.store.writing import check_file, write_files
 from launch.compiling.cells import PARTS, by_kind, gb, kernels, memory, ms, share_in_graphs
 from launch.compiling.programs import attacked, compile_config
 from launch.compiling.topologies import target
@@ -106,15 +104,6 @@ def _launches(name: str, function: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _check_writable(path: Path) -> None:
-    """Raises UserError if a file cannot be written there; changes nothing."""
-    with writing(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-
-
 def main(_: Sequence[str]) -> None:
     """Compiles the config that the flags name, and prints what it takes."""
     config, out = CONFIG.value.to_dict(), Path(_OUT.value) if _OUT.value else None
@@ -122,11 +111,11 @@ def main(_: Sequence[str]) -> None:
     for name in _ATTACK.value:  # Before the topology, which may need an extra.
         attacked(config, name)
     if out:
-        _check_writable(out)  # Compiling takes minutes.
+        check_file(out)  # Compiling takes minutes.
     found = compile_config(config, target(_TOPOLOGY.value), attacks=_ATTACK.value)
     print_report(found)
     if out:
-        write_json(out, found)
+        write_files({out: json_bytes(found)})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from adv_jax import train
 from adv_jax.runner.run.log import print_table
 from adv_jax.runner.store.formats import read_json
-from adv_jax.runner.store.writing import check_writable
+from adv_jax.runner.store.writing import check_file
 from adv_jax.types import UserError
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS, QUICK, Budget
@@ -197,7 +197,7 @@ def _check_replaceable(
       UserError: the folder cannot be written, or the file holds a result of another target, or one
         with a larger budget, more epochs or more seeds.
     """
-    check_writable(path.parent)
+    check_file(path)
     if not path.exists():
         return
     there = _written(path)

@@ -157,7 +157,10 @@ def test_an_unknown_attack_is_refused_before_the_topology(monkeypatch):
 
 @pytest.mark.parametrize(
     ("out", "reason"),
-    [("nowhere/out.json", "No such file or directory"), ("folder", "Is a directory")],
+    [
+        ("folder/" + 255 * "x", "cannot be written: File name too long"),
+        ("folder", "must be a file, got a folder"),
+    ],
 )
 def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_path, monkeypatch):
     path = tmp_path / out
@@ -167,7 +170,7 @@ def test_a_wrong_out_is_refused_before_anything_is_compiled(out, reason, tmp_pat
     monkeypatch.setattr(command, "_OUT", flag(str(path)))
     monkeypatch.setattr(command, "_ATTACK", flag([]))
     monkeypatch.setattr(command, "compile_config", None)
-    with pytest.raises(UserError, match=f"{path} cannot be written: {reason}"):
+    with pytest.raises(UserError, match=f"{path} {reason}"):
         command.main([])
     assert [file.name for file in tmp_path.rglob("*")] == ["folder"]
 

@@ -27,7 +27,7 @@ from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.formats import csv_bytes, json_bytes, read_object
 from adv_jax.runner.store.result import settings_of
 from adv_jax.runner.store.workdir import is_finished, read_config
-from adv_jax.runner.store.writing import WorkdirError, check_writable, write_files
+from adv_jax.runner.store.writing import WorkdirError, check_file, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
 
 Files = dict[Path, bytes]
@@ -94,9 +94,11 @@ def run(
         if minimal_eps and max(eps, default=1.0) == 0:
             raise UserError("--eps must have a number above 0 for --minimal_eps, got 0")
         models = {n: trained.load(w, replica=replica) for n, w in zip(names, workdirs, strict=True)}
-        pages = [] if report is None else [Path(report).parent]
-        for folder in [*folders.values(), *pages] if is_first() else ():
-            check_writable(folder)
+        if is_first():
+            for folder in folders.values():
+                check_writable(folder)
+            if report is not None:
+                check_file(Path(report))
         task = common_task(
             models,
             attack_names,
@@ -180,8 +182,6 @@ def _check_report(report: str | None, names: Sequence[str]) -> None:
         return
     if len(names) > 1:
         raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
-    if Path(report).is_dir():
-        raise UserError(f"report must be a file, got the folder {report}")
     if Path(report).suffix != ".html":
         raise UserError(f"report must end in .html, got {report}")
 

@@ -1,6 +1,5 @@
 """Writes files atomically, and checks beforehand that a folder takes them."""
 
-import errno
 import fcntl
 import os
 import tempfile
@@ -44,7 +43,7 @@ def scratch(folder: str | None = None) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that a folder, which may not exist yet, can be made and takes files. Writes nothing.
+    """Checks that a folder, which may not exist yet, can be made and takes files. Leaves none.
 
     Raises:
       WorkdirError: the system refuses it, or its path leaves no room for the names of files.
@@ -54,13 +53,36 @@ def check_writable(folder: Path) -> None:
             raise WorkdirError(f"{folder} must be a folder, got a file")
         with suppress(FileNotFoundError):
             os.lstat(folder / ("-" * _ROOM))  # Fails below a file, and for too long a path.
-        above = (folder.absolute(), *folder.absolute().parents)
-        there = next(path for path in above if os.path.exists(path))
-        if not os.access(there, os.W_OK | os.X_OK):
-            # The system names the reason: a file system that is read-only, or the permissions.
-            read_only = os.statvfs(there).f_flag & os.ST_RDONLY
-            number = errno.EROFS if read_only else errno.EACCES
-            raise OSError(number, os.strerror(number))
+        there = _existing(folder)
+        for name in folder.absolute().relative_to(there).parts:
+            _check_name(there, name)
+        with tempfile.TemporaryFile(dir=there):
+            pass
+
+
+def check_file(path: Path) -> None:
+    """Checks that a file, whose folder may not exist yet, can be written. Leaves it as it is.
+
+    Raises:
+      WorkdirError: it is a folder, its name is too long, or its folder is refused.
+    """
+    check_writable(path.parent)
+    with writing(path):
+        if path.is_dir():
+            raise WorkdirError(f"{path} must be a file, got a folder")
+        _check_name(_existing(path.parent), _part(path).name)
+
+
+def _existing(folder: Path) -> Path:
+    """Returns the folder, or the deepest one above it that exists."""
+    above = (folder.absolute(), *folder.absolute().parents)
+    return next(path for path in above if os.path.exists(path))
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Raises OSError if the folder takes no such name, as one that is too long."""
+    with suppress(FileNotFoundError):
+        os.lstat(folder / name)
 
 
 def write_files(contents: Mapping[Path, bytes], *, stale: Iterable[Path] = ()) -> None:

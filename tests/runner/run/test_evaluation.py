@@ -236,10 +236,11 @@ def test_a_report_of_one_run_has_its_accuracy_and_of_two_runs_is_refused(runs, t
     evaluation.run([str(runs / "a")], **arguments, out=str(tmp_path / "evaluation"))
     accuracy = document(tmp_path)["attacks"]["fgsm"]["accuracy"][0]
     assert f"{100 * accuracy:.1f} %" in page.read_text("utf-8")
+    (folder := tmp_path / "folder.html").mkdir()
     with pytest.raises(UserError, match=f"^report must be of one run, got {page} for 2 runs$"):
         evaluation.run([str(runs / "a"), str(runs / "b")], **arguments)
-    with pytest.raises(UserError, match=f"^report must be a file, got the folder {tmp_path}$"):
-        evaluation.run([str(runs / "a")], **arguments | {"report": str(tmp_path)})
+    with pytest.raises(UserError, match=f"^{folder} must be a file, got a folder$"):
+        evaluation.run([str(runs / "a")], **arguments | {"report": str(folder)})
     other = str(tmp_path / "evaluation" / "evaluation.csv")
     with pytest.raises(UserError, match=f"^report must end in .html, got {other}$"):
         evaluation.run([str(runs / "a")], **arguments | {"report": other})

@@ -1,12 +1,21 @@
 """Folders are checked before the work whose results they take."""
 
+import errno
 import fcntl
 import os
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
-from adv_jax.runner.store.writing import WorkdirError, check_writable, replace, write_files
+from adv_jax.runner.store.writing import (
+    WorkdirError,
+    check_file,
+    check_writable,
+    replace,
+    write_files,
+)
 
 
 def test_a_folder_that_does_not_exist_yet_is_writable_and_is_not_made(tmp_path):
@@ -22,6 +31,7 @@ def test_a_folder_that_does_not_exist_yet_is_writable_and_is_not_made(tmp_path):
         ("file", "must be a folder, got a file"),
         ("file/below", "cannot be written: Not a directory"),
         ("x" * 256, "cannot be written: File name too long"),
+        ("new/" + "x" * 256, "cannot be written: File name too long"),
     ],
 )
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, folder, reason):
@@ -31,9 +41,41 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, folder, reason):
 
 
 def test_a_read_only_folder_is_refused_with_the_reason_of_the_system(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # Root may write everywhere.
+    def refused(*_, **__):  # Root may write everywhere.
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
     with pytest.raises(WorkdirError, match="cannot be written: Permission denied$"):
         check_writable(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("folder", "must be a file, got a folder"),
+        ("file/below", "must be a folder, got a file"),
+        ("new/" + "x" * 251, "cannot be written: File name too long"),  # With .part it has 256.
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused(tmp_path, file, reason):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WorkdirError, match=f" {reason}$"):
+        check_file(tmp_path / file)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, which takes no files")
+def test_a_file_system_that_takes_no_files_is_refused():
+    with pytest.raises(WorkdirError, match="^/proc/x cannot be written: "):
+        check_writable(Path("/proc/x"))
+
+
+def test_the_longest_name_of_a_file_is_written_and_a_check_leaves_no_file(tmp_path):
+    check_file(path := tmp_path / "new" / ("x" * 250))
+    assert list(tmp_path.iterdir()) == []
+    write_files({path: b"content"})
+    check_file(path)
+    assert path.read_bytes() == b"content"
 
 
 def test_files_that_belong_together_change_together_or_not_at_all(tmp_path):
