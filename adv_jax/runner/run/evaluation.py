@@ -1,6 +1,7 @@
 """Evaluates trained models and writes JSON, CSV and figures."""
 
 import io
+import json
 import os
 import sys
 import time
@@ -57,8 +58,9 @@ def run(
     """Evaluates trained models on their test sets, prints tables and writes files.
 
     Each run gets evaluation.json, .csv and .png, and with `minimal_eps` also minimal_eps.csv.
-    Several runs get transfer.json, .csv and .png. The files of a run are written when its
-    evaluation has ended. They replace those of an earlier evaluation in their folder.
+    `evaluate.Evaluation.from_json` reads the first one. Several runs get transfer.json, .csv and
+    .png. The files of a run are written when its evaluation has ended. They replace those of an
+    earlier evaluation in their folder.
 
     Several processes divide the examples and gather what they measured of each. The results equal
     those of one process, as an example has the same key in any process. The first process writes.
@@ -213,9 +215,9 @@ def _evaluation_files(
         rows = zip(range(len(task.labels)), task.labels, *smallest.values(), strict=True)
         files[folder / "minimal_eps.csv"] = csv_bytes(["example", "label", *smallest], rows)
     rows = (
-        [attack, eps, *(curve[measure][i] for measure in evaluate.Curve._fields)]
-        for attack, curve in document["attacks"].items()
-        for i, eps in enumerate(document["eps"])
+        [attack, *values]
+        for attack, curve in found.attacks.items()
+        for values in zip(task.eps, *np.asarray(curve, float).tolist(), strict=True)
     )
     files[folder / "evaluation.csv"] = csv_bytes(["attack", "eps", *evaluate.Curve._fields], rows)
     files[folder / "evaluation.png"] = _evaluation_png(name, document, found.norms.values())
@@ -249,20 +251,12 @@ def _evaluated(name: str, model: Trained, task: Task, *, examples: bool) -> eval
 
 
 def _document(found: evaluate.Evaluation, chosen: Mapping[str, Attack]) -> Document:
-    """Converts an evaluation to JSON types, with the settings of each attack."""
-
-    def curve(name: str, measured: evaluate.Curve) -> Document:
+    """Returns that of `Evaluation.from_json`, with the scale and the settings of each attack."""
+    document = json.loads(found.to_json())
+    for name, curve in document["attacks"].items():
         attack: Any = chosen[name]
-        values = {k: np.asarray(v, float).tolist() for k, v in measured._asdict().items()}
-        return {"scale": evaluate.scale_of(attack), "settings": attack.keywords, **values}
-
-    return {
-        "eps": np.asarray(found.eps).tolist(),
-        "clean": {name: float(value) for name, value in found.clean._asdict().items()},
-        "attacks": {name: curve(name, measured) for name, measured in found.attacks.items()},
-        "worst_case": found.worst_case.tolist(),
-        "audit": found.audit._asdict(),
-    }
+        curve |= {"scale": evaluate.scale_of(attack), "settings": attack.keywords}
+    return document
 
 
 def _minimal(smallest: np.ndarray, high: float) -> Document:

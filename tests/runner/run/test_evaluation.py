@@ -6,7 +6,9 @@ import json
 import re
 import runpy
 import shutil
+from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from command_line import ROOT
@@ -14,9 +16,11 @@ from marks import exhaustive_after
 from PIL import Image
 
 from adv_jax import evaluate, train
+from adv_jax.attacks import fgsm
 from adv_jax.runner.config.binding import ATTACKS
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import evaluation
+from adv_jax.runner.run.trained import load
 from adv_jax.types import UserError
 
 ALL = ("evaluation.csv", "evaluation.json", "evaluation.png", "minimal_eps.csv")
@@ -93,6 +97,19 @@ def test_evaluation_json_records_run_data_and_settings(runs, done):
     assert found["attacks"]["gaussian_noise"]["scale"] == "std"
     assert found["audit"]["outside_bounds"] == {"fgsm": 0, "gaussian_noise": 0}
     assert isinstance(found["audit"]["warnings"], list)
+
+
+@pytest.mark.slow
+def test_evaluation_json_is_read_as_an_evaluation_of_the_same_rows(runs, done):
+    text = (runs / "a" / "evaluation" / "evaluation.json").read_text()
+    found, trained = evaluate.Evaluation.from_json(text), load(runs / "a")
+    attacks = {"fgsm": partial(fgsm, bounds=(0, 1))}
+    options = {"eps": [0, 0.1, 0.2], "key": jax.random.key(0), "bounds": (0.0, 1.0)}
+    mine = evaluate.evaluate(trained.logits_fn, *trained.dataset.test, attacks, **options)
+    np.testing.assert_array_equal(found.labels, trained.dataset.test[1])
+    np.testing.assert_array_equal(found.predicted["fgsm"], mine.predicted["fgsm"])
+    np.testing.assert_array_equal(found.interval("fgsm"), mine.interval("fgsm"))
+    assert (found.norms["fgsm"], found.setup) == ("linf", mine.setup)
 
 
 @pytest.mark.slow
