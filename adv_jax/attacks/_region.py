@@ -93,7 +93,7 @@ class Region(NamedTuple):
         """Clips r to the bounds."""
         return inside(self.x, r, self.bounds)
 
-    def moved(self, r: Array) -> Array:
+    def perturbed(self, r: Array) -> Array:
         """Returns x + r, projected and rounded: the last operation of every attack."""
         if self.radius is not None:
             r = norms.project(r, self.radius, self.norm, self.scale)

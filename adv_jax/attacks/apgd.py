@@ -187,7 +187,7 @@ def apgd(
 
     runs = restarts if targets is None else len(targets)
     best, _ = jax.lax.scan(run, best, (keys, targets), length=runs)
-    return region.moved(best.r)
+    return region.perturbed(best.r)
 
 
 def ascend(

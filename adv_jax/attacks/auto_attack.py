@@ -147,7 +147,7 @@ def auto_attack(
             member, runs = runs_of[name]
             keyed = rows._replace(keys=fold_in_rows(keys, number))
             state = _run(member, keyed, targets, state, runs, size)
-    return region.moved(state.r)
+    return region.perturbed(state.r)
 
 
 def _names(version: str, members: Sequence[str] | None) -> frozenset[str]:

@@ -125,7 +125,7 @@ def boundary(
 
     steps = jnp.full_like(first.length, FIRST_STEP)
     walk = Walk(jnp.int32(0), in_units(first.r, scale), steps, steps)
-    return region.moved(of_units(jax.lax.while_loop(unfinished, advance, walk).u, scale))
+    return region.perturbed(of_units(jax.lax.while_loop(unfinished, advance, walk).u, scale))
 
 
 def _on_sphere(at: Space, walk: Walk, keys: Key) -> Array:

@@ -136,4 +136,4 @@ def carlini_wagner(
     unmoved = Shortest.of(nothing.r, jnp.zeros_like(nothing.length), rate(x).fools)
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, unmoved, initial_const=first, search_steps=search_steps)
-    return region.moved(r)
+    return region.perturbed(r)

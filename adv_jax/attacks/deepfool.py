@@ -127,7 +127,7 @@ def deepfool(
     start = Walk(jnp.int32(0), jnp.zeros_like(x, stretch.dtype), nobody)
     walk = jax.lax.while_loop(unfinished, advance, start)
     r = stretch * choose(walk.fools, walk.r, jnp.zeros_like(walk.r))
-    return region.moved(region.clipped(r))
+    return region.perturbed(region.clipped(r))
 
 
 def _shortest_step(region: Region, r: Array) -> Array:

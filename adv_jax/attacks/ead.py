@@ -139,4 +139,4 @@ def ead(
 
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, tried(zero, x), initial_const=first, search_steps=search_steps)
-    return region.moved(r)
+    return region.perturbed(r)

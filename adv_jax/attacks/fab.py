@@ -172,7 +172,7 @@ def fab(
 
     found = Shortest(r, jnp.where(at_x > 0, 0, jnp.inf).astype(r.dtype))
     found, _ = jax.lax.scan(run, found, jnp.arange(runs.shape[1] * restarts))
-    return region.moved(_closer(logits_fn, x, y, at_x, found.r, bounds, sign))
+    return region.perturbed(_closer(logits_fn, x, y, at_x, found.r, bounds, sign))
 
 
 def approach(

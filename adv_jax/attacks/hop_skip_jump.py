@@ -114,7 +114,7 @@ def hop_skip_jump(
         return (walk[0] <= num_steps) & (first.length > 0).any()
 
     _, _, best = jax.lax.while_loop(unfinished, advance, (jnp.int32(1), first, first))
-    return region.moved(best.r)
+    return region.perturbed(best.r)
 
 
 def _direction(at: Space, here: Shortest, keys: Key, count: Array, fewest: int) -> Array:

@@ -132,7 +132,7 @@ def lbfgs(
 
     first = first_const(initial_const, INITIAL_CONST, length)
     r = search(attempt, tried(unmoved), initial_const=first, search_steps=search_steps)
-    return region.moved(r)
+    return region.perturbed(r)
 
 
 def _check_guide(given: Mapping[str, Any]) -> None:

@@ -99,7 +99,7 @@ def ddn(
 
     begun = _begun(x, jnp.minimum(radius.reshape(-1), longest))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
-    return region.moved(found.r)
+    return region.perturbed(found.r)
 
 
 @attack(
@@ -190,7 +190,7 @@ def fmn(
 
     begun = _begun(x, jnp.full_like(longest, 1 if norm == "l0" else 0))
     (*_, found), _ = jax.lax.scan(advance, begun, jnp.arange(num_steps))
-    return region.moved(found.r)
+    return region.perturbed(found.r)
 
 
 def _scaled(radius: Array, change: Array, fools: Array, shortest: Array, boundary: Array) -> Array:

@@ -198,4 +198,4 @@ def _ascent(
     zero = jnp.zeros_like(region.x, working_dtype(region.x.dtype))
     first = zero, zero, None if variance_at is None else zero, region.x
     (r, *_), _ = jax.lax.scan(climb, first, keys, length=num_steps)
-    return region.moved(r)
+    return region.perturbed(r)

@@ -161,7 +161,7 @@ def pgd(
     else:
         best, _ = jax.lax.scan(restart, rated(zero, x), keys, length=restarts)
         r = best.r
-    return region.moved(r)
+    return region.perturbed(r)
 
 
 @attack(rank=ITERATED, row_ranges={"step_size": "[0, inf)"}, compiles=False)

@@ -130,7 +130,7 @@ def square(
 
     nothing = Best.none(r, at_x.fools)
     best = jax.lax.fori_loop(0, math.ceil((1 + num_queries) / turn), searched, nothing)
-    return region.moved(unmoved.or_better(best).r)
+    return region.perturbed(unmoved.or_better(best).r)
 
 
 def random_search(

@@ -14,7 +14,7 @@ from adv_jax.checks._calls import (
     has_derivative,
     traceable,
 )
-from adv_jax.checks._keywords import check_complete, check_keywords, own_keywords, targets
+from adv_jax.checks._keywords import check_complete, check_keywords, is_targeted, own_keywords
 from adv_jax.checks._logits import (
     array_of_lists,
     bad_rows,
@@ -82,12 +82,12 @@ __all__ = [
     "finite_rows",
     "has_derivative",
     "is_per_feature",
+    "is_targeted",
     "is_whole",
     "like_x",
     "logit_flags",
     "own_keywords",
     "radius",
-    "targets",
     "traceable",
     "traced_model",
     "width",

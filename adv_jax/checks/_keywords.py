@@ -57,7 +57,7 @@ def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
     return called
 
 
-def targets(attack: Callable[..., Any]) -> bool:
+def is_targeted(attack: Callable[..., Any]) -> bool:
     """Returns whether y is the class to reach.
 
     That `targeted` decides which `functools.partial` binds; else that of an inner attack that it
@@ -65,12 +65,12 @@ def targets(attack: Callable[..., Any]) -> bool:
     to the attack, which refuses them.
 
     >>> attack = lambda logits_fn, x, y, *, targeted=True: x
-    >>> targets(attack), targets(functools.partial(attack, targeted=False))
+    >>> is_targeted(attack), is_targeted(functools.partial(attack, targeted=False))
     (True, False)
     """
     bound = attack.keywords if isinstance(attack, functools.partial) else {}
     if "targeted" not in bound and callable(bound.get("attack")):
-        return targets(bound["attack"])
+        return is_targeted(bound["attack"])
     try:
         own = inspect.signature(attack).parameters.get("targeted")
     except (TypeError, ValueError):  # A builtin has no signature.

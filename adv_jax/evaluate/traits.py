@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from adv_jax import norms
+from adv_jax import checks, norms
 from adv_jax.annotations import catch_all
 from adv_jax.attacks import NOISE, SIZES, function_name, traits_of
-from adv_jax.checks import check_keywords, targets
+from adv_jax.checks import check_keywords
 from adv_jax.types import Attack, UserError, described
 
 
@@ -127,7 +127,7 @@ def is_targeted(attack: Attack) -> bool:
     (True, False)
     """
     checked_parameters(attack)
-    return targets(attack)
+    return checks.is_targeted(attack)
 
 
 def sizes_of(

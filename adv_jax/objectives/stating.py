@@ -10,7 +10,7 @@ import numpy as np
 from flax.errors import InvalidRngError
 
 from adv_jax.annotations import accepts
-from adv_jax.checks import check_complete, check_keywords, checked_apply, like_x, targets
+from adv_jax.checks import check_complete, check_keywords, checked_apply, is_targeted, like_x
 from adv_jax.random import one_key
 from adv_jax.ranges import ranged
 from adv_jax.types import Apply, Array, UserError, Variables, check_callable, described
@@ -88,7 +88,7 @@ def _check_functions(given: Mapping[str, Any]) -> None:
     """Raises UserError for what should be a function, and for an attack that is targeted."""
     for name in _FUNCTIONS.keys() & given.keys():
         check_callable(given[name], name, such_as=_FUNCTIONS[name])
-        if name in _ATTACKS and targets(given[name]):
+        if name in _ATTACKS and is_targeted(given[name]):
             allowed = "an attack away from the labels it gets, the true ones, by targeted=False"
             raise UserError(f"{name} must be {allowed}, got targeted=True")
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from adv_jax.runner.config.document import leaves
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import sources
+from adv_jax.runner.store import checkpoint
 from adv_jax.runner.store.provenance import provenance
 from adv_jax.runner.store.verified import digest
 from adv_jax.runner.store.workdir import (
@@ -139,9 +140,7 @@ def share_trained(training: Training) -> float:
 
 def saved_epochs(workdir: Path) -> int:
     """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
-    return max(
-        (int(p.name) for p in workdir.glob("checkpoints/*") if p.name.isdecimal()), default=0
-    )
+    return max(checkpoint.saved_epochs(workdir / "checkpoints"), default=0)
 
 
 def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:

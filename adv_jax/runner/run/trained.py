@@ -18,7 +18,7 @@ from adv_jax.runner.host.numerics import same_numerics
 from adv_jax.runner.run import inputs
 from adv_jax.runner.run.experiment import Experiment, initial
 from adv_jax.runner.run.sources import finished
-from adv_jax.runner.store.checkpoint import Checkpoints, Restored, Tree
+from adv_jax.runner.store.checkpoint import Checkpoints, Restored, Tree, saved_epochs
 from adv_jax.runner.store.workdir import is_finished, read_config, read_result
 from adv_jax.runner.store.writing import scratch
 from adv_jax.types import Apply, Array, LogitsFn, UserError, Variables
@@ -208,7 +208,7 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
 def _newest(checkpoints: Path, like: Tree) -> Restored:
     """Returns the newest intact checkpoint of a folder, of which a run may delete the old ones."""
     while True:
-        epochs = _epochs(checkpoints)
+        epochs = saved_epochs(checkpoints)
         with scratch() as links:
             for epoch in map(str, epochs):
                 (links / epoch).symlink_to((checkpoints / epoch).absolute())
@@ -217,13 +217,9 @@ def _newest(checkpoints: Path, like: Tree) -> Restored:
                     found = manager.restore(like)
             except UserError as error:
                 raise UserError(str(error).replace(str(links), str(checkpoints))) from error
-        is_newest = found.tree is not None and found.epoch == max(epochs)
-        if is_newest or _epochs(checkpoints) == epochs:
+        is_newest = found.tree is not None and found.epoch == epochs[-1]
+        if is_newest or saved_epochs(checkpoints) == epochs:
             return found
-
-
-def _epochs(checkpoints: Path) -> set[int]:
-    return {int(path.name) for path in checkpoints.glob("[0-9]*") if path.name.isdigit()}
 
 
 def source_fns(config: Mapping[str, Any], dataset: Dataset) -> dict[str, LogitsFn]:

@@ -49,6 +49,19 @@ class Restored(NamedTuple):
     warnings: list[str]
 
 
+def saved_epochs(directory: Path) -> list[int]:
+    """Returns the epochs of the checkpoints of a directory in ascending order; without it none.
+
+    Raises:
+      OSError: the directory cannot be read.
+    """
+    try:
+        names = [path.name for path in directory.iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
 class Checkpoints:
     """Manages the last checkpoints of a run, one directory per epoch. A context manager.
 
@@ -286,10 +299,9 @@ class Checkpoints:
           UserError: the directory cannot be read.
         """
         try:
-            names = [path.name for path in self._directory.iterdir() if path.is_dir()]
+            return saved_epochs(self._directory)
         except OSError as error:
             raise UserError(f"{self._directory} cannot be read: {reason(error)}") from error
-        return sorted(int(name) for name in names if name.isdecimal())
 
     def _read(
         self, epoch: int, like: Tree, replicas: range | None, *, others: bool = True
