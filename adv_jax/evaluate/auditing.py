@@ -158,9 +158,13 @@ def audit(
         at_gray=_at_gray(attacks, correct, sizes, balls, shape=shape, bounds=bounds),
         warnings=(),
     )
-    said = _warnings(found, attacks, order, y, bounds=bounds)
-    of_sizes = (*_of_shared_sizes(attacks, eps), *_of_tiny_sizes(sizes, balls, bounds))
-    return found._replace(warnings=(*said, *of_sizes))
+    said = (
+        *sentences.of_one_class(clean_labels, y),
+        *_warnings(found, attacks, order, y, bounds=bounds),
+        *_of_shared_sizes(attacks, eps),
+        *_of_tiny_sizes(sizes, balls, bounds),
+    )
+    return found._replace(warnings=said)
 
 
 def _warnings(

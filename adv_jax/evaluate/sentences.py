@@ -171,6 +171,17 @@ def of_gray(shares: Mapping[str, float], y: np.ndarray) -> Iterator[str]:
             )
 
 
+def of_one_class(predicted: np.ndarray, y: np.ndarray) -> Iterator[str]:
+    """Yields a sentence if a model has one class for all rows; both i32[N], without an attack."""
+    share = float((predicted == y).mean())
+    if np.ptp(predicted) == 0 and np.ptp(y) > 0 and _too_many(1 - share, len(y), _SLACK):
+        yield (
+            f"the model has class {predicted[0]} for all rows, also without an attack, right for "
+            f"{_percent(share)}: attacks measure nothing; check its training, and that x has the "
+            "units of the training"
+        )
+
+
 def of_sizes(kinds: Mapping[str, str | None]) -> Iterator[str]:
     """Yields a sentence if attacks share sizes of different kinds; kinds: `kind_of_size`."""
     first: dict[str, str] = {}

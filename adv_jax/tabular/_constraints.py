@@ -90,6 +90,7 @@ class Constraints:
         object.__setattr__(self, "bounds", self._bounds())
         if self.relations is not None:
             object.__setattr__(self, "relations", self._relations())
+        if self.relations is not None:
             self._check_satisfiable()
         if self.costs is not None:
             object.__setattr__(self, "costs", self._costs())
@@ -259,16 +260,20 @@ class Constraints:
                 raise UserError(f"bounds of a one_hot group must allow a 1 beside 0, got {found}")
         return tuple(lo.tolist()), tuple(hi.tolist())
 
-    def _relations(self) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]]:
-        wanted = f"relations must be finite (A f[m, {self.num_features}], b f[m])"
+    def _relations(self) -> tuple[tuple[tuple[float, ...], ...], tuple[float, ...]] | None:
+        """Returns the relations as tuples, None if there are none."""
+        wanted = f"relations must be finite in float32, (A f[m, {self.num_features}], b f[m])"
         try:
             a, b = (np.asarray(part, float) for part in self.relations or ())
         except (TypeError, ValueError):
             raise UserError(f"{wanted}, got {described(self.relations)}") from None
+        if a.size == b.size == 0:
+            return None
         if a.ndim != 2 or a.shape != (b.size, self.num_features) or b.ndim != 1:
             raise UserError(f"{wanted}, got shapes {list(a.shape)} and {list(b.shape)}")
-        if not (np.isfinite(a).all() and np.isfinite(b).all()):
-            raise UserError(f"{wanted}, got NaN or infinity")
+        for part in (a, b):
+            if (wrong := part[~np.isfinite(_narrow(part))]).size:
+                raise UserError(f"{wanted}, got {wrong[0]:g}")
         return tuple(map(tuple, a.tolist())), tuple(b.tolist())
 
     def _costs(self) -> tuple[float, ...]:
@@ -278,9 +283,10 @@ class Constraints:
         except (TypeError, ValueError):
             found = described(self.costs)
             raise UserError(f"costs must be a number or f[{shape[0]}], got {found}") from None
-        for column in np.flatnonzero(~((costs > 0) & (costs < np.inf))):
+        narrow = _narrow(costs)
+        for column in np.flatnonzero(~((narrow > 0) & (narrow < np.inf))):
             found = f"{costs[column]:g} for column {column}"
-            raise UserError(f"costs must be positive and finite, got {found}")
+            raise UserError(f"costs must be positive and finite in float32, got {found}")
         return tuple(costs.tolist())
 
     def _check_satisfiable(self) -> None:
@@ -292,8 +298,11 @@ class Constraints:
         bounds = optimize.Bounds(
             np.where(grouped, np.maximum(lo, 0), lo), np.where(grouped, np.minimum(hi, 1), hi)
         )
-        a, b = self.relations or ((), ())
-        rules = [optimize.LinearConstraint(a, ub=b)]
+        a, b = map(np.array, self.relations or ((), ()))
+        # The solver refuses coefficients above 1e15.
+        size = np.abs(a).max(axis=1)
+        size = np.where(size > 0, size, 1)
+        rules = [optimize.LinearConstraint(a / size[:, None], ub=b / size)]
         if self.one_hot:
             members = np.concatenate([self.marked(group) for group in self.one_hot]).astype(float)
             rules.append(optimize.LinearConstraint(members, lb=1, ub=1))
@@ -316,3 +325,9 @@ class Constraints:
             return f"one_hot group {which}", described(row[list(group)].tolist())
         column = which if rule == "bounds" else getattr(self, rule)[which]
         return f"column {column} ({rule})", f"{row[column]:g}"
+
+
+def _narrow(values: np.ndarray) -> np.ndarray:
+    """Returns values in float32, the usual dtype of rows, and infinity for larger ones."""
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

@@ -148,6 +148,21 @@ def test_radii_in_other_units_than_the_inputs_are_named(problem):
         assert not any("1/5,000" in warning for warning in found)
 
 
+def test_a_model_of_one_class_is_named(problem):
+    logits_fn, x, y = linear(problem)
+    num_classes = logits_fn(x[:1]).shape[1]
+    constant = lambda x: 1e-3 * logits_fn(x) + 9 * jnp.eye(num_classes)[2][None]
+    right = 100 * np.mean(np.asarray(y) == 2)
+    said = f"the model has class 2 for all rows, also without an attack, right for {right:.3g} %: "
+    for model, labels, is_said in [
+        (constant, y, True),
+        (logits_fn, y, False),
+        (constant, 2 + 0 * y, False),  # All rows have that class.
+    ]:
+        found = audited(model, x, labels, {"fgsm": attacks.fgsm})
+        assert any(line.startswith(said) for line in found.warnings) == is_said
+
+
 def test_an_attack_of_no_norm_must_stay_in_the_linf_ball(problem):
     logits_fn, x, y = linear(problem)
 

@@ -114,12 +114,17 @@ def test_nan_is_never_valid():
         ({"one_hot": None}, "one_hot must be groups of columns, got None"),
         ({"costs": [1, 2]}, r"costs must be a number or f\[4\], got \[1, 2\]"),
         ({"costs": "dear"}, r"costs must be a number or f\[4\], got 'dear'"),
-        ({"costs": [1, 1, 0, 1]}, "costs must be positive and finite, got 0 for column 2"),
+        ({"costs": [1, 1, 0, 1]}, "costs must be positive and finite .*, got 0 for column 2"),
+        ({"costs": 1e-50}, "costs must be positive and finite in float32, got 1e-50 for column 0"),
+        ({"relations": ([[1e39, 1, 1, 1]], [3])}, "relations must be finite in .*, got 1e.39"),
         ({"bounds": ([0, 1], 2)}, r"bounds must be numbers or f\[4\], got \[0, 1\]"),
         ({"bounds": ("a", 1)}, r"bounds must be numbers or f\[4\], got 'a'"),
         ({"bounds": (None, 1)}, r"bounds must be numbers or f\[4\], got None"),
         ({"one_hot": [[0, [1]]]}, r"one_hot must be columns from 0 to 3, got \[0, \[1\]\]"),
-        ({"relations": ([[1, 2]], [3])}, r"relations must be finite .* shapes \[1, 2\] and \[1\]"),
+        (
+            {"relations": ([[1, 2]], [3])},
+            r"relations must be .* got shapes \[1, 2\] and \[1\]",
+        ),
         (
             {"bounds": (0, 1), "relations": ([[1, 1, 0, 0]], [-1])},
             "relations must hold for some row within the bounds, got none",
@@ -137,6 +142,14 @@ def test_nan_is_never_valid():
 def test_contradictory_constraints_are_refused_in_one_line(settings, message):
     with pytest.raises(ValueError, match=f"^{message}$"):
         Constraints(4, **settings)
+
+
+def test_relations_may_be_an_empty_list_and_large_numbers():
+    none = Constraints(3, relations=(np.zeros((0, 3)), np.zeros(0)))
+    assert none == Constraints(3, relations=([], [])) == Constraints(3)
+    large = Constraints(2, relations=([[1e20, 1]], [1]))  # x = 0 satisfies it.
+    found = large.violations(*(jnp.zeros((1, 2)), jnp.array([[0.0, 2.0]])))
+    assert found["relations"].tolist() == [[True]]
 
 
 def test_an_unknown_kind_is_refused():
