@@ -158,7 +158,7 @@ class Reach(NamedTuple):
             least, _ = jax.lax.fori_loop(0, HALVINGS, halve, (jnp.zeros_like(all_of_it), all_of_it))
             return at(jnp.where(fits, all_of_it, least))
 
-        all_of_it = jnp.ones(self.x.shape[0], self.lo.dtype)
+        all_of_it = jnp.ones_like(self.lo[:, 0])  # Under shard_map it varies as the rows do.
         whole = at(all_of_it)
         fits = self.holds(whole)
         return jax.lax.cond(fits.all(), lambda: whole, halved)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 from adv_jax import attacks, evaluate
 from adv_jax.tabular import Constraints, climb, search, valid_only
@@ -206,3 +207,17 @@ def test_other_objects_than_constraints_are_refused():
         valid_only(attacks.fgsm, None)
     with pytest.raises(ValueError, match=r"^attack must be a function such as .*, got None$"):
         valid_only(None, SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [climb, WALK])
+def test_rows_in_shard_map_get_what_they_get_on_one_device(attack):
+    x, keys = small_rows(0, 8), jax.random.split(KEY, 8)
+    y = predicted(net(0), x)
+    run = lambda x, y, keys: attack(net(0), x, y, eps=1.5, constraints=SMALL, key=keys)
+    mesh = jax.make_mesh((2,), ("rows",), axis_types=(AxisType.Auto,))
+    rows = PartitionSpec("rows")
+    mapped = jax.shard_map(run, mesh=mesh, in_specs=(rows,) * 3, out_specs=rows)
+    found = jax.jit(mapped)(x, y, keys)
+    np.testing.assert_allclose(found, jax.jit(run)(x, y, keys), rtol=0, atol=2e-6)
+    assert np.any(found != x)
