@@ -16,7 +16,7 @@ from adv_jax.evaluate.checks import check_model, known_batch, like_batch, warnin
 from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.perturbations import moved
-from adv_jax.random import row_keys
+from adv_jax.random import draw_rows, row_keys
 from adv_jax.types import Array, Key, LogitsFn, check_known, working_dtype
 
 ABSTAINED = -1
@@ -67,7 +67,8 @@ def certify_smoothed(
       key: one key, or one for each row.
       num_selection, num_estimation: noisy copies of each row in the two samples.
       alpha: in (0, 1).
-      batch_size: maximum number of noisy copies at a time on each device.
+      batch_size: maximum number of noisy copies at a time on each device. Each copy has its own
+        noise, whatever the batches.
       progress: as in `evaluate`; it wraps the rows, one for each device at a time.
 
     Raises:
@@ -148,11 +149,11 @@ def _counts(
         size = min(batch_size, total)
 
         def of_batch(finite: Array, i: Array) -> tuple[Array, Array]:
-            key_of_batch = jax.random.fold_in(key, i)
-            noise = jax.random.normal(key_of_batch, (size, *x.shape[1:]), std.dtype)
+            copies = i * size + jnp.arange(size)
+            of_copies = jax.vmap(jax.random.fold_in, (None, 0))(key, copies)
+            noise = draw_rows(jax.random.normal, of_copies, x.shape[1:], std.dtype)
             logits = logits_fn(moved(x, std * noise))
-            # The last batch may exceed the sample.
-            counted = jnp.arange(size) + i * size < total
+            counted = copies < total  # The last batch may exceed the sample.
             votes = jax.nn.one_hot(logits.argmax(axis=1), logits.shape[1], dtype=jnp.int32)
             votes = jnp.where(counted[:, None], votes, 0).sum(axis=0)
             return finite & jnp.isfinite(logits).all(), votes

@@ -70,11 +70,14 @@ def test_votes_are_those_of_the_noise_itself():
     x, key = np.float32([[0.1, 0.0]]), jax.random.key(1)
     found = smoothed(x, key=key, num_estimation=700, batch_size=300)
     key = jax.random.fold_in(jax.random.fold_in(key, 0), 1)
-    noise = [jax.random.normal(jax.random.fold_in(key, i), (300, 2), jnp.float32) for i in range(3)]
-    votes = ((x + 0.5 * np.concatenate(noise)[:700]) @ W > 0).sum()
+    of_copies = [jax.random.fold_in(key, i) for i in range(700)]
+    noise = np.stack([jax.random.normal(one, (2,), jnp.float32) for one in of_copies])
+    votes = ((x + 0.5 * noise) @ W > 0).sum()
     np.testing.assert_allclose(
         found.probability, stats.beta.ppf(0.001, votes, 700 - votes + 1), rtol=1e-9
     )
+    # A copy keeps its noise in other batches.
+    assert smoothed(x, key=jax.random.key(1), num_estimation=700, batch_size=7) == found
 
 
 @pytest.mark.parametrize(
