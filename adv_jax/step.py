@@ -55,7 +55,8 @@ class TrainState(flax.struct.PyTreeNode):
     seed: i32[], of this replica; all random draws derive from seed and step.
     params, model_state: the model's variables.
     opt_state: the optimizer's state.
-    hyper: {config path: f32[]}, the real-valued settings that differ between replicas.
+    hyper: {name: f32[]}, the real-valued settings that differ between replicas, which a step reads
+      (docs/api/training.md has an example); runs name them by config path.
     """
 
     step: Array
@@ -275,7 +276,9 @@ def _length(name: str, tree: Any, *, of: str) -> int:
     """Returns the length of the leading axis of all arrays of a tree, or raises UserError."""
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or () in lengths:
-        raise UserError(f"{name} must be arrays of equally many {of}, got {described(tree)}")
+        counts = " and ".join(str(*length) or "one for all" for length in sorted(lengths))
+        found = f"{counts} in {described(tree)}" if lengths else described(tree)
+        raise UserError(f"{name} must be arrays of equally many {of}, got {found}")
     return lengths.pop()[0]
 
 
