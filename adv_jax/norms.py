@@ -53,7 +53,7 @@ _NAMES |= {"l2": "l2", "2": "l2", "2.0": "l2", "l1": "l1", "1": "l1", "1.0": "l1
 def canonical(norm: str | float, *, among: Sequence[str] = ALL) -> str:
     """Returns the canonical name of a norm or its alias: "linf", "l2", "l1", "rms" or "l0".
 
-    among: the canonical names of the legal norms, two or more.
+    among: the canonical names of the legal norms, one or more.
 
     Raises:
       UserError: unknown norm, or another one.
@@ -65,7 +65,7 @@ def canonical(norm: str | float, *, among: Sequence[str] = ALL) -> str:
     if name is None or name not in among:
         *others, last = (_WORDS[legal] for legal in among)
         near = suggestion(norm.lower(), among) if isinstance(norm, str) and name is None else ""
-        allowed = f"{', '.join(others)} or {last}"
+        allowed = f"{', '.join(others)} or {last}" if others else last
         raise UserError(f"norm must be {allowed}, got {described(norm)}{near}")
     return name
 

@@ -71,6 +71,8 @@ def test_every_alias_has_one_name_and_others_are_refused_with_the_legal_ones():
     for unknown in ("l3", 3, 0, -np.inf, None, True):
         with pytest.raises(ValueError, match="linf.*l2.*l1.*rms.*got"):
             norms.canonical(unknown)
+    with pytest.raises(ValueError, match='^norm must be "linf" .*, got .l2.$'):
+        norms.canonical("l2", among=["linf"])
 
 
 @pytest.mark.parametrize("kind", NORMS)

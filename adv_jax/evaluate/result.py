@@ -102,7 +102,8 @@ class Evaluation(NamedTuple):
           UserError: there is no such attack.
         """
         if name is not None and (not isinstance(name, str) or name not in self.attacks):
-            raise UserError(f"name must be one of {', '.join(self.attacks)}, got {name!r}")
+            allowed = f"one of {', '.join(self.attacks)}, or None for the worst case"
+            raise UserError(f"name must be {allowed}, got {name!r}")
         shares = self.worst_case if name is None else self.attacks[name].accuracy
         return np.array([interval_of(share, len(self.labels)) for share in shares])
 
@@ -128,6 +129,9 @@ class Evaluation(NamedTuple):
         Raises:
           UserError: the text is something else.
         """
+        if not isinstance(text, str):
+            found = f"a {type(text).__name__}"
+            raise UserError(f"text must be that of Evaluation.to_json, got {found}")
         try:
             fields = json.loads(text)
             form = fields.pop("form")

@@ -122,7 +122,7 @@ def substitute(
         raise UserError(f"state must be made by step.init_state, got a {type(state).__name__}")
     key = one_key(key)
     first = as_batch(x, bounds)
-    size, most = min(len(first), batch_size), len(first) << rounds
+    size, most = min(len(first), batch_size), len(first) << min(rounds, 64)
     if np.shape(eps)[:1] not in ((), (1,)):
         raise UserError(f"eps must be one real number, as for all queries, got {described(eps)}")
     ball(eps, first[:size], "linf", bounds)
@@ -135,7 +135,7 @@ def substitute(
     try:
         queries = np.zeros((most, *first.shape[1:]), first.dtype)
     except (MemoryError, ValueError):
-        found = f"{rounds}, so {most} rows in all"
+        found = f"{rounds}, so {len(first)} * 2^{rounds} rows in all"
         raise UserError(f"rounds must leave queries that fit into memory, got {found}") from None
     answers, known = np.zeros(most, np.int32), len(first)
     queries[:known], answers[:known] = first, asked(np.asarray(first))

@@ -53,7 +53,8 @@ def test_the_interval_of_an_accuracy_is_wilson_s(found):
         found.interval("pgd"), wilson(found.attacks["pgd"].accuracy, 40), atol=1e-6
     )
     np.testing.assert_allclose(found.interval(), wilson(found.worst_case, 40), atol=1e-6)
-    with pytest.raises(UserError, match="^name must be one of fgsm, pgd, noise, got 'cw'$"):
+    says = "^name must be one of fgsm, pgd, noise, or None for the worst case, got 'cw'$"
+    with pytest.raises(UserError, match=says):
         found.interval("cw")
 
 
@@ -116,6 +117,11 @@ def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
 def test_other_text_is_refused(text, message):
     with pytest.raises(UserError, match=f"^{message}$"):
         evaluate.Evaluation.from_json(text)
+
+
+def test_a_path_is_no_text(tmp_path):
+    with pytest.raises(UserError, match="^text must be that of Evaluation.to_json, got a .*Path$"):
+        evaluate.Evaluation.from_json(tmp_path / "found.json")
 
 
 def test_a_chart_has_each_attack_and_the_worst_case_behind_them(found):

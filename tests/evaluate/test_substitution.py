@@ -162,7 +162,14 @@ def test_substitute_refuses_bad_arguments(change, message):
 
 
 @pytest.mark.parametrize(
-    "change", [{"eps": -1.0}, {"eps": 2.0}, {"step": lambda state, batch: 0}, {"rounds": 50}]
+    "change",
+    [
+        {"eps": -1.0},
+        {"eps": 2.0},
+        {"step": lambda state, batch: 0},
+        {"rounds": 50},
+        {"rounds": 20_000},
+    ],
 )
 def test_bad_settings_are_refused_before_the_victim_is_asked(change):
     asked = []

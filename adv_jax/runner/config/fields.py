@@ -130,6 +130,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
             own = group == "data" and is_import_path(node.get("name"))
             if name not in legal and not own:
                 raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
+    missing: dict[str, str] = {}  # path -> what it must be
     for path, expected in _TYPES.items():
         *parents, last = path.split(".")
         node: Any = config
@@ -137,8 +138,11 @@ def check_fields(config: Mapping[str, Any]) -> None:
             node = node.get(parent) or {}
         if last in node:
             _check_type(path, node[last], expected)
-        elif path in _FIELDS:
-            raise ConfigError(f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}, got none")
+        elif path in _FIELDS and ".".join(parents) not in missing:
+            missing[path] = f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}"
+    if missing:
+        others = [f"and {len(missing) - 3} more fields"] if len(missing) > 3 else []
+        raise ConfigError(f"{', '.join([*missing.values()][:3] + others)}, got none")
     check_document(config, ranges_of_fields(config))
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import re
 import runpy
 
 import jax
@@ -330,6 +331,16 @@ def test_an_unknown_field_is_refused_with_the_legal_ones(group, name, says):
 def test_a_misspelled_field_is_refused_with_the_nearest_one():
     config = quickstart() | {"epoch": 3}
     assert refusal(check, config).endswith("got 'epoch'; did you mean 'epochs'?")
+
+
+def test_missing_fields_are_named_together():
+    config = quickstart()
+    config["data"] = {"name": "mnist", "source": "embedded"}
+    says = "data.dir must be a text, data.num_valid must be a whole number, "
+    assert refusal(check, config) == f"{says}data.num_labels must be a whole number, got none"
+    del config["data"]
+    assert refusal(check, config) == "data must be a dict, got none"
+    assert re.fullmatch("(.* must be .*, ){3}and [0-9]+ more fields, got none", refusal(check, {}))
 
 
 @pytest.mark.parametrize("path", ["epochs", "model", "replicas.shards", "evaluation.attacks"])
