@@ -224,6 +224,7 @@ def test_apgd_refuses_bad_arguments(options, message):
         apgd(linear, X, Y, eps=0.1, **options)
 
 
+@pytest.mark.slow
 def test_dlr_of_two_classes_is_refused():
     with pytest.raises(ValueError, match="at least 3 classes for loss=.dlr., got 2"):
         apgd(two, X, Y, eps=0.1, loss="dlr")

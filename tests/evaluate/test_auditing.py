@@ -134,6 +134,7 @@ def test_attacks_that_share_sizes_of_different_kinds_are_named(problem):
     assert not any("share their sizes" in warning for warning in found)
 
 
+@pytest.mark.slow
 def test_radii_in_other_units_than_the_inputs_are_named(problem):
     logits_fn, x, y = linear(problem)
     in_bytes = lambda x: logits_fn(x / 255)

@@ -44,6 +44,7 @@ def test_a_model_that_is_nan_under_attack_is_refused(evaluation):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", slow_after(1, [attacks.apgd, attacks.pgd, attacks.auto_attack]))
 def test_logits_of_nan_that_an_attack_hides_are_named_by_the_audit(attack):
     """These attacks return x where the logits at every other point are NaN."""

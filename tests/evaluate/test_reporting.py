@@ -78,6 +78,7 @@ def test_examples_are_those_of_the_attack(found):
     np.testing.assert_array_equal(found.examples.x, X)
 
 
+@pytest.mark.slow
 def test_the_page_has_the_accuracies_their_intervals_and_the_confusion(found, tmp_path):
     cells = Cells(reported(found, tmp_path, title="a < b"))
     rows = {row[0].split()[0]: row for row in cells.rows if row}

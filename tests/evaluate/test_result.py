@@ -44,6 +44,7 @@ def test_the_classes_of_every_row_are_those_of_the_attack_itself(found):
     assert found.norms == {"fgsm": "linf", "pgd": "l2", "noise": None}
 
 
+@pytest.mark.slow
 def test_the_interval_of_an_accuracy_is_wilson_s(found):
     def wilson(p, n, z=1.959964):
         middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + (z / (2 * n)) ** 2)

@@ -70,6 +70,7 @@ WEAK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", exhaustive_after(2, WEAK))
 def test_an_attack_that_gets_nowhere_is_named_beside_fgsm(name):
     found = audited({"weak": WEAK[name], "fgsm": attacks.fgsm})

@@ -80,6 +80,7 @@ def numerical_gradients(kind, variables, batch, net, only=""):
     return gradients
 
 
+@pytest.mark.slow
 @nets("fc", slow=["small", "large-gamma"])
 def test_gradients_flow_into_the_targets_and_their_statistics(x64, monkeypatch, net):
     variables, batch = random_variables(net), random_batch(net)

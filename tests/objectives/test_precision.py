@@ -59,6 +59,7 @@ def test_the_loss_is_that_of_float32_logits_and_its_gradient_in_bfloat16(name):
     np.testing.assert_allclose(*map(jnp.float32, (gradient, of_float32)), rtol=0.01, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_perturbation_of_free_stays_in_float32_in_a_scan():
     params = {"params": W, **objectives.free.state(linear, {"params": W}, X)}
     state = step.init_state(params, optax.sgd(0.0), seed=0)

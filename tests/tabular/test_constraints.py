@@ -64,6 +64,7 @@ def test_an_equation_of_two_relations_keeps_its_total():
     assert np.linalg.norm(found - np.array([[3.0, 2.0, 3.0]])) < 1.3
 
 
+@pytest.mark.slow
 def test_where_no_real_column_can_help_the_row_stays():
     table = Constraints(2, integer=[0, 1], relations=([[1.0, 1.0]], [4.0]))
     x = jnp.array([[2.0, 2.0], [0.0, 0.0]])

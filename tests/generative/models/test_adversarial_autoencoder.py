@@ -33,6 +33,7 @@ def dense(params, h):
     return h @ layers["logits"]["kernel"] + layers["logits"]["bias"]
 
 
+@pytest.mark.slow
 @BOTH
 def test_the_players_are_the_parts_of_the_parameters(net):
     assert built(net)[1]["params"].keys() == {"encoder", "decoder", "discriminator"}

@@ -213,6 +213,7 @@ def test_variables_in_place_of_parameters_are_refused():
         model.converted({"params": {"encoder": {}}})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["boltzmann", "dbn"])
 def test_samples_after_fewer_than_0_steps_are_refused(model):
     model = getattr(generative.models, model)(shape=(2, 2, 1), features=(3, 2))

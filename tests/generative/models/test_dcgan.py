@@ -57,6 +57,7 @@ def test_z_becomes_maps_that_are_doubled_to_an_image_and_the_image_is_halved():
     assert [h.shape for h in extras.values()] == [(10, 4, 2, 3), (10, 2, 1, 6)]
 
 
+@pytest.mark.slow
 def test_weights_start_from_a_normal_distribution_of_std_002():
     kernel = np.asarray(initial()["params"]["generator"]["hidden2"]["kernel"])
     assert kernel.std() == pytest.approx(0.02, rel=0.1)  # The error of 450 draws is 3 %.

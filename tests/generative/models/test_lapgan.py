@@ -84,6 +84,7 @@ def test_a_whole_sample_shows_each_coarser_image_that_it_was_made_from():
         assert (image >= 0).all() and (image <= 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_discriminator_sees_the_given_image(level):
     image, low = band(level)

@@ -67,6 +67,7 @@ def test_the_metrics_are_the_losses_and_the_probabilities(loss):
     assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected, 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", slow_after(1, LOSSES))
 def test_each_player_has_the_gradient_of_its_own_loss(loss):
     def total(params):

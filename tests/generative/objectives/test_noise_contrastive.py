@@ -68,6 +68,7 @@ def test_with_its_own_copy_as_noise_a_density_has_half_the_gradient_of_maximum_l
         np.testing.assert_allclose(found[form], found["likelihood"] / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_tie_to_maximum_likelihood_holds_for_a_normal_distribution_by_integration():
     # Data N(1, 1), model N(mean, 1): the slope of log p by the mean is x - mean, and that of the
     # expected -log p is mean - 1. The slope of the loss by a log ratio is taken at the copy's, 0.

@@ -89,6 +89,7 @@ def test_load_all_equals_loading_the_replicas_one_by_one(replicas, monkeypatch):
         np.testing.assert_array_equal(found.logits_fn(x), expected.logits_fn(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replica", [0, 1])
 def test_each_replica_is_the_model_that_the_run_evaluated(replicas, replica):
     workdir, result = replicas
