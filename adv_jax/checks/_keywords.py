@@ -46,12 +46,13 @@ def check_complete(
 
 
 def own_keywords(function: Callable[P, T]) -> Callable[P, T]:
-    """Decorates a function so that an unknown keyword is refused in one line (`check_keywords`)."""
+    """Decorates a function: unknown keywords and missing arguments are refused in one line."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
     def called(*args: P.args, **given: P.kwargs) -> T:
         check_keywords(function.__name__, given, signature)
+        check_complete(function.__name__, args, given, signature)
         return function(*args, **given)
 
     return called

@@ -42,7 +42,8 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
         raise UserError(f"{name} must be {allowed}, got {described(x)}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
-        raise UserError(f"{name} must be {allowed}, got {described(jax.typeof(x))}")
+        pixels = ": divide it by 255, and give eps in those units" if x.dtype == jnp.uint8 else ""
+        raise UserError(f"{name} must be {allowed}, got {described(jax.typeof(x))}{pixels}")
     if x.size == 0:
         raise UserError(
             f"{name} must be {allowed} with B and all of D at least 1, got {described(x)}"

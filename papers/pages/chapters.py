@@ -261,7 +261,7 @@ def _claims(
             yield Line(
                 claim["text"],
                 target["title"],
-                said(entry) if entry else "–",
+                said(entry) if entry else "own test",
                 _compared(claim, target["rows"]),
                 "",
                 _verdict_of(claim),

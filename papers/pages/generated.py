@@ -144,7 +144,7 @@ def _claims(one: Chapter, *, with_details: bool) -> Iterator[str]:
         details = joined(line.where, line.verdict.why, line.runs)
         test = f" {folded('test', [details])}".rstrip() if with_details else ""
         rows.append([label, found_in_words(line), f"{line.ours}{test}", line.paper])
-    yield markdown(["claim", "found", "ours", "paper"], rows)
+    yield markdown(["claim or own test", "found", "ours", "paper"], rows)
 
 
 def found_in_words(line: Line) -> str:

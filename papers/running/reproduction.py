@@ -167,7 +167,7 @@ def _updated_file(target: Target, path: Path) -> dict[str, Any]:
 def print_list(
     wanted: Sequence[Target], budget: Budget, *, results: str | Path, **settings: Any
 ) -> None:
-    """Prints a line for each target: the cost and the progress of its trainings."""
+    """Prints a line for each target: the cost of its trainings, what is done here, and stored."""
     rows = []
     for target in wanted:
         trainings = list(plan(target, budget, **settings).values())
@@ -179,7 +179,7 @@ def print_list(
         path = target.file(results)
         written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
-    columns = ["target", "trainings", "total epochs", "trained", "result", "title"]
+    columns = ["target", "trainings", "total epochs", "trained here", "stored budget", "title"]
     print_table(f"budget {budget.name} (--budget)", columns, rows)
 
 

@@ -328,7 +328,7 @@ def test_bad_arguments_are_refused_by_name(name):
         run(row, x, y, -0.1)
     with pytest.raises(ValueError, match=rf"{row.scale} must be .* B = 6, got the shape \(3,\)"):
         run(row, x, y, jnp.ones(3))
-    with pytest.raises(ValueError, match=r"x must be .* got uint8\[6, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"x must be .* got uint8\[6, 2, 3\]: divide it by 255, "):
         run(row, jnp.zeros((B, *SHAPE), jnp.uint8), y, 0.1)
     with pytest.raises(ValueError, match=r"x must be .* at least 1, got float32\[0, 2, 3\]"):
         run(row, x[:0], y[:0], 0.1, keys=KEYS[:0])

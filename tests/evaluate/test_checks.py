@@ -256,3 +256,8 @@ def test_the_command_line_refuses_a_repeated_attack(commands):
     done = commands.run(*arguments, module="adv_jax.evaluate")
     message = f"error: attacks must not repeat, got {attack} twice or more\n"
     assert (done.status, done.out, done.err) == (1, "", message)
+
+
+def test_a_missing_argument_is_named():
+    with pytest.raises(UserError, match="^evaluate must get eps, got none: pass it, or bind it "):
+        evaluate.evaluate(lambda x: x, X, np.zeros(5, int), FGSM)
