@@ -53,12 +53,14 @@ def saved_epochs(directory: Path) -> list[int]:
     """Returns the epochs of the checkpoints of a directory in ascending order; without it none.
 
     Raises:
-      OSError: the directory cannot be read.
+      UserError: the directory cannot be read.
     """
     try:
         names = [path.name for path in directory.iterdir() if path.is_dir()]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"{directory} cannot be read: {reason(error)}") from error
     return sorted(int(name) for name in names if name.isdecimal())
 
 
@@ -166,7 +168,7 @@ class Checkpoints:
         """
         warnings: dict[int, str] = {}
         foreign = 0  # The newest epoch with another recorded structure.
-        for epoch in reversed(self._epochs()):
+        for epoch in reversed(saved_epochs(self._directory)):
             try:
                 tree, notes = self._read(epoch, like, replicas)
                 self._set_aside(warnings)
@@ -208,7 +210,7 @@ class Checkpoints:
     def latest(self) -> str:
         """Describes the newest checkpoint for messages."""
         try:
-            epochs = self._epochs()
+            epochs = saved_epochs(self._directory)
         except UserError:
             epochs = []
         return f"epoch {epochs[-1]} in {self._directory}" if epochs else "none"
@@ -283,7 +285,7 @@ class Checkpoints:
         self._delete_old()
 
     def _delete_old(self) -> None:
-        for old in self._epochs()[: -self._kept]:
+        for old in saved_epochs(self._directory)[: -self._kept]:
             try:
                 shutil.rmtree(self._directory / str(old))
             except OSError as error:
@@ -291,17 +293,6 @@ class Checkpoints:
                     f"checkpoint of epoch {old} cannot be deleted: {reason(error)}; kept: "
                     f"{self.latest()}"
                 ) from error
-
-    def _epochs(self) -> list[int]:
-        """Returns the epochs of the checkpoints in ascending order.
-
-        Raises:
-          UserError: the directory cannot be read.
-        """
-        try:
-            return saved_epochs(self._directory)
-        except OSError as error:
-            raise UserError(f"{self._directory} cannot be read: {reason(error)}") from error
 
     def _read(
         self, epoch: int, like: Tree, replicas: range | None, *, others: bool = True
