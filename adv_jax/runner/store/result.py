@@ -238,5 +238,6 @@ def remarks(result: Mapping[str, Any], attacks: Mapping[str, Attack], workdir: P
         f"python -m adv_jax.evaluate {shlex.quote(f'--workdir={workdir}')} "
         f"--attacks={','.join(missing)}"
     )
+    command += " --replica=0" if len(result["replicas"]) > 1 else ""
     untried = [f"not tried: {', '.join(missing)}; run {command}"] if missing else []
     return [*(f"warning: {line}" for line in result.get("warnings", ())), *untried]

@@ -17,9 +17,13 @@ def test_warnings_of_the_audit_are_kept_and_named_beside_what_is_untried(tmp_pat
     measured = Curves(clean, {"fgsm": curve, "pgd": curve}, accuracy)
     own = {"fgsm": attacks.fgsm, "pgd": attacks.pgd}
     (warning,) = [w for w in result.audited(own, measured, (0.1, 0.2), 100) if "fgsm rises" in w]
-    said = result.remarks({"warnings": [warning]}, own, tmp_path / "run")
+    document = {"warnings": [warning], "replicas": [{}]}
+    said = result.remarks(document, own, tmp_path / "run")
     command = f"python -m adv_jax.evaluate --workdir={tmp_path}/run --attacks=auto_attack"
     assert said == [f"warning: {warning}", f"not tried: auto_attack; run {command}"]
+    # Of several replicas one can be evaluated.
+    (_, untried) = result.remarks(document | {"replicas": [{}, {}]}, own, tmp_path / "run")
+    assert untried == f"not tried: auto_attack; run {command} --replica=0"
 
 
 def test_errors_under_attack_are_in_percent_and_means_over_replicas():
