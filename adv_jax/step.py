@@ -276,7 +276,7 @@ def _length(name: str, tree: Any, *, of: str) -> int:
     """Returns the length of the leading axis of all arrays of a tree, or raises UserError."""
     lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
     if len(lengths) != 1 or () in lengths:
-        counts = " and ".join(str(*length) or "one for all" for length in sorted(lengths))
+        counts = ", ".join(str(*length) or "a scalar" for length in sorted(lengths))
         found = f"{counts} in {described(tree)}" if lengths else described(tree)
         raise UserError(f"{name} must be arrays of equally many {of}, got {found}")
     return lengths.pop()[0]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adv_jax.runner.store.workdir import InUse, Workdir, is_finished, read_config
-from adv_jax.runner.store.writing import check_file, check_writable, locked, write_files, writing
+from adv_jax.runner.store.writing import check_file, locked, write_files, writing
 from adv_jax.types import UserError
 from papers.running.reproduction import size_of
 from papers.running.trainings import saved_epochs
@@ -188,7 +188,7 @@ def _check_place(carry: Path, runs: Path, results: Path) -> None:
     for folder in (runs, results):
         if folder.resolve().is_relative_to(carry.resolve()):
             raise UserError(f"--carry must be outside of --runs and --results, got {carry}")
-    check_file(carry) if carry.suffix and not carry.is_dir() else check_writable(carry)
+    check_file(carry.with_name(f".{carry.name}.lock"))  # It and the others lie beside the copy.
 
 
 def locked_copy(carry: Path) -> contextlib.AbstractContextManager[None]:

@@ -224,6 +224,8 @@ class Evaluation(NamedTuple):
         suffix = os.path.splitext(str(path))[1].lower()
         if not isinstance(path, str | os.PathLike) or suffix not in ("", ".htm", ".html"):
             raise UserError(f"path must end in .html, got {path}")
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise UserError(f"path must be a file, got a device or a pipe, {path}")
         text = page(self, title=title, certificate=certificate, images=images)
         try:
             write_whole(Path(path), lambda part: part.write_text(text, "utf-8"))

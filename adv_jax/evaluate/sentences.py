@@ -176,9 +176,8 @@ def of_one_class(predicted: np.ndarray, y: np.ndarray) -> Iterator[str]:
     share = float((predicted == y).mean())
     if np.ptp(predicted) == 0 and np.ptp(y) > 0 and _too_many(1 - share, len(y), _SLACK):
         yield (
-            f"the model has class {predicted[0]} for all rows, also without an attack, right for "
-            f"{_percent(share)}: attacks measure nothing; check its training, and that x has the "
-            "units of the training"
+            f"the model predicts class {predicted[0]} for all rows without an attack, right for "
+            f"{_percent(share)}: check its training, and that x has the units of the training"
         )
 
 

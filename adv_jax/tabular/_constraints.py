@@ -267,7 +267,7 @@ class Constraints:
             a, b = (np.asarray(part, float) for part in self.relations or ())
         except (TypeError, ValueError):
             raise UserError(f"{wanted}, got {described(self.relations)}") from None
-        if a.size == b.size == 0:
+        if b.shape == (0,) and a.shape in ((0,), (0, self.num_features)):
             return None
         if a.ndim != 2 or a.shape != (b.size, self.num_features) or b.ndim != 1:
             raise UserError(f"{wanted}, got shapes {list(a.shape)} and {list(b.shape)}")
@@ -299,9 +299,9 @@ class Constraints:
             np.where(grouped, np.maximum(lo, 0), lo), np.where(grouped, np.minimum(hi, 1), hi)
         )
         a, b = map(np.array, self.relations or ((), ()))
-        # The solver refuses coefficients above 1e15.
+        # The solver refuses coefficients above 1e15, and what it scales loses precision.
         size = np.abs(a).max(axis=1)
-        size = np.where(size > 0, size, 1)
+        size = np.where(size > 1e15, size, 1)
         rules = [optimize.LinearConstraint(a / size[:, None], ub=b / size)]
         if self.one_hot:
             members = np.concatenate([self.marked(group) for group in self.one_hot]).astype(float)

@@ -126,8 +126,8 @@ def timed_in_workdirs(
     """
     found = {}
     for training in trainings:
-        newest = training.workdir / "checkpoints" / str(saved_epochs(training.workdir))
         try:
+            newest = training.workdir / "checkpoints" / str(saved_epochs(training.workdir))
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
                 each = saved["epoch_seconds"] / training.num_replicas

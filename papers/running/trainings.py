@@ -140,7 +140,8 @@ def share_trained(training: Training) -> float:
 
 def saved_epochs(workdir: Path) -> int:
     """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
-    return max(checkpoint.saved_epochs(workdir / "checkpoints"), default=0)
+    checkpoints = workdir / "checkpoints"
+    return max(checkpoint.saved_epochs(checkpoints), default=0) if checkpoints.is_dir() else 0
 
 
 def same_point(at: Mapping[str, float], overrides: Mapping[str, float]) -> bool:

@@ -154,7 +154,7 @@ def test_a_model_of_one_class_is_named(problem):
     num_classes = logits_fn(x[:1]).shape[1]
     constant = lambda x: 1e-3 * logits_fn(x) + 9 * jnp.eye(num_classes)[2][None]
     right = 100 * np.mean(np.asarray(y) == 2)
-    said = f"the model has class 2 for all rows, also without an attack, right for {right:.3g} %: "
+    said = f"the model predicts class 2 for all rows without an attack, right for {right:.3g} %: "
     for model, labels, is_said in [
         (constant, y, True),
         (logits_fn, y, False),

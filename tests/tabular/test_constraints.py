@@ -130,6 +130,10 @@ def test_nan_is_never_valid():
             {"bounds": (0, 1), "relations": ([[1, 1, 0, 0]], [-1])},
             "relations must hold for some row within the bounds, got none",
         ),
+        (  # 1e6 a >= 0 within the bounds.
+            {"bounds": (0, 1), "relations": ([[1e6, 1, 0, 0]], [-0.05])},
+            "relations must hold for some row within the bounds, got none",
+        ),
         (  # 2 a = 1 has no whole solution.
             {"integer": [0], "relations": ([[2, 0, 0, 0], [-2, 0, 0, 0]], [1, -1])},
             "relations must hold for some row within the bounds, got none",

@@ -141,8 +141,10 @@ def check_fields(config: Mapping[str, Any]) -> None:
         elif path in _FIELDS and ".".join(parents) not in missing:
             missing[path] = f"{path} must be {TYPE_NAMES.get(expected, 'a dict')}"
     if missing:
-        others = [f"and {len(missing) - 3} more fields"] if len(missing) > 3 else []
-        raise ConfigError(f"{', '.join([*missing.values()][:3] + others)}, got none")
+        named = [*missing.values()]
+        if len(named) > 4:
+            named[3:] = [f"and {len(named) - 3} more fields"]
+        raise ConfigError(f"{', '.join(named)}, got none")
     check_document(config, ranges_of_fields(config))
     experiment = config["experiment"]
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.

@@ -207,6 +207,8 @@ def restored(workdir: Path, built: Experiment, runs: Sequence[Replica]) -> Resto
 
 def _newest(checkpoints: Path, like: Tree) -> Restored:
     """Returns the newest intact checkpoint of a folder, of which a run may delete the old ones."""
+    if not checkpoints.is_dir():
+        return Restored(0, None, {}, [])
     while True:
         epochs = saved_epochs(checkpoints)
         with scratch() as links:

@@ -50,15 +50,13 @@ class Restored(NamedTuple):
 
 
 def saved_epochs(directory: Path) -> list[int]:
-    """Returns the epochs of the checkpoints of a directory in ascending order; without it none.
+    """Returns the epochs of the checkpoints of a directory in ascending order.
 
     Raises:
-      UserError: the directory cannot be read.
+      UserError: the directory cannot be read, or does not exist.
     """
     try:
         names = [path.name for path in directory.iterdir() if path.is_dir()]
-    except FileNotFoundError:
-        return []
     except OSError as error:
         raise UserError(f"{directory} cannot be read: {reason(error)}") from error
     return sorted(int(name) for name in names if name.isdecimal())

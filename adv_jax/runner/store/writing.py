@@ -43,7 +43,7 @@ def scratch(folder: str | None = None) -> Iterator[Path]:
 
 
 def check_writable(folder: Path) -> None:
-    """Checks that a folder, which may not exist yet, can be made and takes files. Leaves none.
+    """Checks that a folder, which may not exist yet, can be made and takes files; leaves none.
 
     Raises:
       WorkdirError: the system refuses it, or its path leaves no room for the names of files.
@@ -64,12 +64,14 @@ def check_file(path: Path) -> None:
     """Checks that a file, whose folder may not exist yet, can be written. Leaves it as it is.
 
     Raises:
-      WorkdirError: it is a folder, its name is too long, or its folder is refused.
+      WorkdirError: it is a folder or a device, its name is too long, or its folder is refused.
     """
     check_writable(path.parent)
     with writing(path):
         if path.is_dir():
             raise WorkdirError(f"{path} must be a file, got a folder")
+        if path.exists() and not path.is_file():  # It would be replaced by a file.
+            raise WorkdirError(f"{path} must be a file, got a device or a pipe")
         _check_name(_existing(path.parent), _part(path).name)
 
 

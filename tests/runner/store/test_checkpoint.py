@@ -425,3 +425,12 @@ def test_the_cause_of_an_error_stands_in_the_line_however_long_its_path_is(tmp_p
     said = reason(caught.value)
     assert said.startswith("Error opening") and said.endswith('"dtype" must be specified')
     assert len(said) < 320 and "\n" not in said
+
+
+def test_checkpoints_that_are_gone_are_not_taken_for_none(tmp_path):
+    with Checkpoints(tmp_path / "checkpoints", kept=1) as checkpoints:
+        (tmp_path / "checkpoints").rmdir()
+        with pytest.raises(
+            UserError, match="checkpoints cannot be read: No such file or directory$"
+        ):
+            checkpoints.restore({})

@@ -53,6 +53,7 @@ def test_a_read_only_folder_is_refused_with_the_reason_of_the_system(tmp_path, m
     ("file", "reason"),
     [
         ("folder", "must be a file, got a folder"),
+        ("pipe", "must be a file, got a device or a pipe"),
         ("file/below", "must be a folder, got a file"),
         ("new/" + "x" * 251, "cannot be written: File name too long"),  # With .part it has 256.
     ],
@@ -60,6 +61,7 @@ def test_a_read_only_folder_is_refused_with_the_reason_of_the_system(tmp_path, m
 def test_a_file_that_cannot_be_written_is_refused(tmp_path, file, reason):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WorkdirError, match=f" {reason}$"):
         check_file(tmp_path / file)
 
