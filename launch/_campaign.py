@@ -36,7 +36,7 @@ from papers.running.budget import BUDGETS, PAPER
 from papers.running.missing import Lack, in_order, lacks, seconds_left, timed_in_workdirs
 from papers.running.reproduction import check_data
 from papers.running.target import Target
-from papers.running.trainings import Training, result_of, saved_epochs, share_trained
+from papers.running.trainings import Training, newest_epoch, result_of, share_trained
 
 STORED = ROOT / "papers"
 _KEEP_EVERY = 60  # seconds between copies to --carry
@@ -225,7 +225,7 @@ class Campaign:
         """Trains; of a training of unknown speed only the first epoch, which is measured."""
         is_measured = not self._is_timed(training)
         print(f"training {training.command}", flush=True)
-        self._began = training, time.monotonic(), saved_epochs(training.workdir)
+        self._began = training, time.monotonic(), newest_epoch(training.workdir)
         ahead = self._compiling(training, ends)
         try:
             train.run(training.config, training.workdir, ends=0.0 if is_measured else ends)
@@ -306,7 +306,7 @@ class Campaign:
                 yield self._load(workdir, read_config(workdir), True)
 
     def _load(self, workdir: Path, config: Mapping[str, Any], weights: bool) -> _carry.Load:
-        epochs = saved_epochs(workdir) * len(replicas(config))
+        epochs = newest_epoch(workdir) * len(replicas(config))
         each = epoch_times.estimate(config, self._rate.timed)
         seconds = epochs * (1.0 if math.isnan(each) else each)
         return _carry.of_run(workdir, seconds, weights=weights)
@@ -357,7 +357,7 @@ class Campaign:
         training, began, epochs = self._began
         workdir, file = training.workdir, self._folders.runs / _CUT_OFF
         has_ended = workdir in self._busy | self._late or workdir.name in self._failed
-        if has_ended or saved_epochs(workdir) > epochs:
+        if has_ended or newest_epoch(workdir) > epochs:
             return
         try:
             seconds = {workdir.name: round(time.monotonic() - began, 1)}

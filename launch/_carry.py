@@ -18,7 +18,7 @@ from adv_jax.runner.store.workdir import InUse, Workdir, is_finished, read_confi
 from adv_jax.runner.store.writing import check_file, locked, write_files, writing
 from adv_jax.types import UserError
 from papers.running.reproduction import size_of
-from papers.running.trainings import saved_epochs
+from papers.running.trainings import newest_epoch
 
 MAX_BYTES = 64_000_000
 _ARCHIVES = (".tar", ".tgz", ".tar.gz")  # endings; a name without a suffix is a folder
@@ -65,7 +65,7 @@ def of_run(workdir: Path, seconds: float, *, weights: bool) -> Load:
         if path.name != "lock" and path.is_file() and path.suffix != ".part"
     ]
     if weights:
-        newest = workdir / "checkpoints" / str(saved_epochs(workdir))
+        newest = workdir / "checkpoints" / str(newest_epoch(workdir))
         files += _files(newest)
     return Load(workdir, workdir, Path("runs") / workdir.name, files, seconds)
 
@@ -188,12 +188,16 @@ def _check_place(carry: Path, runs: Path, results: Path) -> None:
     for folder in (runs, results):
         if folder.resolve().is_relative_to(carry.resolve()):
             raise UserError(f"--carry must be outside of --runs and --results, got {carry}")
-    check_file(carry.with_name(f".{carry.name}.lock"))  # It and the others lie beside the copy.
+    check_file(_lock_of(carry))  # What is written beside the copy has such names.
 
 
 def locked_copy(carry: Path) -> contextlib.AbstractContextManager[None]:
     """Keeps other processes from reading and writing the copy."""
-    return locked(carry.with_name(f".{carry.name}.lock"))
+    return locked(_lock_of(carry))
+
+
+def _lock_of(carry: Path) -> Path:
+    return carry.with_name(f".{carry.name}.lock")
 
 
 @contextlib.contextmanager
@@ -287,7 +291,7 @@ def _progress(workdir: Path) -> tuple[bool, int]:
     """Returns whether a run has finished, and the epoch of its newest checkpoint."""
     if not (workdir / "config.json").exists():
         return False, -1
-    return is_finished(workdir), saved_epochs(workdir)
+    return is_finished(workdir), newest_epoch(workdir)
 
 
 def _with_its_name(result: Path) -> list[Path]:

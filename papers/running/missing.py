@@ -16,7 +16,7 @@ from papers.running.budget import BUDGETS, PAPER
 from papers.running.comparison import Kept, metric
 from papers.running.stored import Results, deciding
 from papers.running.target import Drawn, Row, Target
-from papers.running.trainings import Training, plan, saved_epochs, share_trained
+from papers.running.trainings import Training, newest_epoch, plan, share_trained
 from papers.running.works import TARGETS
 
 Json = Mapping[str, Any]
@@ -127,7 +127,7 @@ def timed_in_workdirs(
     found = {}
     for training in trainings:
         try:
-            newest = training.workdir / "checkpoints" / str(saved_epochs(training.workdir))
+            newest = training.workdir / "checkpoints" / str(newest_epoch(training.workdir))
             saved = read_json(newest / "notes" / "metadata")
             if saved["environment"]["device"] == device:
                 each = saved["epoch_seconds"] / training.num_replicas

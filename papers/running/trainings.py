@@ -135,11 +135,15 @@ def share_trained(training: Training) -> float:
     """
     if result_of(training) is not None:
         return 1.0
-    return 0.99 * saved_epochs(training.workdir) / training.config["epochs"]
+    return 0.99 * newest_epoch(training.workdir) / training.config["epochs"]
 
 
-def saved_epochs(workdir: Path) -> int:
-    """Returns the epoch of a workdir's newest checkpoint; 0 without one."""
+def newest_epoch(workdir: Path) -> int:
+    """Returns the epoch of a workdir's newest checkpoint; 0 without one.
+
+    Raises:
+      UserError: its checkpoints cannot be read.
+    """
     checkpoints = workdir / "checkpoints"
     return max(checkpoint.saved_epochs(checkpoints), default=0) if checkpoints.is_dir() else 0
 

@@ -23,7 +23,7 @@ from papers.running import epoch_times
 from papers.running.budget import BUDGETS
 from papers.running.epoch_times import workload
 from papers.running.target import Claim, Row, Run, Target
-from papers.running.trainings import plan, saved_epochs, share_trained
+from papers.running.trainings import newest_epoch, plan, share_trained
 
 TINY = {
     "data.source": "embedded",
@@ -127,7 +127,7 @@ def test_a_run_that_the_time_cuts_off_goes_on_bit_for_bit(tmp_path, uninterrupte
     long = trainings(BOTH, tmp_path)[1]
     with pytest.raises(Interrupted) as stopped:
         train.run(long.config, long.workdir, ends=time.monotonic())
-    assert stopped.value.signum == signal.SIGALRM and saved_epochs(long.workdir) == 1
+    assert stopped.value.signum == signal.SIGALRM and newest_epoch(long.workdir) == 1
     assert spend(tmp_path, BOTH) == []
     assert numbers(tmp_path, "both") == numbers(uninterrupted, "both")
 
