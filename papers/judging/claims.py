@@ -187,7 +187,8 @@ def _claim(
     paper, own_words = _paper(lower, higher) if is_gain else ({}, "")
     measured = Difference(tested.mean, paired_error(tested), tested.n, lower["metric"])
     if is_gain:
-        verdict, words = gain_finding(steps), _gain_words(steps[0], measured)
+        verdict = gain_finding(steps)
+        words = _gain_words(steps[0], measured, is_full=length.extent == FULL)
         p = steps[0].p if steps[0].is_tested else None
     else:
         size = claim["form"], claim["by"], claim["tolerance"]
@@ -283,12 +284,13 @@ def measured_against(claim: Json, metric: str) -> str:
     return f"to be {in_points(claim['by'], metric)} up to {tolerance}"
 
 
-def _gain_words(step: Step, measured: Difference) -> str:
+def _gain_words(step: Step, measured: Difference, *, is_full: bool) -> str:
     words = f"{measured}"
     if step.is_tested:
         words += ", all are equal" if measured.error and not measured.error.size else ""
         words += f", p = {step.p:.2g}"
-        if not step.significant and step.p < LEVEL:
+        # Only full runs are among the tests of a work.
+        if is_full and not step.significant and step.p < LEVEL:
             words += ", not significant among the tests of the work"
     if step.is_small:
         words += ", less than half of the printed gain"

@@ -35,6 +35,7 @@ from papers.pages.wording import (
 )
 from papers.running import power, single_runs
 from papers.running.family import Family, largest, rank
+from papers.running.lengths import full_epochs
 from papers.running.stored import Results
 
 UNTESTED = "without a test"  # The extent of runs that no test judges.
@@ -268,6 +269,7 @@ def _claims(
                 runs_in_words(
                     target, [row for row in target["rows"] if row["label"] in claim["rows"]]
                 ),
+                note=entry.get("note", ""),
                 key=claim["id"] or claim["text"],
             )
     for name, entry in paper.entries.items():
@@ -308,6 +310,8 @@ def _compared(claim: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> st
 
 def _without_test(line: Line, paper: Paper, files: Files) -> Line:
     """Adds to a line that was not run what one seed measures, or the reason why it has no test."""
+    if "value" in paper.entries[line.key] and paper.entries[line.key]["value"] is None:
+        return line._replace(verdict=Verdict("", "lost in the available text"))
     found = single_runs.one_seed(paper, line.key, files)
     if found is None:
         why = paper.untested.get(line.key)
@@ -324,7 +328,9 @@ def _without_test(line: Line, paper: Paper, files: Files) -> Line:
     if replicas:
         trained = trained_in_words(
             [replica["seed"] for replica in replicas],
-            epochs_in_words([replica["epochs"] for replica in replicas]),
+            epochs_in_words(
+                [replica["epochs"] for replica in replicas], full_epochs(paper.name, found.runs)
+            ),
             [run["data"] for run in found.runs],
         )
     return line._replace(

@@ -42,7 +42,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     found = stored.read(root / "papers")
     works = [*chapters.of_all(found).values()]
     made = {
-        root / "docs" / "results.md": _results(works, _missing(found)),
+        root / "docs" / "results.md": _results(works, _missing(works, found)),
     }
     for path, text in {
         root / "README.md": f"{summary.overview(works, 'papers/{name}/README.md')}\n{CHART}\n",
@@ -56,7 +56,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
 def _works(works: Sequence[Chapter]) -> str:
     """Returns the sentences of all works, and the number of tests."""
     parts = []
-    titles = {"Reproduced works": True, "Targets, not yet run in full": False}
+    titles = {"Works that were run": True, "Targets, not yet run in full": False}
     for title, is_reproduced in titles.items():
         own = [one for one in works if summary.is_reproduced(one) == is_reproduced]
         parts += [f"## {title}\n"]
@@ -106,13 +106,13 @@ def _results(works: Sequence[Chapter], lacking: Iterable[list[str]]) -> str:
     parts += [
         "## Not yet in full\n",
         "Targets of `launch.reproduce` that lack runs of the paper's length or some of its seeds, "
-        "how far the target's own result was run (full: with fewer seeds; single runs, which the "
-        "tables above also show, do not count), and the time of the missing "
+        "how far its result was run (full: with fewer seeds; single runs: each of its numbers has "
+        "one of the paper's length, which the tables above show), and the time of the missing "
         "trainings, one after another, on the CPU of stored runs. Runs that may stop early are "
         "counted with all their epochs. A ~ marks a rough guess: an epoch's time is that of the "
         "most similar stored runs of the config, some of them on other devices and scaled, and may "
         "be far from the truth. A training that two targets lack counts in both.\n",
-        markdown(["target", "result of the target", "time"], lacking),
+        markdown(["target", "result", "time"], lacking),
     ]
     return "\n".join(parts)
 
@@ -141,8 +141,8 @@ def _claims(one: Chapter, *, with_details: bool) -> Iterator[str]:
         return
     rows = []
     for line, label in zip(run, chapters.told_apart(run), strict=True):
-        details = joined(line.where, line.verdict.why, line.runs)
-        test = f" {folded('test', [details])}".rstrip() if with_details else ""
+        details = [joined(line.where, line.verdict.why, line.runs), escaped(line.note)]
+        test = f" {folded('test', [*filter(None, details)])}".rstrip() if with_details else ""
         rows.append([label, found_in_words(line), f"{line.ours}{test}", line.paper])
     yield markdown(["claim or own test", "found", "ours", "paper"], rows)
 
@@ -155,16 +155,25 @@ def found_in_words(line: Line) -> str:
     return joined(f"**{verdict.word}**{'★' if verdict.is_strong else ''}", verdict.remarks)
 
 
-def _missing(found: stored.Results) -> Iterator[list[str]]:
+def _missing(works: Sequence[Chapter], found: stored.Results) -> Iterator[list[str]]:
     """Yields the name of each target that lacks trainings, what is stored, and their time."""
     stored_extents = {one["target"]: extent_of(one["budget"]) for one in found.targets.values()}
+    full = {
+        line.key
+        for one in works
+        for line in one.lines
+        if line.row and line.row["n"] and line.row["extent"] == FULL
+    }
     lacking = missing.lacks(TARGETS.values(), found, runs="runs", data={})
     lacking.sort(key=lambda lack: list(TARGETS).index(lack.target.name))
     rate = power.rate_on(CPU, found)
     for lack in lacking:
         name, cost = lack.target.name, missing.cost_on(lack, rate)
         time = power.time_on(CPU, cost) if cost else "not timed"
-        yield [f"`{name}`", stored_extents.get(name, "-"), time]
+        extent, ids = stored_extents.get(name, "-"), {row.id for row in lack.target.rows if row.id}
+        if extent != FULL and ids and ids <= full:
+            extent = "single runs"
+        yield [f"`{name}`", extent, time]
 
 
 def _work(one: Chapter) -> str:

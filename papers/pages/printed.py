@@ -108,7 +108,7 @@ def label_in(paper: Paper, line: Line) -> str:
 def _heading(entry: Entry) -> str:
     """Returns the heading of a column whose numbers have no other: their metric, or "ours"."""
     metric = METRICS.get(entry.get("metric", ""))
-    return "ours" if metric is None else metric.axis
+    return "ours" if metric is None else metric.axis.removeprefix("test ")
 
 
 def _same_table(paper: Paper, line: Line) -> list[Line]:
@@ -170,7 +170,7 @@ def details(grid: Grid) -> str:
         for column, line in cells.items()
         if line.verdict.is_run
     ]
-    return folded("difference (95 % interval), tolerance T, p, seeds n", found)
+    return folded("difference (95 % interval), tolerance T, p of the test, seeds n", found)
 
 
 def mark(line: Line) -> str:
@@ -223,7 +223,7 @@ def detail(line: Line) -> str:
         if ends := printed_interval(low, high, row["metric"]):
             parts[0] += f" ({ends[0]:.3g} to {ends[1]:.3g})"
     parts += [f"T {row['tolerance']:g}"] if row["tolerance"] is not None else []
-    parts += [f"p {row['p']:.1g}"] if row["p"] is not None else []
+    parts += [f"p {row['p']:.2g}"] if row["p"] is not None else []
     parts += [f"n {row['n']}"]
     is_untested = row["extent"] == FULL != line.verdict.extent
     why = line.verdict.why if is_untested else row.get("plan", "")
@@ -270,7 +270,7 @@ def _trained(lines: Sequence[Line], is_full: bool) -> str:
     names = dict.fromkeys(data_in_words(training["data"]) for training in trainings)
     planned = [training.get("paper_seeds", 0) for training in trainings]
     is_short = any(n < most for n, most in zip(counts, planned, strict=True))
-    of_planned = f" of {span(set(planned) - {0})}" if is_short else ""
+    of_planned = f" of {span(set(planned) - {0})} planned" if is_short else ""
     seeds = f"{span(counts)}{of_planned} seed{'s' if is_short or set(counts) != {1} else ''}"
     return f"{', '.join([seeds, epochs_in_words(epochs, allowed), *names])}."
 

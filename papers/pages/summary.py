@@ -62,13 +62,13 @@ def sentence(one: Chapter) -> str:
     if judged:
         gap = statistics.median(abs(line.row["difference"]) for line in judged if line.row)
         parts.append(
-            f"{within_tolerance(one)} numbers within tolerance{of_one_run(one)}, median gap "
+            f"{within_tolerance(one)} numbers within tolerance{_of_one_run(one)}, median gap "
             f"{gap:.2g} {_points(judged)}"
         )
     else:
         claimed = any(line.verdict.extent == FULL for line in one.lines)
-        but = " but those of its claims" if claimed else ""
-        parts.append(f"no printed number{but} was run in full")
+        number = "number of a table" if claimed else "printed number"
+        parts.append(f"no {number} was run in full")
     held = {kind: reproduced(one, kind) for kind in (CLAIMS, OWN)}
     if words := [f"{counts} {kind}" for kind, counts in held.items() if counts]:
         parts.append(f"{' and '.join(words)} reproduced")
@@ -112,14 +112,17 @@ def judged_numbers(one: Chapter) -> list[Line]:
 def within_tolerance(one: Chapter) -> str:
     """Returns "20 of 25": how many judged numbers are within their tolerance; "" without any."""
     judged = judged_numbers(one)
-    held = [line for line in judged if line.row and _excess(line) <= 1]
-    return f"{len(held)} of {len(judged)}" if judged else ""
+    return f"{sum(map(_is_within, judged))} of {len(judged)}" if judged else ""
 
 
-def of_one_run(one: Chapter) -> str:
-    """Returns " (8 of one run each)": judged numbers with one run here and in the paper, if any."""
-    count = sum(map(_is_of_one_run, judged_numbers(one)))
-    return f" ({count} of one run each)" if count else ""
+def _of_one_run(one: Chapter) -> str:
+    """Returns " (5 of 8 with one run each)", of the judged numbers with one run here and there."""
+    single = list(filter(_is_of_one_run, judged_numbers(one)))
+    return f" ({sum(map(_is_within, single))} of {len(single)} with one run each)" if single else ""
+
+
+def _is_within(line: Line) -> bool:
+    return bool(line.row) and _excess(line) <= 1
 
 
 def _is_of_one_run(line: Line) -> bool:
@@ -134,10 +137,12 @@ def reproduced(one: Chapter, kind: str) -> str:
     return f"{counts[REPRODUCED]} of {judged}" if judged else ""
 
 
-def _unclear(one: Chapter, kind: str) -> str:
-    """Returns " (2 unclear)", of the judged claims or own tests; "" without any."""
-    count = counted(one).get(kind, Counter())[UNCLEAR]
-    return f" ({count} unclear)" if count else ""
+def _others(one: Chapter, kind: str) -> str:
+    """Returns " (2 unclear)": the judged claims or own tests that are not reproduced, if any."""
+    counts = counted(one).get(kind, Counter())
+    others = {word: counts[word] for word in FINDINGS if word != REPRODUCED}
+    found = in_states(Counter(others))
+    return f" ({found})" if found else ""
 
 
 def largest_deviation(one: Chapter) -> str:
@@ -157,7 +162,7 @@ def largest_deviation(one: Chapter) -> str:
     name = printed.label_in(one.paper, line)
     if line.verdict.word == NOT_REPRODUCED:
         more = f", nor {'are' if others > 1 else 'is'} {others} more" if others > 0 else ""
-        alone = ", of one run each" if all(map(_is_of_one_run, missed)) else ""
+        alone = "; all compare one run with one" if all(map(_is_of_one_run, missed)) else ""
         return f"{name} is not reproduced {values}{more}{alone}"
     return f"the largest deviation is {name} {values}"
 
@@ -172,8 +177,8 @@ def overview(works: Sequence[Chapter], link: str) -> str:
     rows = [
         [
             f"[{begin_of(one)}]({link.format(name=one.paper.name)})",
-            f"{within_tolerance(one)}{of_one_run(one)}" or "–",
-            *(reproduced(one, kind) + _unclear(one, kind) or "–" for kind in (CLAIMS, OWN)),
+            f"{within_tolerance(one)}{_of_one_run(one)}" or "–",
+            *(reproduced(one, kind) + _others(one, kind) or "–" for kind in (CLAIMS, OWN)),
             largest_deviation(one) or "–",
         ]
         for one in works

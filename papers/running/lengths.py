@@ -36,15 +36,26 @@ def with_length(document: dict[str, Any], target: Json | None = None) -> dict[st
 
 def short_runs(document: Json) -> str:
     """Returns "Short runs: 10 of 50, 24 of 120 epochs." of a figure's document, or "" if none."""
-    epochs: dict[int, set[int]] = {}  # of the paper -> of the runs
-    for run in runs_of(document):
-        full = _full(document["paper"], run)
+    epochs = _short(document["paper"], runs_of(document))
+    parts = [f"{span(trained)} of {allowed}" for allowed, trained in epochs.items()]
+    return f"Short runs: {', '.join(parts)} epochs." if parts else ""
+
+
+def full_epochs(paper: str, runs: Sequence[Json]) -> list[int]:
+    """Returns the paper's epochs of those runs that are shorter; [] if none is."""
+    return list(_short(paper, runs))
+
+
+def _short(paper: str, runs: Sequence[Json]) -> dict[int, set[int]]:
+    """Returns the epochs of the short ones of these runs by the paper's epochs."""
+    epochs: dict[int, set[int]] = {}
+    for run in runs:
+        full = _full(paper, run)
         trained = [one for one in run["replicas"] if full and "epochs" in one]
         short = {one["epochs"] for one in trained if not _is_full(one, full)}
         if short:
             epochs.setdefault(full["epochs"], set()).update(short)
-    parts = [f"{span(trained)} of {allowed}" for allowed, trained in epochs.items()]
-    return f"Short runs: {', '.join(parts)} epochs." if parts else ""
+    return epochs
 
 
 def _is_full(replica: Json, full: Json) -> bool:

@@ -50,8 +50,10 @@ def test_a_gain_that_is_significant_alone_may_not_be_among_the_gains_of_the_work
     assert (
         found["verdict"] == "same direction" and "not significant among the tests" in found["why"]
     )
-    # A short run is no part of the family.
+    # A short run is no part of the family, nor said to be.
     assert judge([alone, {**other, "budget": SHORT}])[0]["claims"][0]["verdict"] == "reproduced"
+    short = judge([{**alone, "budget": SHORT}, other])[0]["claims"][0]
+    assert short["verdict"] == "same direction" and "among the tests" not in short["why"]
 
 
 def test_a_gain_on_which_all_seeds_agree_has_the_same_direction():

@@ -83,6 +83,7 @@ def test_every_training_has_its_command_device_versions_and_commit(of_repository
 def test_what_was_found_is_a_word_and_only_what_has_none_gives_a_reason(of_repository):
     columns = "| what | found | ours | paper | where |"
     reasons = {"cited from other authors", "a setting", "not run", "right", "wrong"}
+    reasons |= {"lost in the available text"}
     reasons |= {"short", "quick", "without a test", "short: same direction"}
     reasons |= {why for paper in numbers.load().values() for why in paper.untested.values()}
     reasons |= {"unclear; not established by the source"}

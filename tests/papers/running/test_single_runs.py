@@ -173,7 +173,7 @@ def test_a_number_without_a_test_is_not_judged(by_work):
     assert line.verdict.word == ""
     assert line.ours == f"{100 * stored['rows'][14]['error']:.4g} %"
     (line,) = [line for line in lines if line.key == "nokland2015.table3.conv.zca.adversarial"]
-    assert line.runs.startswith("seed 1; 1 epoch; the JPEG copy of CIFAR-10; ")
+    assert line.runs.startswith("seed 1; 1 of 300 epochs; the JPEG copy of CIFAR-10; ")
 
 
 def test_a_claim_names_the_seeds_that_its_rows_share(by_work):
@@ -260,7 +260,7 @@ def test_the_training_error_of_nokland_is_answered_by_five_full_runs(by_work):
 def test_a_figure_of_the_first_seed_names_that_seed_alone(by_work):
     """Fig. 3.8 draws the first of three seeds."""
     line = line_of("shallow_thesis", "shallow_thesis.fig3_8.grain", by_work)
-    assert line.runs.startswith("seed 1; 20 to 55 epochs; ")
+    assert line.runs.startswith("seed 1; 20 to 55 of 1500 epochs; ")
 
 
 @pytest.mark.parametrize("lack", [{"budget": "quick"}, {"trainings": {}}, {"rows": []}])
