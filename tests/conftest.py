@@ -1,5 +1,6 @@
 """Settings of the whole suite. JAX reads the environment when it is imported, after this."""
 
+import gc
 import importlib.metadata
 import importlib.util
 import os
@@ -49,6 +50,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.suffix == ".md" and item.path != ROOT / "README.md":
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish():
+    """Spares the garbage collector all that lasts: modules and thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
