@@ -75,8 +75,7 @@ class PlainLeNet(nn.Module):
         return nn.Dense(10, name="logits")(x)
 
 
-_PLAIN = ("bim", "carlini_wagner", "ddn", "deepfool", "ead", "fgsm", "fmn", "jsma", "mi_fgsm")
-_PLAIN += ("pgd",)
+_PLAIN = ("bim", "carlini_wagner", "ddn", "deepfool", "ead", "fgsm", "fmn", "mi_fgsm", "pgd")
 _DRAWING = ("apgd", "auto_attack", "fab", "square", "vmi_fgsm")
 ATTACKS: dict[str, Callable[..., Array]] = {
     **{name: partial(getattr(attacks, name), bounds=BOUNDS) for name in _PLAIN},
@@ -88,6 +87,7 @@ ATTACKS: dict[str, Callable[..., Array]] = {
     "curve": _fgsm_curve,
     "hop_skip_jump": partial(_from_digits, attacks.hop_skip_jump),
     "jacobian": _jacobian,
+    "jsma": partial(attacks.jsma, bounds=BOUNDS, targeted=True),
     "lbfgs": partial(attacks.lbfgs, bounds=BOUNDS, targeted=True),
 }
 

@@ -133,7 +133,7 @@ MANY = {
     "class_jacobian": {},
     "fab": {"eps": 0.1, "num_steps": 4},
     "fgsm": {"eps": 0.1},
-    "jsma": {"gamma": 0.01, "targeted": False},
+    "jsma": {"gamma": 0.01},
     "lbfgs": {"num_steps": 4},
     "square": {"eps": 0.1, "num_queries": 10},
 }

@@ -55,7 +55,7 @@ def jsma(
     bounds: Bounds | None = None,
     mask: Mask | None = None,
     aux: RowTree | None = None,
-    targeted: bool = True,
+    targeted: bool = False,
     key: Key | None = None,
 ) -> Array:
     """Saliency map attack (JSMA): changes the most salient pair of features, repeatedly.
@@ -68,8 +68,8 @@ def jsma(
     Each row stops independently.
 
     Args:
-      y: i32[B] or f32[B, K], the class t to reach. If not targeted, the label (None: the
-        prediction), and t is the next class, (y + 1) mod K.
+      y: i32[B] or f32[B, K], the class t to reach if targeted, as in the paper. Otherwise the
+        label (None: the prediction), and t is the next class, (y + 1) mod K.
       theta: change of one feature, f32[], in units of x; may be negative; or an array of the rank
         of x that broadcasts to it, the change of each feature, by which a and b are multiplied.
         None: the width of the feature's bounds or, where they are not finite, of the row's range.
@@ -91,7 +91,7 @@ def jsma(
     forms of F).
 
     >>> w = jnp.array([[-1., 1.], [-2., 0.], [0., 3.], [2., 0.]])
-    >>> jsma(lambda x: x @ w, jnp.array([[0., 0., 0., 1.]]), jnp.array([1]), gamma=.5,
+    >>> jsma(lambda x: x @ w, jnp.array([[0., 0., 0., 1.]]), jnp.array([0]), gamma=.5,
     ...      bounds=(0., 1.))
     Array([[0., 1., 1., 1.]], dtype=float32)
     """

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,8 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from adv_jax.evaluate.suite import Measured
+from adv_jax.evaluate.suite import LOGITS, Measured
 from adv_jax.types import UserError
+
+ROWS = "rows of a block"  # The name of a setting.
+_TOLERANCE = 1e-4  # Of logits, of the largest; a device may round otherwise in another process.
 
 
 class Folder:
@@ -40,7 +44,16 @@ class Folder:
             found = dict(json.loads(file.read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{file} must be a JSON object, got a damaged file") from error
-        other = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+        if wanted.get(ROWS) != found.get(ROWS):  # Programs differ for other numbers of rows, too.
+            raise UserError(
+                f"folder must be new or hold the same evaluation, got {path} with blocks of "
+                f"{found.get(ROWS)} rows: batch_size times devices makes {wanted.get(ROWS)} here"
+            )
+        other = [
+            name
+            for name in {**wanted, **found}
+            if not (_alike if name == LOGITS else operator.eq)(wanted.get(name), found.get(name))
+        ]
         if other:
             raise UserError(
                 f"folder must be new or hold the same evaluation, got {path} with another "
@@ -105,6 +118,13 @@ def _measured(flat: dict[str, np.ndarray]) -> Measured:
         group = getattr(found, part)
         (group.setdefault(attack, {}) if attack else group)[field] = array
     return found
+
+
+def _alike(logits: Any, others: Any) -> bool:
+    """Returns whether two lists of logits are equal up to rounding."""
+    one, other = (np.asarray(found, float) for found in (logits, others))
+    largest = np.abs(one).max(initial=0.0)
+    return one.shape == other.shape and np.allclose(one, other, 0.0, _TOLERANCE * largest)
 
 
 def _name(index: int) -> str:

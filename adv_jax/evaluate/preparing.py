@@ -25,7 +25,7 @@ def with_settings(
     """Returns the attacks with the settings of an evaluation, each where it is not set already.
 
     `bounds` go to attacks that take them and have None; `norm` to those that take it and have none
-    bound by functools.partial; targeted=False to those that would take y for classes to reach.
+    bound by functools.partial.
 
     Raises:
       UserError: attacks are no dict of functions; an attack has another norm, and no keyword for
@@ -91,8 +91,6 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
     own = getattr(traits_of(attack), "norm", None)
     if norm is not None and own not in (None, norm):
         raise UserError(f"norm must be {own} for {function_name(attack)}, got {norm}")
-    if free("targeted") and parameters["targeted"].default is True:
-        settings["targeted"] = False
     if (inner := inner_attack(attack)) is not attack:  # It gets the bounds from the outer one.
         settings["attack"] = _with_settings(inner, None, norm)
     return partial(attack, **settings) if settings else attack

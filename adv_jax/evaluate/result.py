@@ -39,7 +39,8 @@ class Examples(NamedTuple):
 class Evaluation(NamedTuple):
     """The result of `evaluate`: NumPy arrays over E sizes and N rows.
 
-    Its text, `print(found)`, is a table of the accuracies and the warnings.
+    Its text, `print(found)`, is a table of the accuracies and the warnings. Two are equal if all
+    their fields but the examples are.
 
     eps: f[E], the sizes, or attack -> f[E].
     clean: accuracy and confidence without an attack.
@@ -86,6 +87,17 @@ class Evaluation(NamedTuple):
             rows.append([name, self.norms[name] or "", *cells])
         rows.append(["worst case", "", *(f"{value:.1%}" for value in self.worst_case)])
         return "\n".join([title, *_aligned(rows), *self.audit.warnings])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Evaluation) and self.to_json() == other.to_json()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    @property
+    def robust(self) -> np.ndarray:
+        """bool[E, N], the rows that stay correct under every attack: those of `worst_case`."""
+        return np.logical_and.reduce(list(self.correct.values()))
 
     def sizes(self, name: str) -> np.ndarray:
         """Returns the sizes f[E] of an attack."""

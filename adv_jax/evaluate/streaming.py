@@ -15,7 +15,7 @@ from adv_jax.checks import checked_count, checked_labels, checked_number, own_ke
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.checks import checked_data
 from adv_jax.evaluate.evaluation import Evaluation, Sizes, checked_suite, concluded
-from adv_jax.evaluate.finished import Folder
+from adv_jax.evaluate.finished import ROWS, Folder
 from adv_jax.evaluate.preparing import with_settings
 from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
@@ -245,9 +245,9 @@ def _settings(suite: Suite, rows: Rows, key: Key | None, size: int) -> dict[str,
     bounds = suite.bounds
     return {
         **prints,
-        "eps": {name: [float(value) for value in sizes] for name, sizes in suite.eps.items()},
+        **{f"eps of {name}": [float(value) for value in own] for name, own in suite.eps.items()},
         "key": None if key is None else np.asarray(jax.random.key_data(key)).tolist(),
-        "rows of a block": size,
+        ROWS: size,
         "bits": suite.bits,
         "examples": suite.examples,
         **({"in_sequence": True} if suite.in_sequence else {}),

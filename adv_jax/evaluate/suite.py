@@ -22,6 +22,9 @@ from adv_jax.evaluate.progress import Progress, silent
 from adv_jax.evaluate.rounding import rounded
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, UserError, working_dtype
 
+# The name of what a model that calls Python is known by, and the number of rows.
+LOGITS, _KNOWN_ROWS = "logits", 16
+
 
 class Rows(NamedTuple):
     """N rows: x f[N, *D], y i32[N], keys key[N] or None, aux a tree of f[N, ...] or None."""
@@ -78,6 +81,7 @@ class Suite:
         self.steps: list[Step] = steps if differentiable else []
 
         self._clean = Batched(predicted, logits_fn)
+        self._logits = Batched(_logits, logits_fn)
         look = partial(probe, steps=self.steps) if differentiable else _values
         self._look = Batched(partial(_probed, look), logits_fn)
         keep = examples or in_sequence
@@ -129,10 +133,11 @@ class Suite:
             with naming(name, self.attacks[name]):
                 program.trace(*batch, working_dtype(batch[0].dtype).type(0))
 
-    def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, str]:
+    def fingerprints(self, rows: Rows, *, batch_size: int) -> dict[str, Any]:
         """Returns pass -> SHA-256 of its operations and arrays, for batches of batch_size rows.
 
-        Python has no such digest: a model that calls it is known by its predictions of the rows.
+        Python has no such digest: a model that calls it is known by its predictions of the rows,
+        and by the logits of some of them, which tell a change of weights that moves no prediction.
 
         Raises:
           UserError: an attack calls Python, and the model does not.
@@ -146,10 +151,11 @@ class Suite:
         found = {"logits_fn": self._clean.fingerprint(like.x, like.aux)}
         is_black_box = self._clean.calls_back(like.x, like.aux)
         if is_black_box:
-            clean = over_batches(
-                self._clean, (rows.x, rows.aux), batch_size=batch_size, description="clean"
-            )
-            found["predictions"] = hashlib.sha256(clean["label"].tobytes()).hexdigest()
+            logits = over_batches(
+                self._logits, (rows.x, rows.aux), batch_size=batch_size, description="clean"
+            ).T
+            found["predictions"] = hashlib.sha256(logits.argmax(axis=1).tobytes()).hexdigest()
+            found[LOGITS] = logits[:_KNOWN_ROWS].astype(float).tolist()
         for name, program in self._attacked.items():
             if program.calls_back(*like, size) and not is_black_box:
                 allowed = "None for an attack that calls Python, which has no digest"
@@ -160,7 +166,13 @@ class Suite:
 
 def joined(parts: Sequence[Measured]) -> Measured:
     """Returns the measurements of consecutive rows as those of all of them."""
-    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=-1), *parts)
+    found = jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=-1), *parts)
+    in_order = lambda of_attacks: {name: of_attacks[name] for name in parts[0].attacked}
+    return found._replace(attacked=in_order(found.attacked))  # JAX sorts the keys of a dict.
+
+
+def _logits(logits_fn: LogitsFn, x: Array, aux: Any) -> Array:
+    return with_aux(logits_fn, aux)(x).T
 
 
 def _probed(

@@ -97,7 +97,7 @@ def test_an_attack_refuses_unusable_values_in_one_line(name):
 @pytest.mark.parametrize(
     ("attack", "setting"),
     [
-        (attacks.jsma, {"theta": NAN, "targeted": False}),
+        (attacks.jsma, {"theta": NAN}),
         (attacks.deepfool, {"overshoot": INF}),
         (attacks.fab, {"beta": NAN}),
         (attacks.square, {"eps": 0.1, "p_init": NAN}),

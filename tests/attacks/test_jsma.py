@@ -1,5 +1,6 @@
 """jsma: four features by hand, brute force over all pairs in NumPy, its budget and its memory."""
 
+import functools
 import itertools
 
 import jax
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from adv_jax.attacks.jsma import jsma
+from adv_jax import attacks
 
 BOUNDS = (0.0, 1.0)
+jsma = functools.partial(attacks.jsma, targeted=True)
 B, D, K = 6, 10, 3
 RNG = np.random.default_rng(0)
 W_IN, W_OUT = RNG.normal(size=(D, 8)), RNG.normal(size=(8, K))

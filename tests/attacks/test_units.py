@@ -96,7 +96,7 @@ CASES = {
     "feature_adversary": Case(to_the_next_row, 0.2, steps=True),
     "hop_skip_jump": Case(attacks.hop_skip_jump, None, KEYED, steps=True),
     "boundary": Case(attacks.boundary, None, KEYED, steps=True),
-    "jsma": Case(attacks.jsma, None, {"targeted": False, "gamma": 0.7}, each=False, quick=True),
+    "jsma": Case(attacks.jsma, None, {"gamma": 0.7}, each=False, quick=True),
     "universal_perturbation": Case(universal, 0.1),
     "adversarial_patch": Case(patched, None, KEYED | {"num_steps": 5}, each=False, bounds=True),
     "rubbish": Case(attacks.rubbish, None, KEYED, each=False, quick=True),

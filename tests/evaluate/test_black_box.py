@@ -69,7 +69,6 @@ def call(name, model):
     attack = getattr(attacks, name)
     few = {"num_steps", "num_queries"} & attack.__wrapped__.__kwdefaults__.keys()
     given = {attack.traits.size: 0.1, "bounds": (0, 1), "key": KEY, **dict.fromkeys(few, 2)}
-    given |= {"targeted": False} if name == "jsma" else {}
     given |= {"source_fn": lambda x: x @ W, "attack": attacks.fgsm} if name == "transferred" else {}
     return attack(model, X[:3], Y[:3], **given)
 

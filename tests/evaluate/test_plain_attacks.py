@@ -52,8 +52,7 @@ def test_the_minimal_eps_of_a_plain_attack_is_the_distance_to_the_boundary(attac
 @pytest.mark.parametrize("name", attacks.__all__)
 def test_every_attack_takes_a_size_of_each_row_that_broadcasts_with_x(name):
     attack, x = getattr(attacks, name), jnp.full((2, 2, 2), 0.5)
-    given = {"jsma": {"targeted": False}, "transferred": {"source_fn": logits_fn}}.get(name, {})
-    given |= {"attack": attacks.fgsm} if name == "transferred" else {}
+    given = {"attack": attacks.fgsm, "source_fn": logits_fn} if name == "transferred" else {}
     given |= {"num_queries": 2} if name in ("square", "auto_attack") else {}
     if "num_steps" in attack.__wrapped__.__kwdefaults__:
         given["num_steps"] = 1

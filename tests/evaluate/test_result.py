@@ -95,6 +95,20 @@ def test_json_has_the_numbers_and_comes_back(found):
 
 
 @pytest.mark.slow
+def test_evaluations_are_equal_if_their_fields_are(found):
+    again = evaluate.Evaluation.from_json(found.to_json())
+    assert again == found
+    assert found._replace(labels=found.labels + 1) != found and found != 1
+
+
+def test_robust_rows_are_correct_under_every_attack(found):
+    survives = np.ones(found.robust.shape, bool)
+    for predicted in found.predicted.values():
+        survives &= predicted == found.labels
+    np.testing.assert_array_equal(found.robust, survives)
+    np.testing.assert_array_equal(found.robust.mean(axis=1), found.worst_case)
+
+
 def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
     host = lambda x: np.asarray(x) @ W
     like = lambda x: jax.ShapeDtypeStruct((len(x), 3), np.float32)

@@ -121,12 +121,25 @@ def test_a_stopped_stream_continues_from_its_folder(problem, tmp_path, monkeypat
     assert_equal(run(batches=cut(x, y)), found)
 
 
+def test_attacks_stay_in_their_order_and_another_batch_size_is_named(problem, tmp_path):
+    w, b, x, y = problem(9)
+    suite = {"pgd": partial(attacks.pgd, num_steps=1), "fgsm": attacks.fgsm}
+    run = partial(evaluate.evaluate_batches, model(w, b), attacks=suite, eps=[0.1], folder=tmp_path)
+    for _ in range(2):
+        found = run(batches=[(x, y)], batch_size=2)
+        assert list(found.attacks) == list(found.correct) == list(found.predicted) == [*suite]
+    devices = jax.local_device_count()
+    message = f"with blocks of {2 * devices} rows: batch_size times devices makes {3 * devices}"
+    with pytest.raises(UserError, match=message):
+        run(batches=[(x, y)], batch_size=3)
+
+
 def test_a_folder_of_another_black_box_is_refused(problem, tmp_path):
     w, b, x, y = problem(9)
     shifted = lambda fn, x, y, *, eps, key=None: x + eps
 
-    def run(sign, attack=shifted, folder=tmp_path / "folder"):
-        predict = lambda x: sign * (np.tanh(x) @ np.asarray(w) + np.asarray(b))
+    def run(factor, attack=shifted, folder=tmp_path / "folder"):
+        predict = lambda x: factor * (np.tanh(x) @ np.asarray(w) + np.asarray(b))
         black_box = bridges.black_box(predict)
         return evaluate.evaluate_batches(
             black_box, [(x, y)], {"a": attack}, eps=[0.1], folder=folder, progress=False
@@ -134,8 +147,12 @@ def test_a_folder_of_another_black_box_is_refused(problem, tmp_path):
 
     first = run(1.0)
     assert_equal(run(1.0), first)
-    with pytest.raises(UserError, match="^folder must be new or .* with another predictions$"):
+    assert_equal(run(1 + 1e-6), first)
+    with pytest.raises(UserError, match="^folder must be new or .* another predictions, logits$"):
         run(-1.0)
+    # All predictions stay.
+    with pytest.raises(UserError, match="^folder must be new or .* with another logits$"):
+        run(1.001)
 
 
 def test_a_folder_of_an_attack_that_calls_python_is_refused(problem, tmp_path):

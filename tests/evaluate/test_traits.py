@@ -134,8 +134,8 @@ def test_traits_that_cannot_be_are_refused(given, message):
 def test_attacks_without_bounds_get_those_of_the_call():
     seen = {}
 
-    def spy(logits_fn, x, y, *, eps, bounds=None, norm="linf", targeted=True):
-        seen.update(bounds=bounds, norm=norm, targeted=targeted)
+    def spy(logits_fn, x, y, *, eps, bounds=None, norm="linf"):
+        seen.update(bounds=bounds, norm=norm)
         return attacks.fgsm(logits_fn, x, y, eps=eps, bounds=bounds, norm=norm)
 
     call = {"bounds": (0.1, 0.9), "threat_model": "L2"}
@@ -156,9 +156,9 @@ def test_attacks_without_bounds_get_those_of_the_call():
     for run in evaluations.values():
         seen.clear()
         run(spy)
-        assert seen == {"bounds": (0.1, 0.9), "norm": "l2", "targeted": False}
+        assert seen == {"bounds": (0.1, 0.9), "norm": "l2"}
         run(partial(spy, bounds=(0, 1), norm="linf"))
-        assert seen == {"bounds": (0, 1), "norm": "linf", "targeted": False}
+        assert seen == {"bounds": (0, 1), "norm": "linf"}
 
 
 @pytest.mark.slow

@@ -217,7 +217,7 @@ TABLE = {
         variant=True,
         **DRAWS,
     ),
-    "jsma": Row(attacks.jsma, options={"targeted": False}, picky=True),
+    "jsma": Row(attacks.jsma, picky=True),
 }
 # The first row of each attack; its core promises and those of rows that are no variants are tested
 # by default.
