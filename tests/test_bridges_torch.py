@@ -71,6 +71,11 @@ def test_gradients_are_of_the_weights_of_now():
     close(pullback(jnp.ones((8, 10)))[0], np.full_like(X, 20.0))
 
 
+def test_tensors_as_inputs_are_refused_with_the_remedy(net):
+    with pytest.raises(UserError, match=r"got torch.float32\[8, 1, 28, 28\]: pass x.numpy\(\)$"):
+        attacks.fgsm(bridges.from_torch(net), torch.zeros(8, 1, 28, 28), None, eps=0.1)
+
+
 @pytest.mark.parametrize("first", [True, False], ids=["first call", "later call"])
 def test_attacks_work_in_the_inference_mode_of_torch(net, first):
     fn, labels = bridges.from_torch(net), jnp.arange(8)

@@ -15,6 +15,7 @@ from adv_jax.attacks._bare import Fn, run_body
 from adv_jax.attacks._climbing import checked_start, folded
 from adv_jax.attacks._traits import NOISE, Traits
 from adv_jax.checks import (
+    WRAP,
     array_of_lists,
     as_batch,
     ball,
@@ -166,7 +167,7 @@ def _instead(body: Body, settings: Settings) -> str:
     """Returns the advice on code that needs the value of a traced setting, `traceable`."""
     names = [n for n, v in settings.items() if v is not None and n not in (body.traits.size, "key")]
     kinds = f", annotate {' and '.join(names)} as bool, int or str" if names else ""
-    return f"use jnp.where{kinds}, or wrap a model of NumPy by adv_jax.bridges.black_box"
+    return f"use jnp.where{kinds}, or {WRAP}"
 
 
 def _attacked(

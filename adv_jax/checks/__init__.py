@@ -7,6 +7,7 @@ negative eps or NaN.
 
 from adv_jax.checks._ball import ball, checked_mask, is_per_feature
 from adv_jax.checks._calls import (
+    WRAP,
     arity,
     callback_errors,
     check_takes,
@@ -51,6 +52,7 @@ from adv_jax.checks._values import (
 )
 
 __all__ = [
+    "WRAP",
     "arity",
     "array_of_lists",
     "as_batch",

@@ -108,10 +108,14 @@ def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
         raise
 
 
+# The advice on code of NumPy.
+WRAP = "wrap NumPy by jax.pure_callback, a whole model by adv_jax.bridges.black_box"
+
+
 @contextlib.contextmanager
 def traceable(
     name: str,
-    instead: str = "use jnp.where, or wrap a model of NumPy by adv_jax.bridges.black_box",
+    instead: str = f"use jnp.where, or {WRAP}",
     *,
     model: str | None = None,
 ) -> Iterator[None]:

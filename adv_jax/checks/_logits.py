@@ -121,16 +121,22 @@ def checked_labels(y: Any, logits: Any) -> Array:
       logits: f32[B, K], or a ShapeDtypeStruct.
 
     Raises:
-      UserError: another shape or dtype; where values are known: not classes, or not weights.
+      UserError: another shape or dtype; where values are known: neither classes nor weights, or
+        several labels in a row.
     """
     given = y
     y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y) and y.ndim == 2 and jnp.issubdtype(dtype_of(given), jnp.integer):
+    if is_known(y) and y.ndim == 2:
         values = np.asarray(y, np.float64)
-        other = values[values.sum(axis=1) != 1]
+        total = values.sum(axis=1)
+        if jnp.issubdtype(dtype_of(given), jnp.integer):
+            other = values[total != 1]
+        else:  # Weights may have any sum, but several ones are several labels.
+            other = values[(total > 1) & np.isin(values, (0, 1)).all(axis=1)]
         if other.size:
             raise UserError(
-                f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}"
+                f"y must be classes i32[B], or one-hot, i32 or f32[B, K], got the row {other[0]}: "
+                "several labels need a loss of your own, loss=fn(logits, y)"
             )
     return y
 

@@ -39,7 +39,8 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
             "arrays, and close over the others"
         )
     if not is_real(x):
-        raise UserError(f"{name} must be {allowed}, got {described(x)}")
+        remedy = f": pass {name}.numpy()" if hasattr(x, "numpy") else ""
+        raise UserError(f"{name} must be {allowed}, got {described(x)}{remedy}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):
         pixels = ": divide it by 255, and give eps in those units" if x.dtype == jnp.uint8 else ""

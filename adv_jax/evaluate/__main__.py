@@ -34,7 +34,7 @@ _ATTACKS = flags.DEFINE_string(
     "names of adv_jax.attacks, or module:name, with settings as pgd(num_steps=40)",
 )
 _EPS = flags.DEFINE_list("eps", ["0", ".1", ".2", ".3"], "sizes of the attacks, in input units")
-_NORM = flags.DEFINE_string("norm", None, "linf, l2, l1 or rms; default: each attack's default")
+_NORM = flags.DEFINE_string("norm", None, "linf, l2, l1, rms or l0; default: each attack's default")
 _BOUNDS = flags.DEFINE_string("bounds", "data", "lo,hi to clip to; none; data: the data set's")
 _NUM_EXAMPLES = flags.DEFINE_integer("num_examples", None, "number of test images; default: all")
 _BATCH_SIZE = flags.DEFINE_integer(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from adv_jax.attacks import ONE_STEP, traits_of
+from adv_jax.attacks import NOISE, ONE_STEP, traits_of
 from adv_jax.checks import width
 from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
@@ -159,8 +159,9 @@ def audit(
         warnings=(),
     )
     said = (
-        *sentences.of_one_class(clean_labels, y),
+        *sentences.of_guess(clean_accuracy, y),
         *_warnings(found, attacks, order, y, bounds=bounds),
+        *sentences.of_weak(_weak(attacks, accuracies, clean_accuracy, sizes, balls), len(y)),
         *_of_shared_sizes(attacks, eps),
         *_of_tiny_sizes(sizes, balls, bounds),
     )
@@ -193,22 +194,25 @@ def _warnings(
 def warnings_of_curves(
     attacks: Mapping[str, Attack],
     accuracies: Mapping[str, np.ndarray],
-    clean_accuracy: float,
+    clean_accuracies: np.ndarray,
+    y: np.ndarray,
     *,
     eps: Sequence[float] | Mapping[str, Sequence[float]],
-    num_rows: int,
     changes: Mapping[str, np.ndarray],
 ) -> tuple[str, ...]:
     """Returns the warnings of the audit that follow from curves, without the model.
 
     Args:
-      accuracies: attack -> f[E], of `num_rows` rows.
+      accuracies: attack -> f[E], mean over replicas.
+      clean_accuracies: f[R], of the replicas.
+      y: i32[N], the classes.
       changes: attack -> f[E], the size of its perturbations in any norm. Some attacks leave rows
         that are misclassified already as they are.
     """
     sizes = {name: np.asarray(eps) for name, eps in sizes_of(attacks, eps).items()}
     balls = {name: ball_of(attack) for name, attack in attacks.items()}
     order = _orders(attacks, accuracies, sizes, balls)
+    clean_accuracy, num_rows = float(clean_accuracies.mean()), len(y)
     rises = _rises(attacks, accuracies, clean_accuracy, sizes)
     still = [
         name
@@ -216,9 +220,11 @@ def warnings_of_curves(
         if _must_move(attack) and (changes[name][sizes[name] > 0] == 0).any()
     ]
     return (
+        *sentences.of_guess(clean_accuracies, y),
         *sentences.of_still(still),
         *sentences.of_order(order, attacks, num_rows),
         *sentences.of_rises(rises, num_rows),
+        *sentences.of_weak(_weak(attacks, accuracies, clean_accuracy, sizes, balls), num_rows),
         *_of_shared_sizes(attacks, eps),
     )
 
@@ -258,6 +264,32 @@ def _orders(
         (strong, weak): float((accuracies[strong] - accuracies[weak]).max())
         for strong, weak in _ordered(attacks, sizes, balls)
     }
+
+
+def _weak(
+    attacks: Mapping[str, Attack],
+    accuracies: Mapping[str, np.ndarray],
+    clean_accuracy: float,
+    sizes: Mapping[str, np.ndarray],
+    balls: Mapping[str, str | None],
+) -> Iterator[tuple[str, float, str, float]]:
+    """Yields an attack of several steps, the share of rows that it fools, another, and its share.
+
+    The other is that of the same ball and sizes that fools most; `_orders` has those of lower rank.
+    """
+    fooled = {name: float(clean_accuracy - own.min()) for name, own in accuracies.items()}
+    stepped = {name: rank_of(attack) or NOISE for name, attack in attacks.items()}
+    for name, attack in attacks.items():
+        if stepped[name] <= ONE_STEP or not is_aimed(attack) or is_confined(attack):
+            continue
+        others = [
+            other
+            for other in attacks
+            if balls[name] == balls[other] is not None and stepped[other] >= stepped[name]
+            if np.array_equal(sizes[name], sizes[other])
+        ]
+        best = max(others, key=fooled.__getitem__, default=name)
+        yield name, fooled[name], best, fooled[best]
 
 
 def _rises(

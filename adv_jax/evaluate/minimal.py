@@ -15,6 +15,7 @@ from adv_jax.evaluate.compiled import Batched
 from adv_jax.evaluate.crafting import check_crafted, crafted
 from adv_jax.evaluate.preparing import with_settings
 from adv_jax.evaluate.progress import Progress, shown
+from adv_jax.evaluate.traits import ball_of
 from adv_jax.random import row_keys
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, working_dtype
 
@@ -51,7 +52,7 @@ def minimal_eps(
 
     Returns:
       f32[N] (f64 for x f64): 0 for rows misclassified without an attack, inf for those not fooled
-      at high.
+      at high. Whole numbers under l0.
 
     Raises:
       UserError: as `evaluate`.
@@ -92,6 +93,8 @@ def minimal_eps(
             middle = (lower + upper) / 2
             hit = fooled_at(middle)
             lower, upper = np.where(hit, lower, middle), np.where(hit, middle, upper)
+    if ball_of(chosen["attack"]) == "l0":  # The radius is a number of features.
+        upper = np.floor(upper)
     upper[withstand] = np.inf
     upper[clean["label"] != y] = 0
     return upper

@@ -13,6 +13,7 @@ _MISLED = 0.25  # the same for misleading gradients; a defense by random masks r
 _SLACK, _SLACK_ROWS = 0.01, 3  # share (and number) of rows by which a stronger attack may lag
 _RISE = 0.05  # share of rows by which accuracy may rise with eps: one long step overshoots
 _BEHIND = 0.05  # share of rows by which a single step may beat all attacks, or one of unknown rank
+_WEAK = 0.1  # of the rows that another attack fools, an attack of several steps fools more
 
 
 def of_gradients(nan: float, zero: float, saturated: float) -> Iterator[str]:
@@ -133,6 +134,19 @@ def of_order(
             )
 
 
+def of_weak(pairs: Iterable[tuple[str, float, str, float]], num_rows: int) -> Iterator[str]:
+    """Yields a sentence for each attack that fools hardly a row, where another one fools many.
+
+    pairs: an attack, the share of the rows that it fools, another attack, and its share.
+    """
+    for name, share, other, of_other in pairs:
+        if share <= _WEAK * of_other and _too_many(of_other - share, num_rows, _BEHIND):
+            yield (
+                f"{name} fools {_percent(max(share, 0.0))} of the rows, {other} "
+                f"{_percent(of_other)}: the steps of {name} are too few or too small"
+            )
+
+
 def of_rises(rises: Mapping[str, float], num_rows: int) -> Iterator[str]:
     """Yields a sentence for each attack whose harm falls with eps; rises: `Audit.rises`."""
     for name, rise in rises.items():
@@ -171,13 +185,19 @@ def of_gray(shares: Mapping[str, float], y: np.ndarray) -> Iterator[str]:
             )
 
 
-def of_one_class(predicted: np.ndarray, y: np.ndarray) -> Iterator[str]:
-    """Yields a sentence if a model has one class for all rows; both i32[N], without an attack."""
-    share = float((predicted == y).mean())
-    if np.ptp(predicted) == 0 and np.ptp(y) > 0 and _too_many(1 - share, len(y), _SLACK):
+def of_guess(accuracies: np.ndarray, y: np.ndarray) -> Iterator[str]:
+    """Yields a sentence if a model, or one of several, is no better than one class for all rows.
+
+    accuracies: without an attack, f[] or f[R] of R models; y: i32[N].
+    """
+    accuracies, counts = np.atleast_1d(accuracies), np.unique(y, return_counts=True)[1]
+    guessed, worst = float(counts.max() / len(y)), float(accuracies.min())
+    if worst <= guessed and _too_many(1 - guessed, len(y), _SLACK):
+        number = f" ({(accuracies <= guessed).sum()} of {accuracies.size} replicas)"
         yield (
-            f"the model predicts class {predicted[0]} for all rows without an attack, right for "
-            f"{_percent(share)}: check its training, and that x has the units of the training"
+            f"the model{number if accuracies.size > 1 else ''} is right for {_percent(worst)} of "
+            f"the rows without an attack, where the most frequent class is {_percent(guessed)}: "
+            "check its training, and that x has the units of the training"
         )
 
 

@@ -50,7 +50,7 @@ def free(
 
     Args:
       apply: the model.
-      variables: those of the model, and "perturbation" as `still` returns it.
+      variables: those of the model, and "perturbation", at first `free.state(apply, variables, x)`.
       batch: {"x": f32[B, *D], "y": i32[B]}.
       key: for the model's noise and dropout.
       eps: radius of the ball and length of the step, in units of x.

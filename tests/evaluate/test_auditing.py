@@ -149,12 +149,16 @@ def test_radii_in_other_units_than_the_inputs_are_named(problem):
         assert not any("1/5,000" in warning for warning in found)
 
 
-def test_a_model_of_one_class_is_named(problem):
+def test_a_model_that_is_no_better_than_one_class_is_named(problem):
     logits_fn, x, y = linear(problem)
     num_classes = logits_fn(x[:1]).shape[1]
     constant = lambda x: 1e-3 * logits_fn(x) + 9 * jnp.eye(num_classes)[2][None]
+    most = 100 * np.bincount(np.asarray(y)).max() / len(y)
     right = 100 * np.mean(np.asarray(y) == 2)
-    said = f"the model predicts class 2 for all rows without an attack, right for {right:.3g} %: "
+    said = (
+        f"the model is right for {right:.3g} % of the rows without an attack, where the most "
+        f"frequent class is {most:.3g} %: check its training"
+    )
     for model, labels, is_said in [
         (constant, y, True),
         (logits_fn, y, False),
@@ -295,6 +299,19 @@ def test_iterated_attacks_weaker_than_one_step_are_found(problem):
     )
 
 
+def test_an_iterated_attack_that_fools_hardly_a_row_is_named_beside_another(problem):
+    logits_fn, x, y = linear(problem, 100)
+    few = partial(attacks.carlini_wagner, num_steps=1, search_steps=1, learning_rate=1e-6)
+    ddn = partial(attacks.ddn, num_steps=10)
+    bounds = (float(x.min()), float(x.max()))
+    found = audited(logits_fn, x, y, {"cw": few, "ddn": ddn}, eps=(0.5,), bounds=bounds)
+    x_adv = ddn(logits_fn, x, y, eps=0.5, bounds=bounds)
+    right, left = ((np.argmax(logits_fn(rows), 1) == y).mean() for rows in (x, x_adv))
+    (warning,) = [text for text in found.warnings if "fools" in text]
+    assert right - left > 0.1
+    assert warning.startswith(f"cw fools 0 % of the rows, ddn {100 * (right - left):.3g} %: the st")
+
+
 @pytest.mark.parametrize(
     ("rows", "behind", "warned"),
     [(50, 3, False), (50, 4, True), (1000, 10, False), (1000, 11, True)],
@@ -361,15 +378,18 @@ def test_an_accuracy_that_rises_with_eps_is_found_for_any_order_of_sizes():
 def test_curves_alone_show_weak_steps_and_rising_accuracy():
     """By hand: of 100 rows, the iterated attack leaves .5 where one step leaves .2."""
     attacks_ = {"fgsm": attacks.fgsm, "pgd": partial(attacks.pgd, num_steps=1)}
-    eps, clean = [0.1, 0.2], 0.9
+    eps, clean, y = [0.1, 0.2], np.array([0.9]), np.arange(100) % 10
     curves = {"fgsm": np.array([0.2, 0.4]), "pgd": np.array([0.5, 0.3])}
-    warnings = partial(warnings_of_curves, attacks_, eps=eps, num_rows=100)
+    warnings = partial(warnings_of_curves, attacks_, y=y, eps=eps)
     moved = {name: np.array([0.1, 0.2]) for name in attacks_}
-    order, rise = warnings(curves, clean, changes=moved)
+    order, rise = warnings(curves, clean_accuracies=clean, changes=moved)
     assert order.startswith("pgd leaves 30 % more of the rows correct than fgsm")
     assert rise.startswith("the accuracy under fgsm rises by 20 points as eps grows")
     sound = {"fgsm": np.array([0.5, 0.4]), "pgd": np.array([0.2, 0.1])}
-    assert warnings(sound, clean, changes=moved) == ()
+    assert warnings(sound, clean_accuracies=clean, changes=moved) == ()
+    # Of two replicas one has not learned.
+    (guess,) = warnings(sound, clean_accuracies=np.array([0.9, 0.1]), changes=moved)
+    assert guess.startswith("the model (1 of 2 replicas) is right for 10 % of the rows without")
 
 
 def test_an_attack_that_changes_no_input_is_named_unless_it_need_not():
@@ -377,7 +397,8 @@ def test_an_attack_that_changes_no_input_is_named_unless_it_need_not():
     one = {"fgsm": attacks.fgsm, "deepfool": deepfool, "square": attacks.square}
     flat = {name: np.full(3, 0.1) for name in one}
     changes = {name: np.zeros(3) for name in one}
+    y = np.arange(1000) % 20
     (warning,) = warnings_of_curves(
-        one, flat, 0.1, eps=[0.0, 0.1, 0.3], num_rows=100, changes=changes
+        one, flat, np.array([0.1]), y, eps=[0.0, 0.1, 0.3], changes=changes
     )
     assert warning.startswith("fgsm changes no input: the gradients are exactly 0")

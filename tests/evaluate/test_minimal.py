@@ -18,6 +18,15 @@ def binary(x):
     return jnp.stack([score, -score], axis=1)
 
 
+def test_sizes_under_l0_are_numbers_of_features():
+    """By hand: the score, .7 and .3, falls by .4 with each feature that becomes 0."""
+    x = np.array([[0.4, 0.4, 0.4, 0.4], [0.4, 0.4, 0.4, 0.0]], np.float32)
+    logits_fn = lambda x: jnp.stack([x.sum(axis=1) - 0.9, jnp.zeros(len(x))], axis=1)
+    attack = partial(attacks.pgd, norm="l0", num_steps=10, step_size=1.0)
+    found = evaluate.minimal_eps(logits_fn, x, [0, 0], attack, high=4, bounds=(0, 1))
+    np.testing.assert_array_equal(found, [2, 1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("norm", "order"), [("linf", 1), ("l2", 2), ("l1", np.inf)])
 @pytest.mark.parametrize("batch_size", [500, 9])

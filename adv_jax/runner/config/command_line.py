@@ -81,6 +81,13 @@ def define_process_flags() -> list[flags.FlagHolder]:
     ]
 
 
+# How absl says in the words of Python that a flag has no number.
+_NO_NUMBER = re.compile(
+    r"flag (?P<flag>--\w+)=(?P<value>.*): "
+    r"(invalid literal for (?P<kind>int)\(\)|could not convert string to float).*"
+)
+
+
 def check_flagfiles(argv: list[str]) -> None:
     """Exits with 1 and one line if a --flagfile cannot be read."""
     try:
@@ -94,7 +101,11 @@ def read_flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(_with_flagfiles(argv))
     except flags.Error as error:
-        raise UserError(error) from error
+        wrong = _NO_NUMBER.fullmatch(str(error))
+        if wrong is None:
+            raise UserError(error) from error
+        kind = "a whole number" if wrong["kind"] == "int" else "a number"
+        raise UserError(f"{wrong['flag']} must be {kind}, got {wrong['value']!r}") from error
 
 
 def read_flags_alone(argv: list[str]) -> list[str]:

@@ -93,8 +93,8 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
         seconds=seconds,
     )
     if result["evaluation"]:
-        eps, tested = config["evaluation"]["eps"], data["sizes"]["test"]
-        result["warnings"] = audited(experiment.attacks, measured, eps, tested)
+        eps, y = config["evaluation"]["eps"], ready.inputs.dataset.test[1]
+        result["warnings"] = audited(experiment.attacks, measured, eps, y)
     figures.draw(files, config, result)
     files.write_result(result)
     _show(result, experiment, files.path)

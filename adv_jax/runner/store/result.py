@@ -199,7 +199,7 @@ def settings_of(replica: Mapping[str, Any]) -> str:
 
 
 def audited(
-    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], rows: int
+    attacks: Mapping[str, Attack], measured: Curves, eps: Sequence[float], y: np.ndarray
 ) -> list[str]:
     """Returns the audit's warnings that follow from the curves, mean over replicas.
 
@@ -210,18 +210,16 @@ def audited(
       attacks: the attacks of the evaluation, by name.
       measured: the output of `Program.evaluate`.
       eps: their sizes.
-      rows: number of test examples.
+      y: i32[N], the classes of the test examples.
     """
     accuracies = {name: np.mean(curve.accuracy, 0) for name, curve in measured.attacks.items()}
-    clean = float(np.mean(measured.clean.accuracy))
+    clean = np.asarray(measured.clean.accuracy)
     # A replica that is always wrong shows nothing.
     changes = {
         name: np.where(np.asarray(curve.accuracy) > 0, curve.linf, np.inf).min(0)
         for name, curve in measured.attacks.items()
     }
-    return list(
-        warnings_of_curves(attacks, accuracies, clean, eps=eps, num_rows=rows, changes=changes)
-    )
+    return list(warnings_of_curves(attacks, accuracies, clean, y, eps=eps, changes=changes))
 
 
 def remarks(result: Mapping[str, Any], attacks: Mapping[str, Attack], workdir: Path) -> list[str]:

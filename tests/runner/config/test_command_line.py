@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalogue, command_line
 from adv_jax.runner.config.command_line import check_overrides, expanded, explain_flags, workdirs
 from adv_jax.runner.config.fields import check
 from adv_jax.suggestions import suggestion
@@ -419,6 +419,20 @@ def test_what_is_no_fraction_is_refused_in_one_line(monkeypatch, text):
     for field in ("evaluation.eps=({})", "evaluation.eps={}", "replicas.grid={{'a': {}}}"):
         with pytest.raises((UserError, flags.Error)):
             check(overridden(monkeypatch, f"--config.{field.format(text)}"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "kind"), [("--replica=0,1", "a whole number"), ("--minutes=ten", "a number")]
+)
+def test_a_flag_that_is_no_number_is_refused_in_one_line(monkeypatch, flag, kind):
+    values = flags.FlagValues()
+    flags.DEFINE_integer("replica", 0, "", flag_values=values)
+    flags.DEFINE_float("minutes", 0, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    with pytest.raises(UserError) as error:
+        command_line.read_flags(["prog", flag])
+    name, _, value = flag.partition("=")
+    assert str(error.value) == f"{name} must be {kind}, got {value!r}"
 
 
 def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_path, monkeypatch):

@@ -9,6 +9,8 @@ from adv_jax.evaluate import Curves
 from adv_jax.evaluate.measures import Clean, Curve
 from adv_jax.runner.store import result
 
+Y = np.arange(100) % 10
+
 
 def test_warnings_of_the_audit_are_kept_and_named_beside_what_is_untried(tmp_path):
     accuracy = np.array([[0.5, 0.7], [0.5, 0.9]], np.float32)  # It rises with eps.
@@ -16,7 +18,7 @@ def test_warnings_of_the_audit_are_kept_and_named_beside_what_is_untried(tmp_pat
     clean = Clean(np.full(2, 0.9), np.full(2, 0.9))
     measured = Curves(clean, {"fgsm": curve, "pgd": curve}, accuracy)
     own = {"fgsm": attacks.fgsm, "pgd": attacks.pgd}
-    (warning,) = [w for w in result.audited(own, measured, (0.1, 0.2), 100) if "fgsm rises" in w]
+    (warning,) = [w for w in result.audited(own, measured, (0.1, 0.2), Y) if "fgsm rises" in w]
     document = {"warnings": [warning], "replicas": [{}]}
     said = result.remarks(document, own, tmp_path / "run")
     command = f"python -m adv_jax.evaluate --workdir={tmp_path}/run --attacks=auto_attack"
@@ -65,8 +67,8 @@ def test_attacks_of_other_norms_at_the_same_sizes_are_told():
     curve = Curve(accuracy, accuracy, accuracy, accuracy, accuracy)
     measured = Curves(Clean(np.full(1, 0.9), np.full(1, 0.9)), dict.fromkeys("ab", curve), accuracy)
     own = {"a": attacks.fgsm, "b": partial(attacks.fgsm, norm="l2")}
-    (warning,) = result.audited(own, measured, (0.0, 0.2), 100)
+    (warning,) = result.audited(own, measured, (0.0, 0.2), Y)
     assert warning.startswith(
         "a (linf) and b (l2) share their sizes, which are not radii of one norm"
     )
-    assert result.audited({"a": own["a"], "b": own["a"]}, measured, (0.0, 0.2), 100) == []
+    assert result.audited({"a": own["a"], "b": own["a"]}, measured, (0.0, 0.2), Y) == []
