@@ -192,8 +192,9 @@ def of_guess(accuracies: np.ndarray, y: np.ndarray) -> Iterator[str]:
     """
     accuracies, counts = np.atleast_1d(accuracies), np.unique(y, return_counts=True)[1]
     guessed, worst = float(counts.max() / len(y)), float(accuracies.min())
-    if worst <= guessed and _too_many(1 - guessed, len(y), _SLACK):
-        number = f" ({(accuracies <= guessed).sum()} of {accuracies.size} replicas)"
+    limit = guessed + 2 * math.sqrt(guessed * (1 - guessed) / len(y))  # two standard errors
+    if worst <= limit and _too_many(1 - guessed, len(y), _SLACK):
+        number = f" ({(accuracies <= limit).sum()} of {accuracies.size} replicas)"
         yield (
             f"the model{number if accuracies.size > 1 else ''} is right for {_percent(worst)} of "
             f"the rows without an attack, where the most frequent class is {_percent(guessed)}: "
