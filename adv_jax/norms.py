@@ -189,15 +189,41 @@ def project(
 
 
 def largest(rows: jax.Array, count: jax.Array) -> jax.Array:
-    """Returns where the floor(count) largest entries of each row are: f[B, d] -> bool[B, d].
+    """Returns where the floor(count) largest entries of each row are: f[B, d] >= 0 -> bool[B, d].
 
     Of equal entries the first come first. count: f32[1 or B, 1].
 
     >>> largest(jnp.array([[3., 1., 3., 3.]]), jnp.array([[2.]]))
     Array([[ True, False,  True, False]], dtype=bool)
     """
-    rank = jnp.argsort(jnp.argsort(-rows, axis=1, stable=True), axis=1, stable=True)
-    return (rank + 1).astype(count.dtype) <= count
+    whole = jnp.floor(jnp.minimum(count, rows.shape[1])).astype(jnp.int32)
+    least = kth_largest(rows, jnp.maximum(whole, 1))
+    above, equal = rows > least, rows == least
+    left = whole - jnp.sum(above, axis=1, keepdims=True, dtype=jnp.int32)
+    first = jnp.cumsum(equal, axis=1, dtype=jnp.int32) <= left
+    return (above | (equal & first)) & (whole > 0)
+
+
+def kth_largest(rows: jax.Array, k: jax.Array) -> jax.Array:
+    """Returns the k-th largest entry of each row: f[B, d] >= 0, k i32[1 or B, 1] -> f[B, 1].
+
+    The bits of such numbers, as integers, have the same order: the result is found bit by bit. On a
+    CPU this takes a tenth of the time of a sort.
+
+    >>> kth_largest(jnp.array([[3., 1., 3., 2.]]), jnp.array([[3]]))
+    Array([[2.]], dtype=float32)
+    """
+    kind = jnp.int64 if rows.dtype == jnp.float64 else jnp.int32
+    bits = jax.lax.bitcast_convert_type(rows, kind)
+    last = jnp.iinfo(kind).bits - 2  # The first bit is the sign.
+
+    def with_bit(i: jax.Array, least: jax.Array) -> jax.Array:
+        trial = least | (jnp.ones((), kind) << (last - i).astype(kind))
+        enough = jnp.sum(bits >= trial, axis=1, keepdims=True, dtype=jnp.int32) >= k
+        return jnp.where(enough, trial, least)
+
+    least = jax.lax.fori_loop(0, last + 1, with_bit, jnp.zeros((len(rows), 1), kind))
+    return jax.lax.bitcast_convert_type(least, rows.dtype)
 
 
 def sample(

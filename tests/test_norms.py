@@ -407,3 +407,24 @@ def test_an_integer_beyond_float_is_refused_with_its_first_digits(power, digits)
     # Python itself refuses to write more than 4,300 digits.
     with pytest.raises(UserError, match=rf"^eps must be .*, got an int, {digits}\w*\.\.\.$"):
         norms.per_row("eps", 10**power, jnp.ones((1, 2)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_kth_largest_entry_is_that_of_a_sort(dtype):
+    rng = np.random.default_rng(0)
+    rows = np.abs(rng.normal(size=(40, 9)) * 10.0 ** rng.integers(-40, 30, (40, 9))).astype(dtype)
+    rows[::4] = rng.integers(0, 3, (10, 9))  # equal ones, and 0
+    rows[1, 3], rows[2, 5] = np.inf, np.finfo(dtype).smallest_subnormal
+    k = rng.integers(1, 10, (40, 1))
+    expected = np.take_along_axis(-np.sort(-rows, axis=1), k - 1, axis=1)
+    with jax.enable_x64(dtype == np.float64):
+        found = norms.kth_largest(jnp.asarray(rows), jnp.asarray(k, jnp.int32))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_largest_entries_are_those_of_a_stable_sort():
+    rng = np.random.default_rng(1)
+    rows = rng.integers(0, 4, (60, 7)).astype(np.float32)
+    count = rng.uniform(0, 9, (60, 1)).astype(np.float32)
+    rank = np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1, kind="stable")
+    np.testing.assert_array_equal(norms.largest(rows, jnp.asarray(count)), rank < np.floor(count))

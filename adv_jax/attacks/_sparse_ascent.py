@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from adv_jax import norms
 from adv_jax.attacks._best import Best, Iterate, best_of_ascent
 from adv_jax.attacks._region import Region
 from adv_jax.loss_gradients import RateFn, with_gradient
@@ -138,8 +139,7 @@ def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Arra
     slope = of_units(gradient, scale).reshape(len(gradient), -1)
     size, width = jnp.abs(slope), slope.shape[1]
     rank = jnp.floor((1 - share) * jnp.asarray(width, share.dtype)).astype(jnp.int32)
-    least = jnp.clip(rank, 0, width - 1)[:, None]
-    threshold = jnp.take_along_axis(jnp.sort(size, axis=1), least, axis=1)
+    threshold = norms.kth_largest(size, width - jnp.clip(rank, 0, width - 1)[:, None])
     unit = jnp.where(size >= threshold, jnp.sign(slope), 0)
     unit = unit / jnp.maximum(jnp.abs(unit).sum(axis=1, keepdims=True), 1)
     unit = unit.reshape(gradient.shape)
