@@ -115,7 +115,8 @@ def named(
         return function
     if not isinstance(name, str) or name not in registry:
         module, dot, attribute = str(name).rpartition(".")
-        hint = f"; an import path has a colon: '{module}:{attribute}'" if call and dot else ""
+        hint = f"; an import path has a colon: '{module}:{attribute}'" if dot else ""
+        hint = (hint or " (your own: 'module:attribute')") if call else ""
         raise ConfigError(unknown(f"{field}.name", name, registry) + hint)
     return registry[name]
 

@@ -123,6 +123,7 @@ def check_fields(config: Mapping[str, Any]) -> None:
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f"config must be a dict, got {config!r}")
+    _check_origin(config.get("data"))
     for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained", "stop"):
         legal = [path.rpartition(".")[2] for path in _TYPES if path.rpartition(".")[0] == group]
         node = config.get(group, {}) if group else config
@@ -155,6 +156,18 @@ def check_fields(config: Mapping[str, Any]) -> None:
             allowed = "names without dots, other than worst_case"
             raise ConfigError(f"evaluation.attacks must have {allowed}, got {name!r}")
         _check_type(f"evaluation.attacks.{name}", spec, Mapping)
+
+
+def _check_origin(data: Any) -> None:
+    """Raises ConfigError if only one of data.name and data.source is that of one's own data."""
+    if not isinstance(data, Mapping) or not {"name", "source"} <= data.keys():
+        return
+    name, source = data["name"], data["source"]
+    if source == "import" and not is_import_path(name):
+        allowed = "package.module:function for data.source 'import'"
+        raise ConfigError(f"data.name must be {allowed}, got {name!r}")
+    if source != "import" and is_import_path(name):
+        raise ConfigError(f"data.source must be 'import' for data.name {name!r}, got {source!r}")
 
 
 def ranges_of_fields(config: Mapping[str, Any]) -> dict[str, Range]:

@@ -21,7 +21,7 @@ from adv_jax.data import (
 from adv_jax.data.preprocessing import Fit, Transform
 from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.binding import MAKER, PREPROCESSING, Registry, bind, named, settings
-from adv_jax.runner.config.document import ConfigError, is_import_path
+from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.fields import FIELDS
 from adv_jax.runner.config.plugins import error_line
 from adv_jax.runner.config.replicas import Replica
@@ -168,11 +168,6 @@ def _to_run(config: Mapping[str, Any]) -> str | None:
 def _dataset(spec: Mapping[str, Any]) -> Dataset:
     """Loads the data set of the config's field `data`, by name or by import path."""
     name, source = spec["name"], spec["source"]
-    if source == "import" and not is_import_path(name):
-        allowed = "package.module:function for data.source 'import'"
-        raise ConfigError(f"data.name must be {allowed}, got {name!r}")
-    if source != "import" and is_import_path(name):
-        raise ConfigError(f"data.source must be 'import' for data.name {name!r}, got {source!r}")
     if source != "import":
         return data.load(name, source=source, dir=spec["dir"])
     taken, takes_any = settings(named(spec, _OURS, field="data", call=MAKER), MAKER)

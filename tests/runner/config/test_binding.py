@@ -138,3 +138,5 @@ def test_settings_are_the_parameters_that_the_program_does_not_pass():
 def test_a_name_with_a_dot_gets_the_form_of_an_import_path():
     message = refusal(bind, {"name": "mine.loss"}, registry, field="a", call=ATTACK)
     assert message.endswith("got 'mine.loss'; an import path has a colon: 'mine:loss'")
+    message = refusal(bind, {"name": "mine"}, registry, field="a", call=ATTACK)
+    assert message.endswith("got 'mine'; did you mean 'mixed'? (your own: 'module:attribute')")

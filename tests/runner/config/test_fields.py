@@ -488,11 +488,14 @@ def test_settings_of_a_users_function_may_have_any_values(path):
 
 
 def test_fields_of_data_belong_to_a_users_function():
-    own = with_values(quickstart(), {"data.name": "mine:load", "data.noise": 0.1})
+    named = {"data.name": "mine:load", "data.source": "import"}
+    own = with_values(quickstart(), {**named, "data.noise": 0.1})
     check(own)
-    assert refusal(check, with_values(own, {"data.name": "mnist"})).startswith(
-        "a field of data must"
-    )
+    mnist = with_values(own, {"data.name": "mnist", "data.source": "embedded"})
+    assert refusal(check, mnist).startswith("a field of data must")
+    # Without a colon it is no path of one's own, whatever fields there are.
+    dotted = with_values(own, {"data.name": "mine.load"})
+    assert refusal(check, dotted).startswith("data.name must be package.module:function for data.s")
     assert refusal(check, with_values(own, {"data.num_valid": -1})).startswith(
         "data.num_valid must"
     )

@@ -261,7 +261,7 @@ def test_a_config_without_import_paths_is_recorded_as_it_is():
             "a setting of data.mine:load must be one of count, dir, got 'cou",
         ),
         ({"data": {"count": "x"}}, "data.count must be a number, got 'x'"),
-        ({"data": {"name": "mnist"}}, "a field of data must be one of "),
+        ({"data": {"name": "mnist"}}, "data.name must be package.module:function for data.source"),
         (
             {"data": {"source": "files"}},
             "data.source must be 'import' for data.name 'mine:load', got",
