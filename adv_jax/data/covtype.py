@@ -56,11 +56,11 @@ def from_sklearn(dir: str = "") -> Dataset:
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))
-        fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True)
+        fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True, n_retries=1)
     except _FETCHING as error:
         raise DataError(
             f"covtype in {dir or 'the cache of scikit-learn'} cannot be fetched or read "
-            f"({' '.join(str(error).split())}); the other source is 'files'"
+            f"({' '.join(str(error).split())}); the other source is 'files' ({FILE} in data.dir)"
         ) from None
     folder, (x, labels) = home / "covertype", map(np.asarray, fetched)
     if x.shape != (NUM_ROWS, NUM_FEATURES) or labels.shape != (NUM_ROWS,):

@@ -335,6 +335,10 @@ def _print(name: str, document: Document) -> None:
         for i, eps in enumerate(document["eps"])
     ]
     print_table(f"{name}: accuracy %", ["eps", *columns], rows)
+    for attack, found in document.get("minimal_eps", {}).items():
+        high, share = found["high"], f"{100 * found['withstand']:.3g} %"
+        median = f"above {high:g}" if found["median"] is None else f"{found['median']:.4g}"
+        print(f"smallest eps under {attack}: median {median}; {share} not fooled up to {high:g}")
     for warning in document["audit"]["warnings"]:
         print(f"warning: {warning}")
 

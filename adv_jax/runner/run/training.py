@@ -82,6 +82,8 @@ def _trained_and_evaluated(ready: Prepared, files: Workdir, ends: float) -> dict
     experiment, program = ready.program()
     program.compile()
     state, seconds = train(config, ready.runs, program, files, ends)
+    under = f" under {', '.join(experiment.attacks)}" if experiment.attacks else ""
+    print(f"evaluating {data['sizes']['test']:,} test examples{under}", flush=True)
     measured = program.evaluate(state)
     result = document(
         config,

@@ -137,6 +137,8 @@ def test_minimal_eps_of_the_examples_agrees_with_the_curve(runs, done):
     assert np.isinf(smallest).mean() == pytest.approx(withstand)
     assert (smallest > 0.1).mean() >= (1 - curve["success"][1]) * curve["accuracy"][0] - 1e-9
     assert found["minimal_eps"]["fgsm"]["median"] == pytest.approx(np.median(smallest))
+    share = f"{100 * withstand:.3g} % not fooled up to 0.2"
+    assert f"smallest eps under fgsm: median {np.median(smallest):.4g}; {share}\n" in done[0]
 
 
 @pytest.mark.slow
