@@ -56,6 +56,7 @@ def from_sklearn(dir: str = "") -> Dataset:
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))
+        # pyrefly: ignore[unexpected-keyword]: the stubs lack it.
         fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True, n_retries=1)
     except _FETCHING as error:
         raise DataError(
