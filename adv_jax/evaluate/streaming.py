@@ -68,7 +68,7 @@ def evaluate_batches(
       folder: where each finished block is written, in a file 00000.npz, 00001.npz, ... The same
         call with the same folder skips these blocks; `batches` must yield the same rows. A model
         that calls Python, such as `bridges.black_box`, is known by its predictions of the first
-        block.
+        block and the logits of its first rows.
       examples: also writes the adversarial examples, `examples/ATTACK` f[E, B, *D], to the files.
       progress: as in `evaluate`; it wraps the iterable of blocks.
 
