@@ -16,6 +16,7 @@ Commands; --help has the flags of each:
   python -m launch.reproduce  train the runs of a paper's table and compare
   python -m launch.join       join runs of different seeds into one run
   python -m launch.sweep      grid or search over any fields of a config: --config=NAME
+  python -m launch.compile    compile a config for GPUs or TPUs that are not there
 
 Configs; mode paper is the default, mode quick takes minutes or less:
 {configs}"""

@@ -410,7 +410,7 @@ def test_an_integer_beyond_float_is_refused_with_its_first_digits(power, digits)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_the_kth_largest_entry_is_that_of_a_sort(dtype):
+def test_the_order_to_the_kth_largest_entry_is_that_of_a_sort(dtype):
     rng = np.random.default_rng(0)
     rows = np.abs(rng.normal(size=(40, 9)) * 10.0 ** rng.integers(-40, 30, (40, 9))).astype(dtype)
     rows[::4] = rng.integers(0, 3, (10, 9))  # equal ones, and 0
@@ -418,8 +418,8 @@ def test_the_kth_largest_entry_is_that_of_a_sort(dtype):
     k = rng.integers(1, 10, (40, 1))
     expected = np.take_along_axis(-np.sort(-rows, axis=1), k - 1, axis=1)
     with jax.enable_x64(dtype == np.float64):
-        found = norms.kth_largest(jnp.asarray(rows), jnp.asarray(k, jnp.int32))
-    np.testing.assert_array_equal(found, expected)
+        found = norms.order_to_kth(jnp.asarray(rows), jnp.asarray(k, jnp.int32))
+    np.testing.assert_array_equal(found, (rows > expected) - np.int8(rows < expected))
 
 
 def test_the_largest_entries_are_those_of_a_stable_sort():
@@ -428,3 +428,12 @@ def test_the_largest_entries_are_those_of_a_stable_sort():
     count = rng.uniform(0, 9, (60, 1)).astype(np.float32)
     rank = np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1, kind="stable")
     np.testing.assert_array_equal(norms.largest(rows, jnp.asarray(count)), rank < np.floor(count))
+
+
+def test_the_l0_projection_in_shard_map_is_that_on_one_device():
+    rows = jnp.asarray(np.random.default_rng(2).normal(size=(4, 6)).astype(np.float32))
+    mesh = jax.make_mesh((2,), ("rows",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    over = jax.sharding.PartitionSpec("rows")
+    project = partial(norms.project, eps=2.0, norm="l0")
+    mapped = jax.jit(jax.shard_map(project, mesh=mesh, in_specs=over, out_specs=over))
+    np.testing.assert_array_equal(mapped(rows), project(rows))

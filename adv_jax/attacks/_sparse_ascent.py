@@ -139,8 +139,8 @@ def sparse_direction(gradient: Array, share: Array, scale: Array | None) -> Arra
     slope = of_units(gradient, scale).reshape(len(gradient), -1)
     size, width = jnp.abs(slope), slope.shape[1]
     rank = jnp.floor((1 - share) * jnp.asarray(width, share.dtype)).astype(jnp.int32)
-    threshold = norms.kth_largest(size, width - jnp.clip(rank, 0, width - 1)[:, None])
-    unit = jnp.where(size >= threshold, jnp.sign(slope), 0)
+    order = norms.order_to_kth(size, width - jnp.clip(rank, 0, width - 1)[:, None])
+    unit = jnp.where(order >= 0, jnp.sign(slope), 0)
     unit = unit / jnp.maximum(jnp.abs(unit).sum(axis=1, keepdims=True), 1)
     unit = unit.reshape(gradient.shape)
     return of_units(unit, scale)

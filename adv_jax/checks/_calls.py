@@ -109,7 +109,7 @@ def _arity_of_model(name: str, fn: Any, takes: Sequence[str]) -> Iterator[None]:
 
 
 # The advice on code of NumPy.
-WRAP = "wrap NumPy by jax.pure_callback, a whole model by adv_jax.bridges.black_box"
+WRAP = "wrap NumPy by jax.pure_callback, a model by adv_jax.bridges.black_box"
 
 
 @contextlib.contextmanager

@@ -121,22 +121,17 @@ def checked_labels(y: Any, logits: Any) -> Array:
       logits: f32[B, K], or a ShapeDtypeStruct.
 
     Raises:
-      UserError: another shape or dtype; where values are known: neither classes nor weights, or
-        several labels in a row.
+      UserError: another shape or dtype; where values are known: not classes, or not weights.
     """
     given = y
     y = losses.as_labels(_flat(y, logits), logits, name="y")
-    if is_known(y) and y.ndim == 2:
+    if is_known(y) and y.ndim == 2 and jnp.issubdtype(dtype_of(given), jnp.integer):
         values = np.asarray(y, np.float64)
-        total = values.sum(axis=1)
-        if jnp.issubdtype(dtype_of(given), jnp.integer):
-            other = values[total != 1]
-        else:  # Weights may have any sum, but several ones are several labels.
-            other = values[(total > 1) & np.isin(values, (0, 1)).all(axis=1)]
+        other = values[values.sum(axis=1) != 1]
         if other.size:
             raise UserError(
-                f"y must be classes i32[B], or one-hot, i32 or f32[B, K], got the row {other[0]}: "
-                "several labels need a loss of your own, loss=fn(logits, y)"
+                f"y must be classes i32[B], or one-hot i32[B, K], got the row {other[0]}: several "
+                'labels need floats and loss="binary_cross_entropy"'
             )
     return y
 
