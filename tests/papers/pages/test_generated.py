@@ -297,7 +297,7 @@ def test_the_worked_examples_of_the_shallow_net_thesis_are_no_numbers():
     """Of 25 recomputed values 4 are slips; 10 numbers are measured."""
     one = chapters.of_all(stored.Results({}, {}, {}))["shallow_thesis"]
     counted = summary.counted(one)
-    assert counted["arithmetic"] == {"right": 21, "wrong": 3}
+    assert counted["arithmetic"] == {"right": 21, "wrong": 4}
     assert counted["numbers"] == {"not run": 10}
     assert summary.within_tolerance(one) == ""
 
