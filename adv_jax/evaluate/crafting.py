@@ -70,6 +70,8 @@ def at_size(
             raise UserError(
                 f"{name} must take {scale} as {described(given)}{broadcast}, got {reason}"
             ) from error
+        if isinstance(error, TypeError) and "()" not in reason:  # Not of its signature.
+            raise UserError(f"{name} cannot compute x_adv: {reason}") from error
         if isinstance(error, TypeError):
             raise UserError(
                 f"{name} must be an attack (logits_fn, x, y, *, {scale}, key) -> x_adv, "

@@ -179,7 +179,8 @@ def print_list(
         path = target.file(results)
         written = (_written(path) or {"budget": "?"})["budget"] if path.exists() else "-"
         rows.append([target.name, count, sum(epochs), f"{share:.0%}", written, target.title])
-    columns = ["target", "trainings", "total epochs", "trained here", "stored budget", "title"]
+    columns = ["target", "trainings", "total epochs", "trained here", f"budget in {results}"]
+    columns += ["title"]
     print_table(f"budget {budget.name} (--budget)", columns, rows)
 
 

@@ -79,7 +79,8 @@ def test_an_attack_that_fails_at_a_type_is_named_in_one_line():
     def positional(fn, x, eps):
         return x
 
-    for attack in (unstable, positional):
+    takes = "positional must be an attack (logits_fn, x, y, *, eps, key) -> x_adv, "
+    for attack, said in ((unstable, "unstable cannot compute x_adv: "), (positional, takes)):
         for run in (
             lambda attack: evaluate.evaluate(
                 logits_fn, np.ones((2, 4), np.float32), [0, 1], {"a": attack}, eps=[0.1]
@@ -90,7 +91,6 @@ def test_an_attack_that_fails_at_a_type_is_named_in_one_line():
         ):
             with pytest.raises(UserError) as error:
                 run(attack)
-            said = f"{attack.__name__} must be an attack (logits_fn, x, y, *, eps, key) -> x_adv, "
             assert str(error.value).startswith(said) and "\n" not in str(error.value)
 
 
