@@ -1,6 +1,7 @@
 """Calls the attacks of an evaluation: each at a size, and checks what it returns."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -70,7 +71,8 @@ def at_size(
             raise UserError(
                 f"{name} must take {scale} as {described(given)}{broadcast}, got {reason}"
             ) from error
-        if isinstance(error, TypeError) and "()" not in reason:  # Not of its signature.
+        # Python says "name() takes ..." of a signature.
+        if isinstance(error, TypeError) and not re.search(r"\w\(\) ", reason):
             raise UserError(f"{name} cannot compute x_adv: {reason}") from error
         if isinstance(error, TypeError):
             raise UserError(
