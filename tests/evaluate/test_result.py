@@ -94,7 +94,6 @@ def test_json_has_the_numbers_and_comes_back(found):
     assert back.norms == found.norms and back.audit.warnings == found.audit.warnings
 
 
-@pytest.mark.slow
 def test_evaluations_are_equal_if_their_fields_are(found):
     again = evaluate.Evaluation.from_json(found.to_json())
     assert again == found
@@ -109,6 +108,7 @@ def test_robust_rows_are_correct_under_every_attack(found):
     np.testing.assert_array_equal(found.robust.mean(axis=1), found.worst_case)
 
 
+@pytest.mark.slow
 def test_json_of_a_model_without_a_derivative_has_null_for_what_is_unknown():
     host = lambda x: np.asarray(x) @ W
     like = lambda x: jax.ShapeDtypeStruct((len(x), 3), np.float32)
