@@ -123,8 +123,8 @@ def _measured(flat: dict[str, np.ndarray]) -> Measured:
 def _alike(logits: Any, others: Any) -> bool:
     """Returns whether two lists of logits are equal up to rounding."""
     one, other = (np.asarray(found, float) for found in (logits, others))
-    largest = np.abs(one).max(initial=0.0)
-    return one.shape == other.shape and np.allclose(one, other, 0.0, _TOLERANCE * largest)
+    limit = _TOLERANCE * np.nanmax(np.abs(one), initial=0.0)
+    return one.shape == other.shape and np.allclose(one, other, 0.0, limit, equal_nan=True)
 
 
 def _name(index: int) -> str:

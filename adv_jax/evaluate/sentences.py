@@ -192,7 +192,7 @@ def of_guess(accuracies: np.ndarray, y: np.ndarray) -> Iterator[str]:
     """
     accuracies, counts = np.atleast_1d(accuracies), np.unique(y, return_counts=True)[1]
     guessed, worst = float(counts.max() / len(y)), float(accuracies.min())
-    limit = guessed + 2 * math.sqrt(guessed * (1 - guessed) / len(y))  # two standard errors
+    limit = guessed + math.sqrt(guessed * (1 - guessed) / len(y))  # a standard error above
     if worst <= limit and _too_many(1 - guessed, len(y), _SLACK):
         number = f" ({(accuracies <= limit).sum()} of {accuracies.size} replicas)"
         yield (
