@@ -143,7 +143,8 @@ def of_weak(pairs: Iterable[tuple[str, float, str, float]], num_rows: int) -> It
         if share <= _WEAK * of_other and _too_many(of_other - share, num_rows, _BEHIND):
             yield (
                 f"{name} fools {_percent(max(share, 0.0))} of the rows, {other} "
-                f"{_percent(of_other)}: the steps of {name} are too few or too small"
+                f"{_percent(of_other)}: gradients are masked, or the steps of {name} are too few "
+                "or too small"
             )
 
 

@@ -311,7 +311,7 @@ def test_an_iterated_attack_that_fools_hardly_a_row_is_named_beside_another(prob
     right, left = ((np.argmax(logits_fn(rows), 1) == y).mean() for rows in (x, x_adv))
     (warning,) = [text for text in found.warnings if "fools" in text]
     assert right - left > 0.1
-    assert warning.startswith(f"cw fools 0 % of the rows, ddn {100 * (right - left):.3g} %: the st")
+    assert warning.startswith(f"cw fools 0 % of the rows, ddn {100 * (right - left):.3g} %: grad")
 
 
 @pytest.mark.parametrize(
