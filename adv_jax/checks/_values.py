@@ -39,7 +39,7 @@ def as_batch(x: Array, bounds: Bounds | None = None, *, name: str = "x") -> Arra
             "arrays, and close over the others"
         )
     if not is_real(x):
-        remedy = f": pass {name}.numpy()" if hasattr(x, "numpy") else ""
+        remedy = f": pass {name}.detach().cpu().numpy()" if hasattr(x, "numpy") else ""
         raise UserError(f"{name} must be {allowed}, got {described(x)}{remedy}")
     x = jnp.asarray(x)
     if x.ndim == 0 or not jnp.issubdtype(x.dtype, jnp.floating):

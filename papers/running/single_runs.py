@@ -3,7 +3,7 @@
 A row of a document is of single runs (`runs`), of a row that a target has stored (`target` and
 `row`), or of further seeds of such a training (all three), so that what the results answer together
 needs no training of its own. `seeds` keeps some; `at` keeps one point of a run's grid, {path of a
-field: value}.
+field: value}, and all of a run without a grid.
 """
 
 import functools
@@ -188,7 +188,8 @@ def _measured(
             (replica, error)
             for run in runs
             for replica, error in zip(run["replicas"], _errors(row, run), strict=True)
-            if "at" not in row or same_point(row["at"], replica["overrides"])
+            if not ("at" in row and replica["overrides"])
+            or same_point(row["at"], replica["overrides"])
         ]
         metric = METRICS[_metric(row)].of
         more = {str(replica["seed"]): round(metric(error), 10) for replica, error in replicas}
