@@ -214,7 +214,7 @@ def order_to_kth(rows: jax.Array, k: jax.Array) -> jax.Array:
     Array([[ 1, -1,  1,  0]], dtype=int8)
     """
     kind = jnp.int64 if rows.dtype == jnp.float64 else jnp.int32
-    bits = jax.lax.bitcast_convert_type(rows, kind)
+    bits = jax.lax.bitcast_convert_type(jnp.abs(rows), kind)  # abs(-0.0) is 0.0, all bits 0.
     last = jnp.iinfo(kind).bits - 2  # The first bit is the sign.
 
     def with_bit(i: jax.Array, found: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

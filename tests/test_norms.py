@@ -414,6 +414,7 @@ def test_the_order_to_the_kth_largest_entry_is_that_of_a_sort(dtype):
     rng = np.random.default_rng(0)
     rows = np.abs(rng.normal(size=(40, 9)) * 10.0 ** rng.integers(-40, 30, (40, 9))).astype(dtype)
     rows[::4] = rng.integers(0, 3, (10, 9))  # equal ones, and 0
+    rows[0, :3], rows[4, ::2] = -0.0, -0.0
     rows[1, 3], rows[2, 5] = np.inf, np.finfo(dtype).smallest_subnormal
     k = rng.integers(1, 10, (40, 1))
     expected = np.take_along_axis(-np.sort(-rows, axis=1), k - 1, axis=1)

@@ -254,7 +254,7 @@ def test_what_is_no_key_is_refused():
     [
         partial(attacks.pgd, eps=0.1, targeted=True),
         partial(attacks.pgd, eps=0.1, targeted=np.True_),
-        partial(attacks.jsma, gamma=0.5, bounds=(0.0, 1.0)),  # By default.
+        partial(attacks.jsma, gamma=0.5, bounds=(0.0, 1.0), targeted=True),
         partial(attacks.transferred, eps=0.1, attack=partial(attacks.fgsm, targeted=True)),
         partial(lambda logits_fn, x, y, **settings: x, targeted=True),
         partial(lambda logits_fn, x, y, *, attack, targeted=False: x, attack=0, targeted=True),
