@@ -150,7 +150,7 @@ def test_another_rate_strength_or_box_compiles_nothing():
         ),
         (
             {"probs_fn": lambda x: np.asarray(x).reshape(len(x), -1)},
-            "probs_fn must be made of jax.numpy operations, .*: use jnp.where, or wrap a model",
+            "probs_fn must be made of jax.numpy operations, .*: use jnp.where, or wrap NumPy",
         ),
         ({"bounds": None}, r"bounds must be finite \(lo, hi\), got None"),
         ({"key": None}, "key must be one key of jax.random, got None"),
