@@ -167,8 +167,8 @@ def check_attacks(
             scale, norm, targeted = scale_of(attack), distance_of(attack), is_targeted(attack)
         if targeted:
             raise UserError(
-                f"{key} must be an attack with targeted=False, as y are its labels, got "
-                "targeted=True"
+                f"{key} must be an attack with targeted=False, as y are its labels (or a function "
+                "that chooses its own classes), got targeted=True"
             )
         interval = ranges_of(attack).get(scale, "[0, inf)")
         checked_number(f"{name} of {key}", sizes[key], interval, per_row=True)

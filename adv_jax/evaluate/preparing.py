@@ -25,7 +25,7 @@ def with_settings(
     """Returns the attacks with the settings of an evaluation, each where it is not set already.
 
     `bounds` go to attacks that take them and have None; `norm` to those that take it and have none
-    bound by functools.partial.
+    bound by functools.partial. A function that takes any keyword takes both.
 
     Raises:
       UserError: attacks are no dict of functions; an attack has another norm, and no keyword for
@@ -80,11 +80,12 @@ def _with_settings(attack: Attack, bounds: Bounds | None, norm: str | None) -> A
     parameters, bound = checked_parameters(attack), getattr(attack, "keywords", {})
 
     def free(name: str) -> bool:
-        return name in parameters and name not in bound and takes_keyword(attack, name)
+        return name not in bound and takes_keyword(attack, name)
 
     settings: dict[str, Any] = {}
-    none = (None, inspect.Parameter.empty)
-    if bounds is not None and free("bounds") and parameters["bounds"].default in none:
+    own_bounds = parameters["bounds"].default if "bounds" in parameters else None
+    is_unset = own_bounds in (None, inspect.Parameter.empty)
+    if bounds is not None and free("bounds") and is_unset:
         settings["bounds"] = bounds
     if norm is not None and free("norm"):
         settings["norm"] = norm

@@ -58,8 +58,9 @@ def norm_of(attack: Attack) -> str | None:
     """
     inner = inner_attack(attack)
     parameters, traits = checked_parameters(inner), traits_of(inner)
+    bound = getattr(inner, "keywords", {})  # Those of **settings are no parameters.
     for name in ("length", "norm"):
-        default = parameters[name].default if name in parameters else None
+        default = parameters[name].default if name in parameters else bound.get(name)
         if default not in (None, inspect.Parameter.empty):
             return norms.canonical(default)
     return None if traits is None else traits.norm

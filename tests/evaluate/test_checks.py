@@ -152,7 +152,7 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, targeted=np.True_)}},
-            "a must be an attack with targeted=False, as y are its labels, got targeted=True",
+            "a must be an attack with targeted=False, as y are its labels (or a function that ",
         ),
         (
             {

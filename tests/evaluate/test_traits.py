@@ -175,6 +175,17 @@ def test_the_examples_of_an_evaluation_with_bounds_stay_inside():
     assert found.outside_bounds == {"a": 0} and found.outside_ball == {"a": 0}
 
 
+def test_a_function_of_any_settings_gets_those_of_the_evaluation():
+    def wrapped(logits_fn, x, y, **settings):
+        return attacks.fgsm(logits_fn, x, y, **settings)
+
+    chosen = {"wrapped": wrapped, "fgsm": attacks.fgsm}
+    found = evaluate.evaluate(logits_fn, X, Y, chosen, eps=[0.3], norm="l2", bounds=(0.2, 0.8))
+    assert found.attacks["wrapped"].l2 == found.attacks["fgsm"].l2
+    assert found.audit.outside_bounds == dict.fromkeys(chosen, 0)
+    assert evaluate.norm_of(partial(wrapped, norm="l2")) == "l2"
+
+
 def test_an_attack_of_another_norm_is_refused():
     for inner in (attacks.ddn, partial(attacks.transferred, attack=attacks.ddn)):
         with pytest.raises(UserError, match="^a: norm must be l2 for ddn, got linf$"):
