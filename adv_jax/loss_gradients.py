@@ -71,7 +71,7 @@ def rated(loss: Callable[[Any], Array], outputs: Any, fools: Array) -> Rated:
 
 
 def rate_fn(
-    loss: RowFn | None,
+    loss: Any,
     fn: Callable[..., Any],
     x: Array,
     y: Array | None,
@@ -83,18 +83,19 @@ def rate_fn(
     A point fools the model if its class is not y, or is y if targeted.
 
     Args:
-      loss: (logits f32[B, K], labels) -> f[B], descended if targeted.
+      loss: (logits f32[B, K], labels) -> f[B], descended if targeted; or None. Any, as the
+        signature of an attack also has names for it.
     """
     if loss is None:
         return fn
-    row_loss, sign = loss, -1 if targeted else 1
+    sign = -1 if targeted else 1
     y = labels_at(fn, x, y, targeted=targeted)
 
     def rate(point: Array) -> Rated:
         logits = checked_logits(fn(point), batch=x.shape[0])
         labels = checked_labels(y, logits)
         fools = sign * margin(jax.lax.stop_gradient(logits), labels) > 0
-        return rated(lambda logits: sign * row_loss(logits, labels), logits, fools)
+        return rated(lambda logits: sign * loss(logits, labels), logits, fools)
 
     return rate
 
@@ -159,22 +160,21 @@ def loss_gradient(
     y: Array | None,
     *,
     targeted: bool,
-    loss: str = "cross_entropy",
+    loss: RowFn = losses.cross_entropy,
 ) -> Array:
     """Returns the gradient of the loss with respect to x, negated if targeted: f32[B, *D].
 
     Args:
       y: i32[B], f32[B, K], or None: the prediction at x, by the same forward pass.
-      loss: a name in `losses.LOSSES`.
+      loss: as of `rate_fn`.
 
     Raises:
-      UserError: logits or labels of a wrong shape; unknown loss; targeted without y.
+      UserError: logits or labels of a wrong shape; targeted without y.
     """
-    row_loss = losses.loss_fn(loss)
 
     def rate(point: Array) -> Rated:
         logits = logits_fn(point)  # One forward pass, also for the prediction.
-        return rate_fn(row_loss, lambda _: logits, point, y, targeted=targeted)(point)
+        return rate_fn(loss, lambda _: logits, point, y, targeted=targeted)(point)
 
     return with_gradient(rate, x)[1]
 

@@ -67,7 +67,8 @@ def attack(
       confined: whether rules of its own keep it to a part of the ball.
       ranges: of settings that are one number for all rows, such as {"rho": "[0, 1]"}.
       row_ranges: of settings that may also be f32[B], one number per row.
-      losses: by name, if it climbs one of them or a function of the user; else None.
+      losses: by name, if it climbs one of them or a function of the user; else None. The function
+        itself gets as `loss` the loss of that name.
       legal_norms: the norms that it knows.
       logits: whether logits_fn returns logits, which are checked.
       check: (the arguments by name, but for the model) -> None; more checks of its own.

@@ -45,8 +45,8 @@ class Body(NamedTuple):
     """The function of an attack, and what is checked before it runs.
 
     fn: (logits_fn, x, y, *, settings) -> x_adv, traceable, with any names of the first three. The
-      third has no default, or fn has no labels. In it aux is None, and loss is a name, or None if
-      logits_fn returns `Rated`.
+      third has no default, or fn has no labels. In it aux is None, and loss is the function
+      of its name, or None if logits_fn returns `Rated`.
     ranges: of settings that are one number for all rows, such as {"rho": "[0, 1]"}; see
       `adv_jax.ranges`.
     row_ranges: of those that may also be f32[B].
@@ -156,7 +156,7 @@ def _with_loss(
         targeted=settings.get("targeted", False),
         gradient=body.traits.gradient,
     )
-    settings = settings | {"loss": loss}
+    settings = settings | {"loss": None if loss is None else body.losses[loss]}
     if loss is None:
         settings |= {"fooled": None} if "fooled" in settings else {}
         note_flags(functools.partial(loss_flags, with_aux(fn, aux), x))

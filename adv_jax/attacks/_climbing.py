@@ -100,11 +100,6 @@ def checked_start(start: Array | None, x: Array) -> Array | None:
     return start.astype(working_dtype(x.dtype))
 
 
-def row_loss(loss: Any, named: Mapping[str, RowFn]) -> Any:
-    """Returns the loss of a name; None for the loss of a model that rates itself (`rating`)."""
-    return None if loss is None else named[loss]
-
-
 def rating(
     logits_fn: LogitsFn,
     loss: RowFn,

@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best, Iterate, best_of_ascent
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._dlr import aimed, dlr, toward
 from adv_jax.attacks._linear_model import most_probable_others
 from adv_jax.attacks._region import Region
@@ -145,7 +144,7 @@ def apgd(
     Array([[0.4, 0.4]], dtype=float32)
     """
     aims = 1 if num_targets is None else num_targets
-    if num_targets is not None and (loss != "dlr" or targeted):
+    if num_targets is not None and (loss is not dlr or targeted):
         raise UserError(  # loss is None if fooled is a function
             'num_targets must be None unless loss is "dlr", targeted is False and fooled is None, '
             f"got {num_targets}"
@@ -158,8 +157,8 @@ def apgd(
     keys = None
     if key is not None and start is None:
         keys = split_rows(row_keys(key, x.shape[0]), restarts * aims)
-    climbed, targets = row_loss(loss, _LOSSES), None
-    if loss == "dlr" and targeted:
+    climbed, targets = loss, None
+    if loss is dlr and targeted:
         climbed = toward(labels_at(logits_fn, x, None))
     if num_targets is not None:
         y = classes(labels_at(logits_fn, x, y))

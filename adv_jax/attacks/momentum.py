@@ -9,7 +9,6 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import RateFn, rate_fn, with_gradient
@@ -79,7 +78,7 @@ def mi_fgsm(
     Array([[0.4, 0.4]], dtype=float32)
     """
     region = Region.of(x, eps, norm, bounds, mask)
-    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(loss, logits_fn, x, y, targeted=targeted)
     step = _step(step_size, num_steps, region)
     return _ascent(rate, region, step, decay, num_steps)
 
@@ -142,7 +141,7 @@ def vmi_fgsm(
     """
     keys = split_rows(row_keys(key, x.shape[0]), num_steps)
     region = Region.of(x, eps, norm, bounds, mask)
-    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(loss, logits_fn, x, y, targeted=targeted)
     step = _step(step_size, num_steps, region)
     reach = jnp.asarray(beta, region.radius.dtype) * region.radius
     largest = float(jnp.finfo(x.dtype).max)

@@ -11,7 +11,6 @@ from jax.scipy.ndimage import map_coordinates
 from jax.typing import ArrayLike
 
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._images import check_images, within_range
 from adv_jax.checks import as_batch, check_bounds, check_box, checked_number, own_keywords
 from adv_jax.loss_gradients import rate_fn, with_gradient
@@ -103,7 +102,7 @@ def adversarial_patch(
     check_images(x, "adversarial_patch")
     check_bounds(bounds, (1, *x.shape[1:]))
     dtype, keys = working_dtype(x.dtype), row_keys(key, x.shape[0])
-    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(loss, logits_fn, x, y, targeted=targeted)
     lo, hi = (bound.astype(dtype) for bound in limits(x[:1], bounds))
     width = hi - lo
     # In shares of the width neither the step nor Adam's smallest gradient has a unit.

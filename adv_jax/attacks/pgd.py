@@ -10,7 +10,6 @@ from jax.typing import ArrayLike
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import rate_fn, with_gradient
@@ -115,7 +114,7 @@ def pgd(
         _check_last(restarts, early_stop)
     region = Region.of(x, eps, norm, bounds, mask)
     step = _step(step_size, num_steps, region)
-    rate = rate_fn(row_loss(loss, LOSSES), logits_fn, x, y, targeted=targeted)
+    rate = rate_fn(loss, logits_fn, x, y, targeted=targeted)
     zero = jnp.zeros_like(x, working_dtype(x.dtype))
     keys = split_rows(row_keys(key, x.shape[0]), restarts) if random_start else None
 

@@ -11,7 +11,6 @@ from adv_jax import norms
 from adv_jax.attacks._attack import attack
 from adv_jax.attacks._best import Best
 from adv_jax.attacks._blocks import AttackRows, on_survivors, rows_at_a_time
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import RateFn, labels_at, margin, rate_fn
@@ -101,10 +100,9 @@ def square(
     Array([[0.4, 0.4]], dtype=float32)
     """
     region = Region.of(x, eps, norm, bounds, mask)
-    climbed = row_loss(loss, _LOSSES)
-    if climbed is not None:
+    if loss is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)
-    at_x = rate_fn(climbed, logits_fn, x, y, targeted=targeted)(x)
+    at_x = rate_fn(loss, logits_fn, x, y, targeted=targeted)(x)
     r = jnp.zeros_like(x, working_dtype(x.dtype))
     unmoved = Best(r, at_x.loss.astype(r.dtype), at_x.fools)
     rows = AttackRows.of(logits_fn, y, row_keys(key, x.shape[0]), region)
@@ -115,7 +113,7 @@ def square(
         span = i * turn, jnp.minimum((i + 1) * turn, 1 + num_queries)
 
         def search(rows: AttackRows, best: Best) -> Best:
-            rate = rate_fn(climbed, rows.logits_fn, rows.x, rows.y, targeted=targeted)
+            rate = rate_fn(loss, rows.logits_fn, rows.x, rows.y, targeted=targeted)
             return random_search(
                 rate,
                 rows.region(region.norm),

@@ -8,7 +8,6 @@ from jax.typing import ArrayLike
 
 from adv_jax import norms
 from adv_jax.attacks._attack import attack
-from adv_jax.attacks._climbing import row_loss
 from adv_jax.attacks._region import Region
 from adv_jax.attacks._traits import ITERATED
 from adv_jax.loss_gradients import Rated, labels_at, rate_fn, with_gradient
@@ -91,7 +90,7 @@ def universal_perturbation(
     >>> universal_perturbation(lambda x: x @ w, x, jnp.array([0, 0]), eps=.1)
     Array([[-0.1, -0.1]], dtype=float32)
     """
-    batch, climbed = x.shape[0], row_loss(loss, LOSSES)
+    batch = x.shape[0]
     if batch_size is not None and batch_size > batch:
         raise UserError(f"batch_size must be at most the {batch} rows, got {batch_size}")
     of_batches = None if batch_size is None else one_key(key)
@@ -99,7 +98,7 @@ def universal_perturbation(
     step = 10 * region.radius / jnp.asarray(num_steps, region.radius.dtype)
     if step_size is not None:
         step = norms.per_row("step_size", step_size, x[:1])
-    if climbed is not None:
+    if loss is not None:
         y = labels_at(logits_fn, x, y, targeted=targeted)
     box = None if bounds is None else limits(x, bounds)
     everything = logits_fn, x, y, box
@@ -112,7 +111,7 @@ def universal_perturbation(
 
     def climb(r: Array, count: Array) -> tuple[Array, None]:
         fn, x, y, box = drawn(count)
-        rate = rate_fn(climbed, fn, x, y, targeted=targeted)
+        rate = rate_fn(loss, fn, x, y, targeted=targeted)
 
         def capped(point: Array) -> Rated:
             at = rate(point)
