@@ -7,7 +7,6 @@ them.
 # They share `adv_jax.checks` of their arguments, `adv_jax.loss_gradients` and
 # `adv_jax.perturbations`; tests/support/attack_table.py tests their common properties.
 
-from adv_jax.annotations import function_name as function_name
 from adv_jax.attacks import targets as targets
 from adv_jax.attacks._attack import attack as attack
 from adv_jax.attacks._attack import forward_only as forward_only

@@ -25,7 +25,7 @@ from adv_jax.evaluate.minimal import minimal_eps
 from adv_jax.evaluate.smoothing import Smoothed, certify_smoothed
 from adv_jax.evaluate.streaming import evaluate_batches
 from adv_jax.evaluate.substitution import Substitute, substitute
-from adv_jax.evaluate.traits import is_targeted, norm_of, scale_of
+from adv_jax.evaluate.traits import norm_of, scale_of
 from adv_jax.evaluate.transferring import transfer
 
 __all__ = [
@@ -45,7 +45,6 @@ __all__ = [
     "curves",
     "evaluate",
     "evaluate_batches",
-    "is_targeted",
     "minimal_eps",
     "norm_of",
     "scale_of",

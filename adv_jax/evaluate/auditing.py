@@ -18,12 +18,10 @@ from adv_jax.evaluate import sentences
 from adv_jax.evaluate.balls import found_ball, is_confined, steps_of
 from adv_jax.evaluate.probing import Step
 from adv_jax.evaluate.traits import (
+    assumed_traits,
     ball_of,
     has_unknown_ball,
-    is_aimed,
-    is_noise,
     kind_of_size,
-    rank_of,
     sizes_of,
 )
 from adv_jax.types import Attack, Bounds
@@ -278,9 +276,9 @@ def _weak(
     The other is that of the same ball and sizes that fools most; `_orders` has those of lower rank.
     """
     fooled = {name: float(clean_accuracy - own.min()) for name, own in accuracies.items()}
-    stepped = {name: rank_of(attack) or NOISE for name, attack in attacks.items()}
+    stepped = {name: assumed_traits(attack).rank or NOISE for name, attack in attacks.items()}
     for name, attack in attacks.items():
-        if stepped[name] <= ONE_STEP or not is_aimed(attack) or is_confined(attack):
+        if stepped[name] <= ONE_STEP or not assumed_traits(attack).aimed or is_confined(attack):
             continue
         others = [
             other
@@ -302,7 +300,7 @@ def _rises(
     return {
         name: _rise([clean_accuracy, *accuracies[name][np.argsort(sizes[name])]])
         for name, attack in attacks.items()
-        if not is_noise(attack)
+        if assumed_traits(attack).rank != NOISE
     }
 
 
@@ -313,10 +311,10 @@ def _ordered(
 ) -> Iterator[tuple[str, str]]:
     """Yields (stronger, weaker) pairs of attacks in the same norm and of the same sizes."""
     ranks = {
-        name: rank_of(attack)
+        name: assumed_traits(attack).rank
         for name, attack in attacks.items()
         if balls[name] is not None
-        and (is_aimed(attack) or is_noise(attack))
+        and (assumed_traits(attack).aimed or assumed_traits(attack).rank == NOISE)
         and not is_confined(attack)
     }
     for strong, rank in ranks.items():

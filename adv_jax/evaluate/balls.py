@@ -9,7 +9,7 @@ import numpy as np
 from adv_jax import norms
 from adv_jax.attacks import traits_of
 from adv_jax.evaluate.probing import Step
-from adv_jax.evaluate.traits import ball_of, has_unknown_ball, is_aimed
+from adv_jax.evaluate.traits import assumed_traits, ball_of, has_unknown_ball
 from adv_jax.perturbations import limits
 from adv_jax.types import Array, Attack, Bounds
 
@@ -53,7 +53,7 @@ def steps_of(attack: Attack, eps: Sequence[float], bounds: Bounds | None) -> lis
     """
     norm = ball_of(attack)
     kinds = _BALLS if has_unknown_ball(attack) else (norm,) if norm not in (None, "l0") else ()
-    if not is_aimed(attack) or is_confined(attack):
+    if not assumed_traits(attack).aimed or is_confined(attack):
         return []
     own = getattr(attack, "keywords", {}).get("bounds")
     sizes = tuple(map(float, eps))

@@ -21,6 +21,7 @@ from adv_jax.checks import (
     checked_count,
     checked_labels,
     checked_number,
+    is_targeted,
     traced_model,
     with_aux,
 )
@@ -31,7 +32,7 @@ from adv_jax.evaluate.predicting import predicted
 from adv_jax.evaluate.preparing import check_named
 from adv_jax.evaluate.probing import probe_values
 from adv_jax.evaluate.sentences import of_values
-from adv_jax.evaluate.traits import ball_of, is_targeted, scale_of, sizes_of
+from adv_jax.evaluate.traits import ball_of, scale_of, sizes_of
 from adv_jax.losses import on_host, with_dtype
 from adv_jax.programs import is_tracing
 from adv_jax.types import (

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adv_jax import norms
-from adv_jax.attacks import forward_only, function_name, traits_of
+from adv_jax.annotations import function_name
+from adv_jax.attacks import forward_only, traits_of
 from adv_jax.checks import (
     bad_rows,
     check_finite,

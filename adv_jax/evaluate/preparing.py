@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from adv_jax import norms
-from adv_jax.attacks import Traits, function_name, traits_of
+from adv_jax.annotations import function_name
+from adv_jax.attacks import Traits, traits_of
 from adv_jax.evaluate.crafting import at_size, naming
 from adv_jax.evaluate.traits import checked_parameters, inner_attack, scale_of, takes_keyword
 from adv_jax.types import Array, Attack, Bounds, Key, LogitsFn, Norm, UserError, described
@@ -50,7 +51,7 @@ def check_named(name: str, parts: Any) -> None:
     if not isinstance(parts, Mapping):
         raise UserError(f"{allowed}, got a {type(parts).__name__}")
     for found in parts:
-        if not isinstance(found, str):
+        if not isinstance(found, str) or not found:
             raise UserError(f"{allowed}, a text, got the name {described(found)}")
 
 

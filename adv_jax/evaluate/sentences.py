@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from adv_jax.evaluate.traits import norm_of, rank_of
+from adv_jax.evaluate.traits import assumed_traits, norm_of
 from adv_jax.types import Attack, Bounds, described
 
 _MASKED = 0.01  # report a sign of gradient masking at this share of the rows
@@ -125,7 +125,7 @@ def of_order(
     excess: (stronger, weaker) -> share of the rows by which the stronger attack lags.
     """
     for (strong, weak), share in excess.items():
-        unknown = rank_of(attacks[strong]) is None
+        unknown = assumed_traits(attacks[strong]).rank is None
         if _too_many(share, num_rows, _BEHIND if unknown else _SLACK):
             yield (
                 f"{strong} leaves {_percent(share)} more of the rows correct than {weak}, which "

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from adv_jax import checks, norms
-from adv_jax.annotations import catch_all
-from adv_jax.attacks import NOISE, SIZES, function_name, traits_of
+from adv_jax import norms
+from adv_jax.annotations import catch_all, function_name
+from adv_jax.attacks import SIZES, Traits, traits_of
 from adv_jax.checks import check_keywords
 from adv_jax.types import Attack, UserError, described
 
@@ -95,40 +95,9 @@ def has_unknown_ball(attack: Attack) -> bool:
     return scale_of(attack) == "eps" and norm_of(attack) is None
 
 
-def is_aimed(attack: Attack) -> bool:
-    """Returns whether an attack is aimed at the evaluated model; a plain function counts as such.
-
-    >>> from adv_jax import attacks
-    >>> is_aimed(attacks.pgd), is_aimed(attacks.sign_noise), is_aimed(lambda *args, **given: 0)
-    (True, False, True)
-    """
-    traits = traits_of(attack)
-    return traits is None or traits.aimed
-
-
-def is_noise(attack: Attack) -> bool:
-    """Returns whether an attack draws its perturbation without the model."""
-    return rank_of(attack) == NOISE
-
-
-def rank_of(attack: Attack) -> int | None:
-    """Returns the rank of an attack (`attacks.NOISE`, ...), None if it is unknown."""
-    traits = traits_of(attack)
-    return None if traits is None else traits.rank
-
-
-def is_targeted(attack: Attack) -> bool:
-    """Returns whether y is the class to reach, by the attack's bound or default arguments.
-
-    Raises:
-      UserError: the attack is not a function.
-
-    >>> from adv_jax import attacks
-    >>> is_targeted(partial(attacks.fgsm, targeted=True)), is_targeted(attacks.fgsm)
-    (True, False)
-    """
-    checked_parameters(attack)
-    return checks.is_targeted(attack)
+def assumed_traits(attack: Attack) -> Traits:
+    """Returns the traits of an attack; of a plain function the defaults: aimed, of unknown rank."""
+    return traits_of(attack) or Traits()
 
 
 def sizes_of(

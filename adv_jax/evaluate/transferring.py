@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.attacks import function_name
+from adv_jax.annotations import function_name
 from adv_jax.checks import checked_count, checked_number, finite_rows, own_keywords, with_aux
 from adv_jax.evaluate.auditing import issue
 from adv_jax.evaluate.batching import over_batches

@@ -94,6 +94,10 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
             "attacks must be a dict that gives each a name, a text, got the name 1",
         ),
         (
+            {"attacks": {"": attacks.fgsm}},
+            "attacks must be a dict that gives each a name, a text, got the name ''",
+        ),
+        (
             {"attacks": {"f": "fgsm"}},
             "f must be a function such as attacks.fgsm, got 'fgsm'",
         ),
