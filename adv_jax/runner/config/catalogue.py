@@ -1,7 +1,6 @@
 """The configs that come with adv_jax, by name, wherever it is installed."""
 
 import ast
-import itertools
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -41,13 +40,11 @@ def located(argv: Iterable[str]) -> list[str]:
     >>> located(["--config=my/own.py:quick", "--config.seed=1"])
     ['--config=my/own.py:quick', '--config.seed=1']
     """
-    return [_located(before, arg) for before, arg in itertools.pairwise(["", *argv])]
+    return [_located(arg) for arg in argv]
 
 
-def _located(before: str, arg: str) -> str:
-    dashes = "--" if arg.startswith("--") else "-"
-    flag = "" if before in ("--config", "-config") else f"{dashes}config="
-    name, colon, mode = arg.removeprefix(flag).partition(":")
-    if not arg.startswith(flag):
-        return arg
-    return f"{flag}{path(name)}{colon}{mode}" if name in names() else arg
+def _located(arg: str) -> str:
+    flag, _, value = arg.partition("=")
+    name, colon, mode = value.partition(":")
+    is_name = flag in ("--config", "-config") and name in names()
+    return f"{flag}={path(name)}{colon}{mode}" if is_name else arg

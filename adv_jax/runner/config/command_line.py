@@ -1,6 +1,5 @@
 """Reads command lines and explains invalid ones in one line."""
 
-import itertools
 import os
 import re
 import runpy
@@ -26,6 +25,7 @@ from adv_jax.types import UserError
 # The runner's own fields but those of texts, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
 _BRACKETS = ("()", "[]", "{}")
+_FLAG = re.compile("--?[a-z]")  # Not -3, a value.
 _UNREAD = re.compile(r"flag --config\.([\w.]+)=")  # The message of a value of another type.
 flags.disclaim_key_flags()  # The flags belong to the commands: --help lists them there.
 
@@ -199,12 +199,25 @@ def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
 def expanded(argv: list[str]) -> list[str]:
     """Returns a command line with the flags of each --flagfile, `catalogue.located`.
 
-    Of several overrides of a field the last one counts; ml_collections would join tuples.
+    The config and its overrides have the form --config.FIELD=VALUE. Of several overrides of a field
+    the last one counts; ml_collections would join tuples.
 
     Raises:
       UserError: a --flagfile cannot be read.
     """
-    return catalogue.located(_last_overrides(_with_flagfiles(argv)))
+    return catalogue.located(_last_overrides(_joined(_with_flagfiles(argv))))
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Returns a command line with --config.FIELD=VALUE for each "--config.FIELD VALUE"."""
+    end = argv.index("--") if "--" in argv else len(argv)
+    found: list[str] = []
+    for arg in argv[:end]:
+        if found and re.fullmatch(r"--?config(\.[^=]+)?", found[-1]) and not _FLAG.match(arg):
+            found[-1] += f"={arg}"
+        else:
+            found.append(arg)
+    return [*found, *argv[end:]]
 
 
 def _last_overrides(argv: Sequence[str]) -> list[str]:
@@ -417,10 +430,6 @@ def _configs(folder: Path) -> list[str]:
 
 
 def _given(argv: list[str]) -> dict[str, str]:
-    """Returns {flag: value} for `--flag=value` and `--flag value`, with one dash or two."""
-    given = {}
-    for arg, following in itertools.pairwise([*argv, ""]):
-        if arg.startswith("-"):
-            flag, equals, value = arg.removeprefix("-").removeprefix("-").partition("=")
-            given[flag] = value if equals else following
-    return given
+    """Returns {flag: value} for `--flag=value`, with one dash or two."""
+    parts = [arg.partition("=") for arg in argv if arg.startswith("-")]
+    return {flag.removeprefix("-").removeprefix("-"): value for flag, _, value in parts}

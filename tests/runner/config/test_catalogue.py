@@ -81,7 +81,7 @@ def test_the_first_line_of_the_docstring_describes_a_config():
     [
         (["--config=quickstart"], ["--config={}/quickstart.py"]),
         (["--config=ladder_mnist:a,b=1"], ["--config={}/ladder_mnist.py:a,b=1"]),
-        (["--x=1", "--config", "quickstart:a"], ["--x=1", "--config", "{}/quickstart.py:a"]),
+        (["--x=1", "-config=quickstart:a"], ["--x=1", "-config={}/quickstart.py:a"]),
         # Paths and other flags are not changed.
         (["--config=configs/quickstart.py:a"], ["--config=configs/quickstart.py:a"]),
         (["--config=nothing:a"], ["--config=nothing:a"]),
