@@ -81,7 +81,7 @@ def _mode(model: nn.Module, method: str | None, *, train: bool) -> dict[str, Any
     if call is None:
         raise UserError(f"model must have a method {method!r}, got {type(model).__name__}")
     accepted = inspect.signature(call).parameters
-    return {name: train is value for name, value in _MODES.items() if name in accepted}
+    return {name: bool(train) == value for name, value in _MODES.items() if name in accepted}
 
 
 def _check_arguments(

@@ -79,6 +79,9 @@ def test_a_module_with_deterministic_gets_the_opposite_of_train():
     found = apply(variables, X, train=True, key=KEY).logits
     np.testing.assert_array_equal(found, noisy)
     assert (found != expected).any()
+    for off in (0, np.False_):
+        np.testing.assert_array_equal(apply(variables, X, train=off).logits, expected)
+    np.testing.assert_array_equal(apply(variables, X, train=1, key=KEY).logits, noisy)
 
 
 def test_an_attack_takes_a_module_of_the_user():
