@@ -85,16 +85,6 @@ def norm(r: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     return _length(_divided_by_units(_rows(r), _units(scale, r)), canonical(norm))[:, 0]
 
 
-def norm_of_ones(shape: tuple[int, ...], norm: str | float) -> float:
-    """Returns the length of a row of ones, the longest row with entries in [-1, 1].
-
-    >>> norm_of_ones((3, 3), "l2")
-    3.0
-    """
-    d = float(math.prod(shape))
-    return {"linf": 1.0, "rms": 1.0, "l2": math.sqrt(d), "l1": d, "l0": d}[canonical(norm)]
-
-
 def dual(g: jax.Array, norm: str | float, scale: Scale = None) -> jax.Array:
     """Returns argmax of <g, r> over the unit ball ||r|| <= 1: f[B, *D] -> f32[B, *D].
 

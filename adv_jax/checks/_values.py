@@ -100,8 +100,8 @@ def width(bounds: Bounds, shape: tuple[int, ...], norm: Norm) -> float:
     """
     kind = norms.canonical(norm)
     side = np.asarray(bounds[1], float) - np.asarray(bounds[0], float)
-    if side.ndim == 0 or kind == "l0":
-        return norms.norm_of_ones(shape, kind) * (1.0 if kind == "l0" else float(side))
+    if kind == "l0":
+        return float(math.prod(shape))
     rows = side.shape[0] if side.ndim > len(shape) else 1
     rows = np.broadcast_to(side, (rows, *shape)).reshape(rows, -1)
     order = {"linf": np.inf, "l1": 1, "l2": 2, "rms": 2}[kind]

@@ -221,16 +221,16 @@ def concluded(
     )
     sizes = {name: np.asarray(values, float) for name, values in suite.eps.items()}
     return Evaluation(
-        sizes if isinstance(eps, Mapping) else np.asarray(eps, float),
-        found.clean,
-        found.attacks,
-        found.worst_case,
-        {name: rows["label"] == labels for name, rows in attacked.items()},
-        audited,
-        labels,
-        {name: rows["label"] for name, rows in attacked.items()},
-        clean["label"],
-        {name: ball_of(attack) for name, attack in suite.attacks.items()},
-        {name: settings_of(attack) for name, attack in suite.attacks.items()},
-        setup,
+        eps=sizes if isinstance(eps, Mapping) else np.asarray(eps, float),
+        clean=found.clean,
+        attacks=found.attacks,
+        worst_case=found.worst_case,
+        correct={name: rows["label"] == labels for name, rows in attacked.items()},
+        audit=audited,
+        labels=labels,
+        predicted={name: rows["label"] for name, rows in attacked.items()},
+        predicted_clean=clean["label"],
+        norms={name: ball_of(attack) for name, attack in suite.attacks.items()},
+        settings={name: settings_of(attack) for name, attack in suite.attacks.items()},
+        setup=setup,
     )

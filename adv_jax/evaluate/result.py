@@ -160,20 +160,20 @@ class Evaluation(NamedTuple):
         labels = np.asarray(fields["labels"], np.int32)
         predicted = {n: np.asarray(rows, np.int32) for n, rows in fields["predicted"].items()}
         return cls(
-            {n: np.asarray(own, float) for n, own in eps.items()}
+            eps={n: np.asarray(own, float) for n, own in eps.items()}
             if isinstance(eps, dict)
             else np.asarray(eps, float),
-            _arrays(Clean, fields["clean"]),
-            {n: _arrays(Curve, curve) for n, curve in fields["attacks"].items()},
-            np.asarray(fields["worst_case"], float),
-            {n: rows == labels for n, rows in predicted.items()},
-            Audit(**audit | {"warnings": tuple(audit["warnings"])}),
-            labels,
-            predicted,
-            np.asarray(fields["predicted_clean"], np.int32),
-            fields["norms"],
-            fields["settings"],
-            Setup(**fields["setup"]),
+            clean=_arrays(Clean, fields["clean"]),
+            attacks={n: _arrays(Curve, curve) for n, curve in fields["attacks"].items()},
+            worst_case=np.asarray(fields["worst_case"], float),
+            correct={n: rows == labels for n, rows in predicted.items()},
+            audit=Audit(**audit | {"warnings": tuple(audit["warnings"])}),
+            labels=labels,
+            predicted=predicted,
+            predicted_clean=np.asarray(fields["predicted_clean"], np.int32),
+            norms=fields["norms"],
+            settings=fields["settings"],
+            setup=Setup(**fields["setup"]),
         )
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":

@@ -19,7 +19,7 @@ def covtype() -> Dataset:
     """Returns the shapes of Covertype, of which a fifth is for testing."""
     draw = np.random.default_rng(0).random
     train, test = (
-        (draw((size, 54), np.float32), np.arange(size) % 7) for size in (464_809, 116_203)
+        (draw((size, 54), np.float32), np.arange(size) % 7) for size in (464_810, 116_202)
     )
     return from_arrays("covtype", train=train, test=test)
 

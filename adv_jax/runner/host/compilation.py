@@ -1,8 +1,9 @@
 """Keeps the programs that XLA compiles, so that the next command need not compile them again.
 
 They lie in the user's cache folder, in a folder for each kind of processor, since XLA compiles for
-the one at hand. JAX neither limits the folder nor notices a file that was cut off or changed: here
-the digest of each file is written beside it, and `keep_programs` deletes what does not match.
+the one at hand. JAX does not notice a file that was cut off or changed, and would keep it: here the
+digest of each file is written beside it, and `keep_programs` deletes what does not match, and the
+oldest programs (JAX limits the folder only with a further package).
 """
 
 import contextlib

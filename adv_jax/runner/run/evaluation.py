@@ -26,7 +26,7 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.task import Document, Task, check_same, common_task
 from adv_jax.runner.run.trained import Trained
 from adv_jax.runner.store.formats import csv_bytes, json_bytes, read_object
-from adv_jax.runner.store.result import settings_of
+from adv_jax.runner.store.result import grid_point
 from adv_jax.runner.store.workdir import is_finished, read_config
 from adv_jax.runner.store.writing import WorkdirError, check_file, check_writable, write_files
 from adv_jax.types import Attack, Bounds, UserError
@@ -142,7 +142,7 @@ def _introduce(name: str, workdir: Path, model: Trained, replica: int) -> None:
         done, epochs = model.about["epochs"], config["epochs"]
         print(f"{name} is not finished: after {done} of {epochs} epochs")
     if (count := len(replicas(config))) > 1:
-        of = ", ".join(filter(None, (f"seed {model.about['seed']}", settings_of(model.about))))
+        of = ", ".join(filter(None, (f"seed {model.about['seed']}", grid_point(model.about))))
         print(f"{name}: replica {replica}, {of}; --replica names another of 0 to {count - 1}")
 
 

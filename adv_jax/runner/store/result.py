@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 
-from adv_jax.attacks import function_name
+from adv_jax.annotations import function_name
 from adv_jax.evaluate import Curves
 from adv_jax.evaluate.auditing import warnings_of_curves
 from adv_jax.evaluate.traits import ball_of
@@ -129,7 +129,7 @@ def summary(result: Mapping[str, Any], predicts: str) -> tuple[str, list[str], l
         [
             str(i),
             str(replica["seed"]),
-            settings_of(replica) or "-",
+            grid_point(replica) or "-",
             *(values[i] for values in measures.values()),
             str(replica["epochs"]),
             str(replica["best_epoch"] or "-"),
@@ -189,11 +189,11 @@ def points_of(replicas: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
     """
     found: dict[str, list[int]] = {}
     for index, replica in enumerate(replicas):
-        found.setdefault(settings_of(replica), []).append(index)
+        found.setdefault(grid_point(replica), []).append(index)
     return found
 
 
-def settings_of(replica: Mapping[str, Any]) -> str:
+def grid_point(replica: Mapping[str, Any]) -> str:
     """Returns what a grid sets for a replica, in words; nine digits tell float32 apart."""
     return ", ".join(f"{path}={value:.9g}" for path, value in replica["overrides"].items())
 
