@@ -16,6 +16,8 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from adv_jax import __version__
+from adv_jax.data import MissingData
+from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.command_line import (
     check_flagfiles,
     check_overrides,
@@ -49,7 +51,28 @@ _PROCESS = define_process_flags()
 
 def main(_: list[str]) -> None:
     """Runs the config that the flags name."""
-    execute(CONFIG.value.to_dict(), WORKDIR.value, *(flag.value for flag in _PROCESS))
+    config = CONFIG.value.to_dict()
+    try:
+        execute(config, WORKDIR.value, *(flag.value for flag in _PROCESS))
+    except MissingData as error:
+        line = on_other_data(config)
+        instead = f"; to run on other data: {line}" if line else ""
+        raise UserError(f"{error}{instead}") from error
+
+
+def on_other_data(config: Mapping[str, Any]) -> str | None:
+    """Returns the flags that run a config whose data are missing on other data, if any do.
+
+    The embedded digits are 4,000 for training, so that a larger validation set shrinks.
+    """
+    spec, name = config["data"], config["experiment"]
+    if spec["name"] != "mnist":
+        files = "--config.data.source=files --config.data.dir=FOLDER"
+        return None if spec["source"] == "files" else files
+    line = "--config.data.source=embedded"
+    if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
+        line += " --config.data.num_valid=500"
+    return f"{line}, or --config={name}:quick" if name in catalogue.names() else line
 
 
 def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:

@@ -132,7 +132,7 @@ def _parsed(config: Mapping[str, Any]) -> dict[str, tuple]:
 
 def _traced(config: dict[str, Any], tried: Mapping[str, tuple], path: Path) -> frozenset[str]:
     """Returns the fields that are traced; raises UserError for a mistake before Ray starts."""
-    dataset, rows, _, _ = inputs.load_to_train(config, replicas(config), path)
+    dataset, rows, _, _ = inputs.load(config, replicas(config), path)
 
     def parts(config: dict[str, Any]) -> tuple:
         runs = replicas(config)

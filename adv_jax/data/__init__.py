@@ -12,7 +12,7 @@ Invalid files and arguments raise a `DataError` with a one-line message.
 """
 
 from adv_jax.data.arrays import from_arrays
-from adv_jax.data.dataset import Arrays, DataError, Dataset
+from adv_jax.data.dataset import Arrays, DataError, Dataset, MissingData
 from adv_jax.data.loading import load
 from adv_jax.data.splits import epoch_order, labeled_subset, split
 from adv_jax.data.streams import from_batches
@@ -21,6 +21,7 @@ __all__ = [
     "Arrays",
     "DataError",
     "Dataset",
+    "MissingData",
     "epoch_order",
     "from_arrays",
     "from_batches",

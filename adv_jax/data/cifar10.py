@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from adv_jax.data import files
-from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
+from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet, MissingData
 
 CIFAR10 = ImageSet("cifar10", (32, 32, 3), 10)
 ARCHIVE = "cifar-10-binary.tar.gz"
@@ -23,7 +23,6 @@ FOLDER = "cifar-10-batches-bin"
 TRAIN_FILES = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 TEST_FILE = "test_batch.bin"
 
-_OTHERS = "the other source is 'tfds'"
 _RECORD = 1 + math.prod(CIFAR10.shape)
 _MAX_RECORDS = 10_000
 _MAX_ARCHIVE = 1 << 28  # The files and their headers have 184,386,560 bytes.
@@ -39,15 +38,15 @@ def from_files(dir: str) -> Dataset:
     Raises:
       DataError: no `dir`; a file is missing, truncated, corrupt, or of another size.
     """
-    root = files.required_folder(dir, "the six binary files", others=f"; {_OTHERS}")
+    root = files.required_folder(dir, "the six binary files")
     for folder in (root, root / FOLDER):
         if any(files.find(folder, name) for name in (*TRAIN_FILES, TEST_FILE)):
             return _from_batches(folder)
     if os.path.exists(root / ARCHIVE):
         return from_archive(root / ARCHIVE)
-    raise DataError(
+    raise MissingData(
         f"data.dir must be a folder with {TRAIN_FILES[0]}, plain or .gz, or {ARCHIVE}, for source "
-        f"'files', got {root}; {_OTHERS}"
+        f"'files', got {root}"
     )
 
 
@@ -66,7 +65,7 @@ def _from_batches(folder: Path) -> Dataset:
     """Reads the six files of a folder."""
     batches, sha256 = {}, {}
     for name in (*TRAIN_FILES, TEST_FILE):
-        path = files.required(folder, name, others=f"; {_OTHERS}")
+        path = files.required(folder, name)
         records, sha256[path.name] = files.read(path, partial(_records, origin=str(path)))
         batches[str(path)] = records
     return _dataset("files", sha256, batches)

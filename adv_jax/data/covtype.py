@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from adv_jax.data import files
-from adv_jax.data.dataset import Arrays, DataError, Dataset
+from adv_jax.data.dataset import Arrays, DataError, Dataset, MissingData
 from adv_jax.data.splits import split
 from adv_jax.types import install_hint
 
@@ -35,8 +35,7 @@ def from_files(dir: str) -> Dataset:
       DataError: no `dir`; the file is missing, truncated or corrupt, or a line is not 54 integers
         and a class from 1 to 7.
     """
-    others = "; the other source is 'sklearn'"
-    path = files.required(files.required_folder(dir, FILE, others=others), FILE, others=others)
+    path = files.required(files.required_folder(dir, FILE), FILE)
     table, sha256 = files.read(path, partial(_table, path=path))
     return _dataset("files", {path.name: sha256}, table[:, :-1], table[:, -1])
 
@@ -50,18 +49,17 @@ def from_sklearn(dir: str = "") -> Dataset:
     try:
         from sklearn import datasets
     except ModuleNotFoundError:
-        raise DataError(
-            "data.source must be 'files' without scikit-learn, got 'sklearn'; or "
-            f"{install_hint('covtype')}"
+        raise MissingData(
+            f"data.source: 'sklearn' lacks a package: {install_hint('covtype')}"
         ) from None
     try:
         home = Path(datasets.get_data_home(dir or None))
         # pyrefly: ignore[unexpected-keyword]: the stubs lack it.
         fetched = datasets.fetch_covtype(data_home=str(home), return_X_y=True, n_retries=1)
     except _FETCHING as error:
-        raise DataError(
+        raise MissingData(
             f"covtype in {dir or 'the cache of scikit-learn'} cannot be fetched or read "
-            f"({' '.join(str(error).split())}); the other source is 'files' ({FILE} in data.dir)"
+            f"({' '.join(str(error).split())})"
         ) from None
     folder, (x, labels) = home / "covertype", map(np.asarray, fetched)
     if x.shape != (NUM_ROWS, NUM_FEATURES) or labels.shape != (NUM_ROWS,):

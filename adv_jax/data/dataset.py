@@ -13,6 +13,10 @@ class DataError(UserError):
     """Invalid file or argument; the one-line message names it, the legal values and the value."""
 
 
+class MissingData(DataError):
+    """A source has no such files, cannot be fetched, or lacks a package; another one may do."""
+
+
 class Arrays(NamedTuple):
     """Examples in the order of their source.
 

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from adv_jax.data.dataset import DataError
+from adv_jax.data.dataset import DataError, MissingData
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAX_BYTES = 1 << 30  # far above every supported file
@@ -33,20 +33,16 @@ def folder_of(dir: str) -> Path:
     return Path(os.path.expanduser(dir))  # Path.expanduser raises without a home.
 
 
-def required_folder(dir: str, content: str, *, others: str = "") -> Path:
+def required_folder(dir: str, content: str) -> Path:
     """Returns the folder `dir`, as `folder_of`.
 
-    Args:
-      content: its files, in words, for the message.
-      others: "; " and the other sources of the data, for the message.
+    content: its files, in words, for the message.
 
     Raises:
-      DataError: `dir` is "".
+      MissingData: `dir` is "".
     """
     if not dir:
-        raise DataError(
-            f"data.dir must be the folder of {content} for source 'files', got ''{others}"
-        )
+        raise MissingData(f"data.dir must be the folder of {content} for source 'files', got ''")
     return folder_of(dir)
 
 
@@ -56,19 +52,15 @@ def find(folder: Path, name: str) -> Path | None:
     return next((p for p in both if os.path.exists(p)), None)
 
 
-def required(folder: Path, name: str, *, others: str) -> Path:
+def required(folder: Path, name: str) -> Path:
     """Returns the file `name` in `folder`, as `find`.
 
-    Args:
-      others: "; " and the other sources of the data, for the message.
-
     Raises:
-      DataError: there is none.
+      MissingData: there is none.
     """
     if (path := find(folder, name)) is None:
-        raise DataError(
-            f"data.dir must be a folder with {name}, plain or .gz, for source 'files', got "
-            f"{folder}{others}"
+        raise MissingData(
+            f"data.dir must be a folder with {name}, plain or .gz, for source 'files', got {folder}"
         )
     return path
 

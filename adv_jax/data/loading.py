@@ -4,7 +4,7 @@ import os
 from functools import partial
 
 from adv_jax.data import arrays, cifar10, covtype, emnist, mnist, tfds
-from adv_jax.data.dataset import DataError, Dataset
+from adv_jax.data.dataset import DataError, Dataset, MissingData
 from adv_jax.suggestions import suggestion
 from adv_jax.types import described
 
@@ -53,8 +53,10 @@ def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
       TFDS is shuffled, the raw files are not.
 
     Raises:
+      MissingData: the source has no such files, cannot be fetched or lacks a package; the message
+        names the other sources.
       DataError: `name` or `source` is unknown (the nearest is suggested), an argument is no text,
-        or the source fails.
+        or the files are damaged.
     """
     folder = os.fspath(dir) if isinstance(dir, os.PathLike) else dir
     for field, value in {"name": name, "source": source, "dir": folder}.items():
@@ -68,7 +70,13 @@ def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
     own = f", or your own name for the idx files in data.dir, {folder!r}, which has none of them"
     sources = _choose("data.name", name, _SOURCES, of=own if source == "files" else "")
     own = ", or a name of your own for source npz" if source == "npz" else ""
-    return _choose("data.source", source, sources, of=f" for {name}{own}")(folder)
+    read = _choose("data.source", source, sources, of=f" for {name}{own}")
+    try:
+        return read(folder)
+    except MissingData as error:
+        others = " or ".join(repr(other) for other in sources if other != source)
+        instead = f"; data.source may also be {others}" if others else ""
+        raise MissingData(f"{error}{instead}") from error
 
 
 def _choose(field: str, value: str, table, *, of: str):

@@ -41,8 +41,7 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
       DataError: no `dir`; a file is missing, truncated or corrupt; images and labels differ in
         number; `name` is "mnist" but the files are not MNIST's, or "fashion_mnist" but they are.
     """
-    others = "; the other sources are 'tfds' and 'embedded'" if name != FASHION_MNIST else ""
-    paths = idx_files(dir, SPLITS, others=others)
+    paths = idx_files(dir, SPLITS)
     found, contents = read_splits(MNIST, SPLITS, paths, source="files")
     folder = files.folder_of(dir)
     if contents == _KNOWN:
@@ -60,21 +59,17 @@ def from_files(dir: str, *, name: str = MNIST.name) -> Dataset:
     return found._replace(name=name)
 
 
-def idx_files(
-    dir: str, splits: Mapping[str, tuple[str, str]], *, others: str = ""
-) -> dict[str, Path]:
+def idx_files(dir: str, splits: Mapping[str, tuple[str, str]]) -> dict[str, Path]:
     """Returns the file of each name in `splits`, in the folder `dir`, plain or `.gz`.
 
-    Args:
-      splits: split -> names of its (images, labels).
-      others: the other sources of the data, for the message.
+    splits: split -> names of its (images, labels).
 
     Raises:
-      DataError: no `dir`, or a file is missing.
+      MissingData: no `dir`, or a file is missing.
     """
-    folder = files.required_folder(dir, FOUR, others=others)
+    folder = files.required_folder(dir, FOUR)
     names = (name for pair in splits.values() for name in pair)
-    return {name: files.required(folder, name, others=others) for name in names}
+    return {name: files.required(folder, name) for name in names}
 
 
 def has_files(dir: str) -> bool:

@@ -21,7 +21,7 @@ import numpy as np
 from adv_jax.data import cifar10 as cifar10_files
 from adv_jax.data import files
 from adv_jax.data import mnist as mnist_files
-from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet
+from adv_jax.data.dataset import Arrays, DataError, Dataset, ImageSet, MissingData
 
 _PROBE_SECONDS = 10
 
@@ -32,8 +32,8 @@ def mnist(dir: str = "") -> Dataset:
     A prepared set is in TFDS's shuffled order, the raw files in their original one.
 
     Raises:
-      DataError: no prepared set and the download failed, or the files are corrupt; the message
-        names the other sources.
+      MissingData: no prepared set and the download failed, or TFDS is not installed.
+      DataError: the files are corrupt.
     """
     return _load(
         mnist_files.MNIST,
@@ -44,8 +44,6 @@ def mnist(dir: str = "") -> Dataset:
             source="tfds",
         )[0],
         dir,
-        others="the other sources are 'files' (idx files in data.dir) and 'embedded' "
-        "(5,000 digits)",
     )
 
 
@@ -53,19 +51,16 @@ def cifar10(dir: str = "") -> Dataset:
     """Loads CIFAR-10 from the TFDS data directory `dir`, as `mnist`; the raw file is one archive.
 
     Raises:
-      DataError: as `mnist`.
+      MissingData, DataError: as `mnist`.
     """
     return _load(
         cifar10_files.CIFAR10,
         lambda raw: cifar10_files.from_archive(raw[cifar10_files.ARCHIVE], source="tfds"),
         dir,
-        others="the other source is 'files' (binary files or their archive in data.dir)",
     )
 
 
-def _load(
-    images: ImageSet, from_raw: Callable[[dict[str, Path]], Dataset], dir: str, *, others: str
-) -> Dataset:
+def _load(images: ImageSet, from_raw: Callable[[dict[str, Path]], Dataset], dir: str) -> Dataset:
     """Returns the prepared set, else from_raw({name in the url: path}) of the raw files."""
     try:
         import tensorflow_datasets as tfds
@@ -75,17 +70,15 @@ def _load(
         if builder.info.initialized and "array_record" in formats:
             return _prepared(images, builder)
     except ImportError as error:
-        raise DataError(
-            f"data.source: 'tfds' lacks a package ({_first_line(error)}); {others}"
-        ) from None
+        raise MissingData(f"data.source: 'tfds' lacks a package ({_first_line(error)})") from None
     except DataError:
         raise
     except Exception as error:  # TFDS, array_record and Pillow raise many types.
-        raise DataError(
+        raise MissingData(
             f"{dir or 'data directory of TFDS'}: the prepared set cannot be read "
-            f"({_first_line(error)}), delete it to fetch the raw files instead; {others}"
+            f"({_first_line(error)}), delete it to fetch the raw files instead"
         ) from error
-    return from_raw(_raw_files(builder, others))
+    return from_raw(_raw_files(builder))
 
 
 def _prepared(images: ImageSet, builder) -> Dataset:
@@ -112,7 +105,7 @@ def _prepared(images: ImageSet, builder) -> Dataset:
     return images.dataset("tfds", sha256, train=train, test=test)
 
 
-def _raw_files(builder, others: str) -> dict[str, Path]:
+def _raw_files(builder) -> dict[str, Path]:
     """Returns the builder's raw files, from TFDS's cache or the network, with checked checksums."""
     from tensorflow_datasets.core.download.resource import get_dl_fname
 
@@ -123,7 +116,7 @@ def _raw_files(builder, others: str) -> dict[str, Path]:
     }
     missing = {url: path for url, path in cached.items() if not os.path.exists(path)}
     if missing:
-        _download(builder, missing, cache, others)
+        _download(builder, missing, cache)
     paths = {}
     for url, path in cached.items():
         if (found := files.sha256(path)) != builder.url_infos[url].checksum:
@@ -135,7 +128,7 @@ def _raw_files(builder, others: str) -> dict[str, Path]:
     return paths
 
 
-def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> None:
+def _download(builder, missing: dict[str, Path], cache: Path) -> None:
     """Fetches each url to its path, atomically."""
     from tensorflow_datasets.core.download.download_manager import (
         DownloadManager,
@@ -164,9 +157,7 @@ def _download(builder, missing: dict[str, Path], cache: Path, others: str) -> No
                 os.replace(info, path.with_name(info.name))
                 os.replace(fetched, path)
     except (OSError, HTTPException, DownloadError, NonMatchingChecksumError) as error:
-        raise DataError(
-            f"{url}: cannot be fetched into {cache} ({_first_line(error)}); {others}"
-        ) from None
+        raise MissingData(f"{url}: cannot be fetched into {cache} ({_first_line(error)})") from None
 
 
 def _probe(url: str) -> None:

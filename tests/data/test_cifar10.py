@@ -72,14 +72,14 @@ def test_an_embedded_cifar10_and_an_empty_folder_name_are_refused():
     ):
         data.load("cifar10", source="embedded")
     assert "data.dir must be the folder of the six" in _refusal("")
-    assert _refusal("").endswith("got ''; the other source is 'tfds'")
+    assert _refusal("").endswith("got ''; data.source may also be 'tfds'")
 
 
 def test_missing_files_of_cifar10_are_named(tmp_path, batches):
     message = _refusal(tmp_path / "nowhere")
     assert message == (
         "data.dir must be a folder with data_batch_1.bin, plain or .gz, or cifar-10-binary.tar.gz, "
-        f"for source 'files', got {tmp_path / 'nowhere'}; the other source is 'tfds'"
+        f"for source 'files', got {tmp_path / 'nowhere'}; data.source may also be 'tfds'"
     )
     _write(tmp_path, batches)
     (tmp_path / "data_batch_4.bin").unlink()

@@ -116,11 +116,11 @@ def test_a_file_must_have_the_581012_rows_of_uci(tmp_path):
 
 def test_a_missing_file_of_covtype_is_named(tmp_path):
     assert "must be the folder of covtype.data" in refused("")
-    assert refused("").endswith("got ''; the other source is 'sklearn'")
+    assert refused("").endswith("got ''; data.source may also be 'sklearn'")
     message = refused(tmp_path)
     assert message == (
         "data.dir must be a folder with covtype.data, plain or .gz, for source 'files', got "
-        f"{tmp_path}; the other source is 'sklearn'"
+        f"{tmp_path}; data.source may also be 'sklearn'"
     )
     with pytest.raises(data.DataError, match="must be one of 'sklearn', 'files' for covtype"):
         data.load("covtype", source="embedded")
@@ -212,7 +212,7 @@ def test_a_missing_scikit_learn_and_a_missing_network_are_reported(tmp_path, mon
     assert "no route to host" in refused(tmp_path, "sklearn")
     monkeypatch.setitem(sys.modules, "sklearn", None)
     message = refused(tmp_path, "sklearn")
-    assert "pip install -e '.[covtype]'" in message and "must be 'files'" in message
+    assert "pip install -e '.[covtype]'" in message and "may also be 'files'" in message
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=60).map(np.array), st.data())

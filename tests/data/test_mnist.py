@@ -48,7 +48,7 @@ def test_plain_and_zipped_files_of_mnist_load_equally(folder, digits, encode_idx
 def test_a_bad_folder_or_file_of_mnist_is_refused_by_name(folder, digits, encode_idx):
     refusal = _refusal("mnist", source="files")
     assert "data.dir must be the folder of the four idx files" in refusal
-    assert refusal.endswith("got ''; the other sources are 'tfds' and 'embedded'")
+    assert refusal.endswith("got ''; data.source may also be 'tfds' or 'embedded'")
     message = _refusal("mnist", source="files", dir=str(folder / "nowhere"))
     assert "must be a folder with train-images-idx3-ubyte, " in message
     assert "'tfds'" in message

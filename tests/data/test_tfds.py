@@ -223,9 +223,7 @@ def test_a_failed_download_of_cifar10_names_the_other_source(serve, archive, bui
     server.cut.add(archive.name)
     message = _refusal(tmp_path, "cifar10")
     assert archive.name in message
-    assert message.endswith(
-        "the other source is 'files' (binary files or their archive in data.dir)"
-    )
+    assert message.endswith("; data.source may also be 'files'")
     assert not _left_over(tmp_path / "downloads")
 
 

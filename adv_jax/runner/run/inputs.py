@@ -19,7 +19,6 @@ from adv_jax.data import (
     split,
 )
 from adv_jax.data.preprocessing import Fit, Transform
-from adv_jax.runner.config import catalogue
 from adv_jax.runner.config.binding import MAKER, PREPROCESSING, Registry, bind, named, settings
 from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.fields import FIELDS
@@ -46,17 +45,6 @@ class Inputs(NamedTuple):
     fitted: dict[str, np.ndarray] | None
 
 
-def load_to_train(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
-    """Loads as `load`; the error of data that cannot be fetched or found names the flags to run."""
-    try:
-        dataset = _dataset(config["data"])
-    except DataError as error:
-        if (line := _to_run(config)) is None:
-            raise
-        raise DataError(f"{error}; to run on other data: {line}") from error
-    return _of_dataset(dataset, config, runs, workdir)
-
-
 def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Inputs:
     """Loads the data set and preprocesses it.
 
@@ -74,14 +62,8 @@ def load(config: Mapping[str, Any], runs: list[Replica], workdir: Path) -> Input
       UserError: `data` is invalid; the data cannot be loaded; the workdir holds a run on other
         data, or its recorded arrays are damaged.
     """
-    return _of_dataset(_dataset(config["data"]), config, runs, workdir)
-
-
-def _of_dataset(
-    dataset: Dataset, config: Mapping[str, Any], runs: list[Replica], workdir: Path
-) -> Inputs:
-    """Does what `load` does with a data set."""
     spec = config["data"]
+    dataset = _dataset(spec)
     fits = {field: _fits(spec, field) for field in ("preprocess", "target")}
     _check_stream(config, dataset)
     dataset = _halved(dataset, spec.get("half", 0))
@@ -146,23 +128,6 @@ def _document(dataset: Dataset, rows: Mapping[str, np.ndarray]) -> dict[str, Any
         "sha256": dataset.sha256,
         "sizes": sizes | {"test": len(dataset.test.y)},
     }
-
-
-def _to_run(config: Mapping[str, Any]) -> str | None:
-    """Returns the flags that run a config whose data cannot be loaded on other data, if any do.
-
-    The embedded digits are 4,000 for training, so that a larger validation set shrinks.
-    """
-    spec, name = config["data"], config["experiment"]
-    if spec["source"] not in ("tfds", "files", "sklearn"):
-        return None
-    if spec["name"] != "mnist":
-        files = "--config.data.source=files --config.data.dir=FOLDER"
-        return None if spec["source"] == "files" else files
-    line = "--config.data.source=embedded"
-    if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
-        line += " --config.data.num_valid=500"
-    return f"{line}, or --config={name}:quick" if name in catalogue.names() else line
 
 
 def _dataset(spec: Mapping[str, Any]) -> Dataset:

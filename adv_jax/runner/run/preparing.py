@@ -66,7 +66,7 @@ def prepared(config: Mapping[str, Any], workdir: Path) -> Prepared:
     # Loading data may take minutes: fail first if the workdir holds another config.
     check_same_config(workdir, config)
     runs = replicas(config)
-    loaded = inputs.load_to_train(config, runs, workdir)
+    loaded = inputs.load(config, runs, workdir)
     if is_finished(workdir):
         return Prepared(config, runs, loaded, {}, {})
     check_fit(config, loaded.dataset)

@@ -1,12 +1,10 @@
 """Data that cannot be loaded: the error names what to run instead."""
 
-import re
-
 import pytest
 from config_files import config_of
 
-from adv_jax import types
-from adv_jax.data import DataError, load
+from adv_jax import main, types
+from adv_jax.data import DataError, MissingData
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.run import inputs
 
@@ -25,41 +23,35 @@ from adv_jax.runner.run import inputs
 def test_missing_data_are_refused_with_the_flags_to_run_instead(tmp_path, name, line):
     config = config_of(name, "paper")
     config["data"] |= {"source": "files", "dir": str(tmp_path / "none")}
-    with pytest.raises(DataError, match=f"; to run on other data: {re.escape(line)}$"):
-        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+    assert main.on_other_data(config) == line
+    with pytest.raises(MissingData, match="; data.source may also be 'tfds' or 'embedded'$"):
+        inputs.load(config, replicas(config), tmp_path / "run")
 
 
-def test_data_that_cannot_be_fetched_may_be_files(tmp_path, monkeypatch):
-    def missing(spec):
-        raise DataError("no network")
-
-    monkeypatch.setattr(inputs, "_dataset", missing)
+def test_data_that_cannot_be_fetched_may_be_files():
     config = config_of("resnet_cifar10", "paper")
-    line = "no network; to run on other data: --config.data.source=files --config.data.dir=FOLDER"
-    with pytest.raises(DataError, match=f"^{line}$"):
-        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+    line = "--config.data.source=files --config.data.dir=FOLDER"
+    assert main.on_other_data(config) == line
 
 
-def test_data_that_only_their_files_hold_are_refused_without_them(tmp_path):
+def test_data_that_only_their_files_hold_are_refused_without_flags(tmp_path):
     config = config_of("resnet_cifar10", "paper")
     config["data"] |= {"source": "files", "dir": str(tmp_path / "none")}
-    with pytest.raises(DataError, match="; the other source is 'tfds'$"):
-        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+    assert main.on_other_data(config) is None
+    with pytest.raises(MissingData, match="; data.source may also be 'tfds'$"):
+        inputs.load(config, replicas(config), tmp_path / "run")
 
 
-def test_sizes_that_do_not_fit_the_data_are_refused_without_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(inputs, "_dataset", lambda spec: load("mnist", source="embedded"))
-    config = config_of("quickstart", "paper")
-    config["data"] |= {"source": "files", "num_valid": 10**6}
-    with pytest.raises(DataError, match="^data.num_valid must be .* got 1000000$"):
-        inputs.load_to_train(config, replicas(config), tmp_path / "run")
-
-
-def test_an_unknown_source_is_refused_without_them(tmp_path):
+def test_other_errors_of_data_are_no_missing_data(tmp_path):
     config = config_of("quickstart", "quick")
-    config["data"]["source"] = "embeded"
-    with pytest.raises(DataError, match="did you mean 'embedded'\\?$"):
-        inputs.load_to_train(config, replicas(config), tmp_path / "run")
+    for changed, words in (
+        ({"num_valid": 10**6}, "^data.num_valid must be .* got 1000000$"),
+        ({"source": "embeded"}, r"did you mean 'embedded'\?$"),
+    ):
+        wrong = {**config, "data": config["data"] | changed}
+        with pytest.raises(DataError, match=words) as error:
+            inputs.load(wrong, replicas(config), tmp_path / "run")
+        assert not isinstance(error.value, MissingData)
 
 
 def test_a_wheel_names_the_packages_of_an_extra_and_a_clone_the_extra(tmp_path, monkeypatch):
