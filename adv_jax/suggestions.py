@@ -58,6 +58,8 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
     ("; did you mean 'num_steps'?", "; did you mean 'eps'?")
     >>> suggestion("lr", ["epochs", "optimizer.learning_rate"])
     "; did you mean 'optimizer.learning_rate'?"
+    >>> suggestion("objective.foo", ["objective.name", "objective.attack.norm"])
+    ''
     """
     names = list(legal)
     group, last = _group_and_name(found)
@@ -72,13 +74,14 @@ def suggestion(found: str, legal: Iterable[str]) -> str:
         or (group and [name for name in alike if name.startswith(group)])
         or alike
         or [group + name for name in _nearest(last, own) or _nearest(lower, own)]
-        or _nearest(found, others)
+        # A long group alone makes two fields alike.
+        or _nearest(found, others, least=0.8 if is_field else 0.6)
     )
     return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
 
 
-def _nearest(found: str, legal: Iterable[str]) -> list[str]:
-    return difflib.get_close_matches(found, [*legal], n=1)
+def _nearest(found: str, legal: Iterable[str], least: float = 0.6) -> list[str]:
+    return difflib.get_close_matches(found, [*legal], n=1, cutoff=least)
 
 
 def _group_and_name(path: str) -> tuple[str, str]:
