@@ -4,3 +4,6 @@ from adv_jax.runner.run.epochs import Diverged
 from adv_jax.runner.run.training import run
 
 __all__ = ["Diverged", "run"]
+
+if __name__ == "__main__":
+    raise SystemExit("error: the command must be python -m adv_jax.main, got adv_jax.train")

@@ -96,7 +96,8 @@ def test_the_readme_has_a_row_for_each_measured_attack_that_is_still_one():
 @pytest.mark.slow
 def test_the_norms_of_an_attack_are_those_that_it_accepts():
     norms = robustness.norms_of
-    assert norms(attacks.pgd) == ["linf", "l2", "l1"]
+    assert norms(attacks.pgd) == ["linf", "l2", "l1", "l0"]
+    assert norms(attacks.fgsm) == ["linf", "l2", "l1"]
     assert norms(attacks.auto_attack) == ["linf", "l2"]
     assert norms(attacks.carlini_wagner) == ["l2"]
     assert norms(attacks.jsma) == ["l0"]

@@ -3,7 +3,9 @@
 import json
 import os
 import re
+import runpy
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def test_a_real_shell_command_trains_and_a_missing_config_is_one_line(tmp_path):
     assert missing.stderr == (
         "error: --config must be a name (see python -m adv_jax) or a file, got none\n"
     )
+
+
+def test_the_module_that_only_python_imports_names_the_command(monkeypatch):
+    monkeypatch.delitem(sys.modules, "adv_jax.train", raising=False)
+    with pytest.raises(SystemExit, match="^error: the command must be python -m adv_jax.main, got"):
+        runpy.run_module("adv_jax.train", run_name="__main__")
 
 
 def test_the_version_needs_no_config(commands):

@@ -92,8 +92,9 @@ def test_fgsm_climbs_the_binary_cross_entropy_by_name():
         )
         found = np.asarray(found)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
-    with pytest.raises(ValueError, match="loss must be one of binary_cross_entropy, cross"):
-        attacks.fgsm(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), eps=0.1, loss="mse")
+    said = "loss must be one of binary_cross_entropy, cross.*; did you mean 'cross_entropy'"
+    with pytest.raises(ValueError, match=said):
+        attacks.fgsm(linear, jnp.zeros((2, 3)), jnp.array([0, 1]), eps=0.1, loss="cross_entropi")
 
 
 def test_bounds_clip_the_result_of_fgsm():
