@@ -3,6 +3,7 @@
 import numpy as np
 
 from adv_jax.data import Dataset, from_arrays
+from adv_jax.data.covtype import NUM_CLASSES, NUM_FEATURES, NUM_ROWS
 
 
 def mnist() -> Dataset:
@@ -18,8 +19,10 @@ def cifar10() -> Dataset:
 def covtype() -> Dataset:
     """Returns the shapes of Covertype, of which a fifth is for testing."""
     draw = np.random.default_rng(0).random
+    num_test = NUM_ROWS // 5
     train, test = (
-        (draw((size, 54), np.float32), np.arange(size) % 7) for size in (464_810, 116_202)
+        (draw((size, NUM_FEATURES), np.float32), np.arange(size) % NUM_CLASSES)
+        for size in (NUM_ROWS - num_test, num_test)
     )
     return from_arrays("covtype", train=train, test=test)
 
