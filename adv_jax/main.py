@@ -68,7 +68,7 @@ def on_other_data(config: Mapping[str, Any]) -> str | None:
     spec, name = config["data"], config["experiment"]
     if spec["name"] != "mnist":
         files = "--config.data.source=files --config.data.dir=FOLDER"
-        return None if spec["source"] == "files" else files
+        return files if spec["source"] in ("tfds", "sklearn") else None
     line = "--config.data.source=embedded"
     if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
         line += " --config.data.num_valid=500"

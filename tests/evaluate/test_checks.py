@@ -156,7 +156,8 @@ holed = np.where(np.arange(5 * FEATURES).reshape(5, -1) == 7, np.nan, X)
         ),
         (
             {"attacks": {"a": partial(attacks.fgsm, targeted=np.True_)}},
-            "a must be an attack with targeted=False, as y are its labels (or a function that ",
+            "a must be an attack with targeted=False, as y are its labels (or a function that "
+            "chooses its own classes), got targeted=True",
         ),
         (
             {

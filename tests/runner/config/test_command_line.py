@@ -448,8 +448,8 @@ def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_pa
 
 def test_one_dash_is_as_good_as_two():
     path = str(catalogue.path("quickstart"))
-    for line in (["-config=quickstart"], ["-config", "quickstart"]):
-        assert expanded(["prog", *line]) == ["prog", f"-config={path}"]
+    for line in (["-config=quickstart:quick"], ["-config", "quickstart:quick"]):
+        assert expanded(["prog", *line]) == ["prog", f"-config={path}:quick"]
 
 
 def test_a_folder_with_a_comma_in_its_name_is_one_run(tmp_path):

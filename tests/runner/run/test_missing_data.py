@@ -28,6 +28,23 @@ def test_missing_data_are_refused_with_the_flags_to_run_instead(tmp_path, name, 
         inputs.load(config, replicas(config), tmp_path / "run")
 
 
+def test_the_command_names_the_flags_and_leaves_no_workdir(tmp_path, commands):
+    missing = f"--config.data.source=files --config.data.dir={tmp_path / 'none'}"
+    workdir = tmp_path / "run"
+    line = f"--config=quickstart:quick {missing} --workdir={workdir}"
+    code, _, said = commands.run(*line.split())
+    assert code and not workdir.exists() and said.count("\n") == 1
+    assert said.endswith(
+        "; to run on other data: --config.data.source=embedded, or --config=quickstart:quick\n"
+    )
+
+
+@pytest.mark.parametrize("source", ["import", "npz"])
+def test_the_users_own_data_have_no_flags(source):
+    spec = {"name": "mine:load", "source": source}
+    assert main.on_other_data({"experiment": "mine", "data": spec}) is None
+
+
 def test_data_that_cannot_be_fetched_may_be_files():
     config = config_of("resnet_cifar10", "paper")
     line = "--config.data.source=files --config.data.dir=FOLDER"
