@@ -22,13 +22,13 @@ RUN = Run("rules_mnist", "", {"replicas.seeds": 3, "evaluation.eps": (0.0, 0.25)
 TARGET = Target("wardefarley2016.made", "made", (Row("row", RUN),))
 
 
-def archive(files, end=True):
+def archive(files, end=True, kind=tarfile.REGTYPE):
     """Returns the bytes of a plain archive {name: content}."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as members:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
-            member.size = len(content)
+            member.size, member.type = len(content), kind
             members.addfile(member, io.BytesIO(content))
     return written.getvalue() if end else written.getvalue().rstrip(b"\0")
 
@@ -48,7 +48,9 @@ PACKED = gzip.compress(WHOLE, mtime=0)  # Workers must collect equal names.
         ("carry.tgz", PACKED[: len(PACKED) // 2], "ended before the end-of-stream marker"),
         ("carry.tgz", PACKED[:30] + b"x" * 30 + PACKED[60:], "decompressing"),
         ("carry.tgz", gzip.compress(bytes(1_000_001), mtime=0), "more than 1 MB"),
-        ("carry.tar", archive({"../../outside": b"x"}), "outside the destination"),
+        ("carry.tar", archive({"../../outside": b"x"}), "outside is no file inside of it"),
+        ("carry.tar", archive({"/elsewhere": b"x"}), "elsewhere is no file inside of it"),
+        ("carry.tar", archive({"runs/a": b"x"}, kind=tarfile.SYMTYPE), "a is no file inside of it"),
         ("carry.tar", archive({"thesis.txt": b"x"}), "it has thesis.txt"),
         ("carry.tar", archive({"runs/a/thesis.txt": b"x"}), "runs/a has no config.json"),
     ],
