@@ -6,7 +6,7 @@ Shapes are written `dtype[axes]`: B batch, K classes, *D the axes of one input, 
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,9 +139,35 @@ def check_choice(name: str, value: Any, allowed: Collection[str | int]) -> None:
     adv_jax.types.UserError: pooling must be one of max, average, got 'maxx'; did you mean 'max'?
     """
     if not isinstance(value, str | int) or value not in allowed:
-        names = [*map(str, allowed)]
-        near = suggestion(value, names) if isinstance(value, str) else ""
-        raise UserError(f"{name} must be one of {', '.join(names)}, got {described(value)}{near}")
+        raise UserError(not_one_of(name, value, allowed))
+
+
+def not_one_of(
+    name: str,
+    value: Any,
+    allowed: Iterable[str | int],
+    *,
+    also: str = "",
+    elsewhere: Iterable[str] = (),
+) -> str:
+    """Returns the message for a value that is not one of the allowed names or numbers.
+
+    Args:
+      name: what has the value.
+      allowed: the names and numbers to list.
+      also: what else is allowed, as " or a function".
+      elsewhere: names of other groups, which may be suggested too.
+
+    >>> not_one_of("model.name", "mpl", ["lenet", "mlp"])
+    "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
+    >>> not_one_of("a setting of own:Net", "width", [])
+    "a setting of own:Net must be left out, got 'width'"
+    """
+    names = [*map(str, allowed)]
+    if not names:
+        return f"{name} must be left out, got {described(value)}"
+    near = suggestion(value, [*names, *elsewhere]) if isinstance(value, str) else ""
+    return f"{name} must be one of {', '.join(names)}{also}, got {described(value)}{near}"
 
 
 def check_known(

@@ -23,7 +23,7 @@ from absl import app, flags
 from adv_jax.main import CONFIG, WORKDIR, parse_flags
 from adv_jax.runner.config import plugins
 from adv_jax.runner.config.command_line import Reals, refuse_flags
-from adv_jax.runner.config.document import ConfigError, unknown
+from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.fields import check
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.runner.host.ending import without_traceback
@@ -34,7 +34,7 @@ from adv_jax.runner.run.log import print_table
 from adv_jax.runner.run.preflight import check_batch_size, check_parts, check_settings
 from adv_jax.runner.store.workdir import Workdir, check_same_config, default_path, read_config
 from adv_jax.runner.store.writing import writing
-from adv_jax.types import UserError, install_hint
+from adv_jax.types import UserError, install_hint, not_one_of
 from launch import _picture, _space, _trials
 from launch._trials import Settings
 
@@ -157,15 +157,15 @@ def _check_metric(metric: str, measured: set[str]) -> None:
 
     The best trial of a sweep has the lowest metric.
     """
-    legal = {name for name in measured if name.endswith(_LOW_IS_GOOD)}
-    if metric in measured - legal:
-        names = ", ".join(sorted(legal))
+    legal = sorted(name for name in measured if name.endswith(_LOW_IS_GOOD))
+    if metric in measured and metric not in legal:
+        names = ", ".join(legal)
         raise ConfigError(f"--metric must be to minimize, one of {names}, got {metric!r}")
     if metric.startswith("valid_") and not any(name.startswith("valid_") for name in legal):
-        names = ", ".join(sorted(legal))
-        raise ConfigError(f"--metric must be one of {names} without data.num_valid, got {metric!r}")
+        without = " without data.num_valid"
+        raise ConfigError(not_one_of("--metric", metric, legal, also=without))
     if metric not in legal:
-        raise ConfigError(unknown("--metric", metric, legal))
+        raise ConfigError(not_one_of("--metric", metric, legal))
 
 
 class _Round(NamedTuple):

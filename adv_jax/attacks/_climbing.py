@@ -19,7 +19,6 @@ from adv_jax.checks import (
     with_aux,
 )
 from adv_jax.loss_gradients import Rated, rated
-from adv_jax.suggestions import suggestion
 from adv_jax.types import (
     Array,
     LogitsFn,
@@ -29,6 +28,7 @@ from adv_jax.types import (
     described,
     described_array,
     dtype_of,
+    not_one_of,
     widened,
     working_dtype,
 )
@@ -163,11 +163,8 @@ def loss_of_logits(loss: RowFn, given: Any) -> RowFn:
 def check_kinds(loss: Any, fooled: Any, named: Mapping[str, RowFn]) -> None:
     """Raises UserError unless loss is a name or a function, and fooled None or a function."""
     if not callable(loss) and (not isinstance(loss, str) or loss not in named):
-        near = suggestion(loss, named) if isinstance(loss, str) else ""
-        raise UserError(
-            f"loss must be one of {', '.join(named)} or a function (outputs, y) -> f[B], "
-            f"got {described(loss)}{near}"
-        )
+        also = " or a function (outputs, y) -> f[B]"
+        raise UserError(not_one_of("loss", loss, named, also=also))
     if fooled is not None and not callable(fooled):
         raise UserError(
             f"fooled must be None or a function (outputs, y) -> bool[B], got {described(fooled)}"

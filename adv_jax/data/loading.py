@@ -5,8 +5,7 @@ from functools import partial
 
 from adv_jax.data import arrays, cifar10, covtype, emnist, mnist, tfds
 from adv_jax.data.dataset import DataError, Dataset, MissingData
-from adv_jax.suggestions import suggestion
-from adv_jax.types import described
+from adv_jax.types import described, not_one_of
 
 _SOURCES = {
     "mnist": {
@@ -81,8 +80,5 @@ def load(name: str, *, source: str, dir: str | os.PathLike = "") -> Dataset:
 
 def _choose(field: str, value: str, table, *, of: str):
     if value not in table:
-        legal = ", ".join(map(repr, table))
-        raise DataError(
-            f"{field} must be one of {legal}{of}, got {value!r}{suggestion(value, table)}"
-        )
+        raise DataError(not_one_of(field, value, table, also=of))
     return table[value]

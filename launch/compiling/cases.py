@@ -6,9 +6,8 @@ from typing import Any, TypeVar
 
 import jax
 
-from adv_jax.runner.config.document import unknown
 from adv_jax.runner.store.formats import read_object, write_json
-from adv_jax.types import UserError
+from adv_jax.types import UserError, not_one_of
 from launch.compiling import gpu_cases, tpu_cases
 
 C = TypeVar("C", gpu_cases.Case, tpu_cases.Case)
@@ -21,10 +20,10 @@ def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
       UserError: a config has no case.
     """
     cases = list(cases)
-    known = {case.config for case in cases}
+    known = sorted({case.config for case in cases})
     for config in configs:
         if config not in known:
-            raise UserError(unknown("an argument", config, known))
+            raise UserError(not_one_of("an argument", config, known))
     return [case for case in cases if not configs or case.config in configs]
 
 

@@ -1,7 +1,6 @@
 """The topologies by their names, TPUs and GPUs."""
 
-from adv_jax.runner.config.document import unknown
-from adv_jax.types import UserError
+from adv_jax.types import UserError, not_one_of
 from launch.compiling import gpus, tpus
 from launch.compiling.target import Target
 
@@ -19,4 +18,4 @@ def target(topology: str) -> Target:
     legal = (*tpus.TOPOLOGIES, *gpus.EXAMPLES)
     chip, colon, _ = topology.partition(":")
     of_chip = [name for name in legal if name.startswith(f"{chip}{colon}")] if colon else []
-    raise UserError(unknown("--topology", topology, of_chip or legal))
+    raise UserError(not_one_of("--topology", topology, of_chip or legal))

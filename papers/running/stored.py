@@ -6,9 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config.document import unknown
 from adv_jax.runner.store.formats import read_json
-from adv_jax.types import UserError
+from adv_jax.types import UserError, not_one_of
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS
 from papers.running.family import family
@@ -124,7 +123,7 @@ def check_target(path: Path, document: Mapping[str, Any]) -> None:
 
 def _check_name(path: Path, field: str, name: str, legal: Iterable[str]) -> None:
     if name not in legal:
-        raise UserError(f"{path}: {unknown(field, name, legal)}")
+        raise UserError(f"{path}: {not_one_of(field, name, legal)}")
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:

@@ -122,7 +122,7 @@ def test_a_missing_file_of_covtype_is_named(tmp_path):
         "data.dir must be a folder with covtype.data, plain or .gz, for source 'files', got "
         f"{tmp_path}; data.source may also be 'sklearn'"
     )
-    with pytest.raises(data.DataError, match="must be one of 'sklearn', 'files' for covtype"):
+    with pytest.raises(data.DataError, match="must be one of sklearn, files for covtype"):
         data.load("covtype", source="embedded")
 
 

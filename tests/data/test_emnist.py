@@ -87,5 +87,5 @@ def test_the_digits_of_mnist_are_not_called_fashion_mnist(full_mnist):
 
 
 def test_fashion_mnist_has_no_other_source(tmp_path):
-    with pytest.raises(data.DataError, match="must be one of 'files' for fashion_mnist, got 'tf"):
+    with pytest.raises(data.DataError, match="must be one of files for fashion_mnist, got 'tf"):
         data.load("fashion_mnist", source="tfds")

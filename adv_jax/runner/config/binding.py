@@ -12,7 +12,8 @@ from adv_jax.data import preprocessing
 from adv_jax.models import initializers
 from adv_jax.ranges import positional_of
 from adv_jax.runner.config import plugins
-from adv_jax.runner.config.document import ConfigError, is_document, is_import_path, unknown
+from adv_jax.runner.config.document import ConfigError, is_document, is_import_path
+from adv_jax.types import not_one_of
 
 # The parameters that the program passes at run time; a config cannot set them.
 _RUNTIME = {"apply", "variables", "batch", "logits_fn", "x", "y", "key", "parent", "name"}
@@ -85,7 +86,7 @@ def bind(
     legal, takes_any = settings(function, call if is_import_path(name) else None)
     for key in keywords:
         if key not in legal and not takes_any:
-            raise ConfigError(unknown(f"a setting of {field}.{name}", key, legal))
+            raise ConfigError(not_one_of(f"a setting of {field}.{name}", key, legal))
     for key, parameter in legal.items():
         required = parameter.default is inspect.Parameter.empty
         if required and key not in keywords and key not in free:
@@ -106,9 +107,7 @@ def named(
     Raises:
       ConfigError: the name is missing or unknown, or its function cannot be called as `call`.
     """
-    if "name" not in spec:
-        raise ConfigError(f"{field}.name must be one of {', '.join(registry)}, got none")
-    name = spec["name"]
+    name = spec.get("name")
     if call and is_import_path(name):
         function = plugins.find(name, field=f"{field}.name")
         _check_call(function, call, field=f"{field}.name", name=name)
@@ -117,7 +116,7 @@ def named(
         module, dot, attribute = str(name).rpartition(".")
         hint = f"; an import path has a colon: '{module}:{attribute}'" if dot else ""
         hint = (hint or " (your own: 'module:attribute')") if call else ""
-        raise ConfigError(unknown(f"{field}.name", name, registry) + hint)
+        raise ConfigError(not_one_of(f"{field}.name", name, registry) + hint)
     return registry[name]
 
 

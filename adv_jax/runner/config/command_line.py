@@ -15,12 +15,12 @@ from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
 from adv_jax.runner.config import catalogue
-from adv_jax.runner.config.document import ConfigError, leaves, unknown, with_values
+from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import FIELDS, NEEDED, TEXTS, TYPE_NAMES
 from adv_jax.runner.config.literals import evaluated, literal, number, read, typed
 from adv_jax.runner.config.parts import parts
 from adv_jax.suggestions import suggestion
-from adv_jax.types import UserError
+from adv_jax.types import UserError, not_one_of
 
 # The runner's own fields but those of texts, as parameters of any type.
 _NO_TEXTS = dict.fromkeys(FIELDS - TEXTS, Parameter("value", Parameter.KEYWORD_ONLY))
@@ -269,12 +269,12 @@ def _explain_path(path: str) -> str:
     if os.path.isfile(f"{path}.py"):
         return f"--config must be a name or a file, got {path!r}; did you mean {f'{path}.py'!r}?"
     if "/" in path and (beside := _configs(Path(path).parent)):
-        return unknown("--config", path, beside)
+        return not_one_of("--config", path, beside)
     names = catalogue.names()
     if "/" in path or path.endswith(".py"):
         legal = "an existing file, or a name that `python -m adv_jax` lists"
         return f"--config must be {legal}, got {path!r}{suggestion(path, names)}"
-    return unknown("--config", path, names)
+    return not_one_of("--config", path, names)
 
 
 def _explain_field(
@@ -334,7 +334,7 @@ def _unknown_field(field: str, names: Iterable[str]) -> str:
     legal = {start + name.partition(".")[0] for name in inside}
     # A group around the field is no other field.
     near = [name for name in names if not field.startswith(f"{name}.")]
-    return unknown("a field of --config", field, legal, near)
+    return not_one_of("a field of --config", field, sorted(legal), elsewhere=near)
 
 
 def _absent_group(field: str, document: Mapping[str, Any]) -> str:

@@ -5,13 +5,12 @@ the function of that name with those keywords bound.
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeGuard
 
 import numpy as np
 
 from adv_jax.ranges import Range
-from adv_jax.suggestions import suggestion
 from adv_jax.types import UserError
 
 _DOCUMENTS = "a text, a number of 32 bits, True, False, None, or a tuple or dict of them"
@@ -64,7 +63,7 @@ def is_key(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable()
 
 
-def is_import_path(name: Any) -> bool:
+def is_import_path(name: Any) -> TypeGuard[str]:
     """Whether a name of a config is an import path, "package.module:attribute".
 
     >>> is_import_path("mine:Net"), is_import_path("mlp")
@@ -106,24 +105,3 @@ def import_paths(config: Mapping[str, Any]) -> dict[str, str]:
     """Returns {field: name} of all names of a config that are import paths."""
     names = {path: value for path, value in leaves(config) if path.rpartition(".")[2] == "name"}
     return {path: name for path, name in names.items() if is_import_path(name)}
-
-
-def unknown(field: str, found: object, legal: Iterable[str], elsewhere: Iterable[str] = ()) -> str:
-    """Returns the message for an unknown name, with the nearest legal one.
-
-    Args:
-      field: what has the name.
-      found: the unknown name.
-      legal: the names to list.
-      elsewhere: names of other groups, which may be suggested too.
-
-    >>> unknown("model.name", "mpl", ["mlp", "lenet"])
-    "model.name must be one of lenet, mlp, got 'mpl'; did you mean 'mlp'?"
-    >>> unknown("a setting of own:Net", "width", [])
-    "a setting of own:Net must be left out, got 'width'"
-    """
-    legal = sorted(legal)
-    if not legal:
-        return f"{field} must be left out, got {found!r}"
-    near = suggestion(str(found), [*legal, *elsewhere])
-    return f"{field} must be one of {', '.join(legal)}, got {found!r}{near}"

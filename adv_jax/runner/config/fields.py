@@ -12,10 +12,10 @@ from adv_jax.runner.config.document import (
     check_document,
     is_import_path,
     leaves,
-    unknown,
 )
 from adv_jax.runner.config.parts import ranges_of_parts
 from adv_jax.runner.config.replicas import grid_of
+from adv_jax.types import not_one_of
 
 _COUNT_OR_NONE, _SIZE, _SHARE = "{0, 1, ...}", "[0, inf)", "[0, 1]"
 # The runner's own fields that every run reads, and those that a config may omit, by their types.
@@ -125,12 +125,13 @@ def check_fields(config: Mapping[str, Any]) -> None:
         raise ConfigError(f"config must be a dict, got {config!r}")
     _check_origin(config.get("data"))
     for group in ("", "data", "replicas", "evaluation", "monitor_attacks", "pretrained", "stop"):
-        legal = [path.rpartition(".")[2] for path in _TYPES if path.rpartition(".")[0] == group]
+        paths = [path for path in _TYPES if path.rpartition(".")[0] == group]
+        legal = sorted(path.rpartition(".")[2] for path in paths)
         node = config.get(group, {}) if group else config
         for name in node if isinstance(node, Mapping) else ():
             own = group == "data" and is_import_path(node.get("name"))
             if name not in legal and not own:
-                raise ConfigError(unknown(f"a field of {group or 'the config'}", name, legal))
+                raise ConfigError(not_one_of(f"a field of {group or 'the config'}", name, legal))
     missing: dict[str, str] = {}  # path -> what it must be
     for path, expected in _TYPES.items():
         *parents, last = path.split(".")
@@ -236,7 +237,7 @@ def _check_monitored(watched: Mapping[str, Any], attacks: Mapping[str, Any]) -> 
         raise ConfigError("monitor_attacks.names must be one or more attacks, got ()")
     for name in watched["names"]:
         if not isinstance(name, str) or name not in attacks:
-            raise ConfigError(unknown("an entry of monitor_attacks.names", name, attacks))
+            raise ConfigError(not_one_of("an entry of monitor_attacks.names", name, attacks))
 
 
 def _check_given(field: str, group: Mapping[str, Any]) -> None:

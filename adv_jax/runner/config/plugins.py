@@ -17,7 +17,8 @@ from types import ModuleType
 from typing import Any
 
 from adv_jax.data import files
-from adv_jax.runner.config.document import ConfigError, import_paths, unknown
+from adv_jax.runner.config.document import ConfigError, import_paths
+from adv_jax.types import not_one_of
 
 _loaded: dict[str, str] = {}  # module -> SHA-256 of its file when it was imported
 
@@ -37,7 +38,7 @@ def find(path: str, *, field: str) -> Callable[..., Any]:
     found = getattr(module, attribute, None)
     if not hasattr(module, attribute):
         own = [name for name, value in vars(module).items() if _is_public(name, value, module)]
-        raise ConfigError(unknown(field, path, [f"{module.__name__}:{name}" for name in own]))
+        raise ConfigError(not_one_of(field, path, [f"{module.__name__}:{name}" for name in own]))
     if not callable(found):
         kind = type(found).__name__
         raise ConfigError(f"{field} must be a function or a class, got {path!r}, a {kind}")

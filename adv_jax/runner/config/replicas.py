@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adv_jax.annotations import is_number
-from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.document import ConfigError, leaves
 from adv_jax.runner.config.parts import ranges_of_parts
+from adv_jax.types import not_one_of
 
 _PARTS = ("objective.", "optimizer.")  # whose numbers do not change the compiled program
 
@@ -75,5 +76,5 @@ def grid_of(config: Mapping[str, Any]) -> Mapping[str, Any]:
                 f"{path!r}: --config.{path}=NUMBER sets it"
             )
         field = "a path of replicas.grid, a real number of objective or optimizer in the config,"
-        raise ConfigError(unknown(field, path, given - counts))
+        raise ConfigError(not_one_of(field, path, sorted(given - counts)))
     return grid

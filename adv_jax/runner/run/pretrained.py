@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from adv_jax.runner.config.document import ConfigError, unknown
+from adv_jax.runner.config.document import ConfigError
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.run import weights
 from adv_jax.runner.run.sources import finished
 from adv_jax.runner.run.trained import Trained, load_all
+from adv_jax.types import not_one_of
 
 
 def starts(
@@ -67,7 +68,7 @@ def _part(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Returns the parameters of a submodule, or all for ""."""
     legal = {part: inner for part, inner in params.items() if isinstance(inner, Mapping)}
     if name and name not in legal:
-        raise ConfigError(unknown("pretrained.part", name, legal))
+        raise ConfigError(not_one_of("pretrained.part", name, legal))
     return legal[name] if name else params
 
 

@@ -11,13 +11,13 @@ from adv_jax.data import Dataset
 from adv_jax.evaluate.preparing import with_settings
 from adv_jax.random import row_keys
 from adv_jax.runner.config.binding import ATTACK, ATTACKS, bind, named
-from adv_jax.runner.config.document import is_import_path, unknown
+from adv_jax.runner.config.document import is_import_path
 from adv_jax.runner.config.literals import spec_of
 from adv_jax.runner.host.processes import from_first, own_computation, shares
 from adv_jax.runner.run.trained import Trained, tested_apart
 from adv_jax.runner.store.provenance import provenance
 from adv_jax.runner.store.verified import digest
-from adv_jax.types import Attack, Bounds, UserError
+from adv_jax.types import Attack, Bounds, UserError, not_one_of
 
 Document = dict[str, Any]
 
@@ -145,7 +145,7 @@ def _attacks(texts: Sequence[str], *, norm: str | None, bounds: Bounds | None) -
             raise UserError(f"attacks {error}") from error
         name = spec["name"]
         if name not in ATTACKS and not is_import_path(name):
-            raise UserError(unknown("attacks", name, ATTACKS))
+            raise UserError(not_one_of("attacks", name, ATTACKS))
         function = named(spec, ATTACKS, field="attacks", call=ATTACK)
         if (size := evaluate.scale_of(function)) in spec:
             raise UserError(f"attacks must leave {size} to --eps, got {text!r}")

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, unquote
 
-from adv_jax.runner.config.document import ConfigError, leaves, unknown
+from adv_jax.runner.config.document import ConfigError, leaves
 from adv_jax.runner.config.replicas import Replica
 from adv_jax.runner.host.threads import started
 from adv_jax.runner.store.formats import as_json, read_object, write_json
 from adv_jax.runner.store.writing import locked
-from adv_jax.types import install_hint
+from adv_jax.types import install_hint, not_one_of
 
 Line = Mapping[str, Any]  # of metrics.jsonl
 _T = TypeVar("_T")
@@ -208,7 +208,7 @@ def check(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in [*TRACKERS]:
-            raise ConfigError(unknown("an entry of trackers", name, TRACKERS))
+            raise ConfigError(not_one_of("an entry of trackers", name, TRACKERS))
         if names.count(name) > 1:
             raise ConfigError(f"trackers must have each name once, got {name!r} twice")
         package = TRACKERS[name][1]

@@ -70,7 +70,7 @@ def test_a_claim_in_a_document_names_its_form_and_its_rows(claim):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda found: found.update(budget="papr"), "budget must be one of paper, quick, short"),
+        (lambda found: found.update(budget="papr"), "budget must be one of quick, short, paper"),
         (
             lambda found: found["trainings"].pop(found["rows"][0]["training"]),
             "rows.0.training must be ",

@@ -20,7 +20,7 @@ LINEAR = {"name": "linear_schedule", "init_value": 0.002, "end_value": 0.0, "tra
             {"name": "adagard", "learning_rate": 0.1},
             f"optimizer.name must be one of {NAMES}, got 'adagard'; did you mean 'adagrad'",
         ),
-        ({"learning_rate": 0.1}, f"optimizer.name must be one of {NAMES}, got none"),
+        ({"learning_rate": 0.1}, f"optimizer.name must be one of {NAMES}, got None"),
         ({"name": "adagrad"}, "optimizer.learning_rate must be given, as adagrad needs it"),
         (
             {"name": "rmsprop", "learning_rate": 0.1, "centred": True},

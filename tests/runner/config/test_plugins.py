@@ -237,7 +237,7 @@ def test_a_config_without_import_paths_is_recorded_as_it_is():
         ),
         (
             {"model": {"unit": 3}},
-            "a setting of model.mine:Net must be one of alpha, units, got 'unit'",
+            "a setting of model.mine:Net must be one of units, alpha, got 'unit'",
         ),
         ({"model": {"alpha": "x"}}, "model.alpha must be a number, got 'x'"),
         (
