@@ -42,18 +42,7 @@ from adv_jax.types import (
 INITIAL_CONST = 1e-2  # in squares of the typical length
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    if settings["bounds"] is None:
-        raise UserError("bounds must be (lo, hi) for lbfgs, got None")
-
-
-@attack(
-    norm="l2",
-    rank=ITERATED,
-    minimal=True,
-    row_ranges={"initial_const": "(0, inf)"},
-    check=_check,
-)
+@attack(norm="l2", rank=ITERATED, minimal=True, row_ranges={"initial_const": "(0, inf)"})
 def lbfgs(
     logits_fn: LogitsFn,
     x: Array,
@@ -78,7 +67,6 @@ def lbfgs(
     model. A row that is fooled at x, or by no c, is returned unchanged.
 
     Args:
-      bounds: (lo, hi), as in `fgsm`; required.
       num_steps: gradients per c, besides the one at x, >= 1.
       search_steps: values of c, >= 1.
       initial_const: the first c, f32[] or f32[B], > 0, in squared units of x (of eps, if that is of
@@ -86,14 +74,13 @@ def lbfgs(
         squared distance of the linearized boundary.
       eps: None: the perturbation found; f32[] or f32[B], >= 0: projected onto that l2 ball; or the
         radius of each feature, as in `fgsm`, in units of which |r|_2 is smallest.
-      logits_fn, x, y, mask, aux, targeted, key: as in `fgsm`.
+      logits_fn, x, y, bounds, mask, aux, targeted, key: as in `fgsm`.
 
     Returns:
       f[B, *D] in the dtype of x, constant: it carries no gradient.
 
     Raises:
-      UserError: bounds=None; num_steps, search_steps or initial_const out of range; and as
-        `fgsm`.
+      UserError: num_steps, search_steps or initial_const out of range; and as `fgsm`.
 
     Sources: [szegedy2014], sec. 4.1, where c stands at the norm; the square and the
     search from [carlini2017], sec. III-A, and its public programs.

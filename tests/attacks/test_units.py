@@ -92,7 +92,7 @@ CASES = {
     "fmn-l0": Case(attacks.fmn, None, {"norm": "l0"}, each=False, steps=True),
     "ead": Case(attacks.ead, steps=True),
     "carlini_wagner": Case(attacks.carlini_wagner, bounds=True, steps=True),
-    "lbfgs": Case(attacks.lbfgs, bounds=True, steps=True, quick=True),
+    "lbfgs": Case(attacks.lbfgs, steps=True, quick=True),
     "feature_adversary": Case(to_the_next_row, 0.2, steps=True),
     "hop_skip_jump": Case(attacks.hop_skip_jump, None, KEYED, steps=True),
     "boundary": Case(attacks.boundary, None, KEYED, steps=True),

@@ -199,7 +199,7 @@ TABLE = {
     ),
     # Rounding grows with each turn of L-BFGS.
     "lbfgs": Row(
-        needing_bounds(attacks.lbfgs),
+        attacks.lbfgs,
         options=SHORT_SEARCH | {"num_steps": 5},
         norm="l2",
     ),

@@ -282,8 +282,10 @@ def test_evaluation_of_a_whitened_run_uses_whitened_inputs_without_bounds(
     assert found["bounds"] is None and found["preprocess"] == list(ZCA)
     expected = 1 - np.array(result["evaluation"]["fgsm"]["error"][0])
     np.testing.assert_allclose(found["attacks"]["fgsm"]["accuracy"], expected)
-    with pytest.raises(ValueError, match="bounds must be .* for lbfgs, got None"):
-        evaluation.run([str(workdir)], attack_names=["lbfgs"], eps=[0.1], out=str(tmp_path))
+    with pytest.raises(ValueError, match="bounds must be .* carlini_wagner, got None"):
+        evaluation.run(
+            [str(workdir)], attack_names=["carlini_wagner"], eps=[0.1], out=str(tmp_path)
+        )
 
 
 @pytest.mark.slow
