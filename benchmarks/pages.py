@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from adv_jax.types import UserError, not_one_of
+from adv_jax.types import check_choice
 from benchmarks import robustness
 from benchmarks.tables import Table
 from papers.pages.markup import BEGIN, markdown, with_generated
@@ -60,8 +60,7 @@ def page(results: Path = RESULTS) -> str:
     """
     reports = {path.name: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
     for name, report in reports.items():
-        if report["benchmark"] not in BENCHMARKS:
-            raise UserError(not_one_of(f"benchmark of {name}", report["benchmark"], BENCHMARKS))
+        check_choice(f"benchmark of {name}", report["benchmark"], BENCHMARKS)
     parts = [INTRODUCTION]
     for benchmark, heading in BENCHMARKS.items():
         found = {name: one for name, one in reports.items() if one["benchmark"] == benchmark}

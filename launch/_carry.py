@@ -239,8 +239,7 @@ def _check_content(folder: Path, carry: Path) -> None:
 def _extract(archive: Path, folder: Path) -> None:
     """Writes the files of an archive into a folder.
 
-    They are few and small, so that `extractall`, whose filter Python has since 3.11.4, saves
-    nothing.
+    Without `extractall`, whose filter of paths Python has since 3.11.4.
     """
     is_plain = archive.suffix == ".tar"
     with archive.open("rb") if is_plain else gzip.open(archive) as stream:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 
 from adv_jax.runner.store.formats import read_object, write_json
-from adv_jax.types import UserError, not_one_of
+from adv_jax.types import check_choice
 from launch.compiling import gpu_cases, tpu_cases
 
 C = TypeVar("C", gpu_cases.Case, tpu_cases.Case)
@@ -22,8 +22,7 @@ def cases_of(cases: Iterable[C], configs: Sequence[str]) -> list[C]:
     cases = list(cases)
     known = sorted({case.config for case in cases})
     for config in configs:
-        if config not in known:
-            raise UserError(not_one_of("an argument", config, known))
+        check_choice("an argument", config, known)
     return [case for case in cases if not configs or case.config in configs]
 
 

@@ -1,13 +1,13 @@
 """Reads and checks a folder of results."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from adv_jax.runner.store.formats import read_json
-from adv_jax.types import UserError, not_one_of
+from adv_jax.types import UserError, check_choice
 from papers.judging import documents, numbers
 from papers.running.budget import BUDGETS
 from papers.running.family import family
@@ -100,16 +100,16 @@ def check_target(path: Path, document: Mapping[str, Any]) -> None:
       UserError: names the file and the field.
     """
     papers = numbers.load()
-    _check_name(path, "budget", document["budget"], BUDGETS)
-    _check_name(path, "paper", document["paper"], papers)
+    check_choice(f"{path}: budget", document["budget"], BUDGETS)
+    check_choice(f"{path}: paper", document["paper"], papers)
     labels = [row["label"] for row in document["rows"]]
     for i, claim in enumerate(document["claims"]):
         for label in claim["rows"]:
-            _check_name(path, f"claims.{i}.rows", label, labels)
+            check_choice(f"{path}: claims.{i}.rows", label, labels)
     entries = papers[document["paper"]].entries
     again = "as in the numbers here (run python -m launch.reproduce for it again)"
     for i, row in enumerate(document["rows"]):
-        _check_name(path, f"rows.{i}.training", row["training"], document["trainings"])
+        check_choice(f"{path}: rows.{i}.training", row["training"], document["trainings"])
         printed = entries.get(row["id"], {}).get("value")
         if row["id"] is not None and printed != row["paper"]:
             raise UserError(f"{path}: {row['id']} must be {printed}, {again}, got {row['paper']}")
@@ -119,11 +119,6 @@ def check_target(path: Path, document: Mapping[str, Any]) -> None:
                 f"{path}: claims.{i}.id must be a claim of {document['paper']}, {again}, got "
                 f"{claim['id']!r}"
             )
-
-
-def _check_name(path: Path, field: str, name: str, legal: Iterable[str]) -> None:
-    if name not in legal:
-        raise UserError(f"{path}: {not_one_of(field, name, legal)}")
 
 
 def _check_alike(targets: Mapping[Path, Mapping[str, Any]]) -> None:
