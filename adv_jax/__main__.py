@@ -3,7 +3,7 @@
 import sys
 
 from adv_jax import __version__
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.host.ending import without_traceback
 
 _HELP = """\
@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     if arguments == ["--version"]:
         print(f"adv_jax {__version__}")
     elif arguments in ([], ["--help"]):
-        configs = [f"  {name:18} {catalogue.about(name)}" for name in catalogue.names()]
+        configs = [f"  {name:18} {catalog.about(name)}" for name in catalog.names()]
         print(_HELP.format(version=__version__, configs="\n".join(configs)))
     else:
         given = " ".join(arguments)

@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 from adv_jax import __version__
 from adv_jax.data import MissingData
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.command_line import (
     check_flagfiles,
     check_overrides,
@@ -72,7 +72,7 @@ def on_other_data(config: Mapping[str, Any]) -> str | None:
     line = "--config.data.source=embedded"
     if spec["num_valid"] + max(spec["num_labels"], 1) > 4000:
         line += " --config.data.num_valid=500"
-    return f"{line}, or --config={name}:quick" if name in catalogue.names() else line
+    return f"{line}, or --config={name}:quick" if name in catalog.names() else line
 
 
 def execute(config: Mapping[str, Any], workdir: str | Path | None, *process: Any) -> None:

@@ -137,7 +137,7 @@ def chunked(attack: Callable[..., Array], chunk: int) -> Callable[..., Array]:
 
 
 def scipy_lbfgs(
-    penalised: Callable[..., tuple[Array, Array]],
+    penalized: Callable[..., tuple[Array, Array]],
     predict: Callable[[Array], Array],
     x: Array,
     y: Array,
@@ -149,7 +149,7 @@ def scipy_lbfgs(
     """Runs the search of `attacks.lbfgs` with SciPy's L-BFGS-B on all rows as one problem.
 
     Args:
-      penalised: (x_adv, x, y, c f32[B]) -> the sum over rows, and the gradient by x_adv.
+      penalized: (x_adv, x, y, c f32[B]) -> the sum over rows, and the gradient by x_adv.
       predict: x_adv -> i32[B].
       x, y: digits and target classes.
       num_steps: iterations per c, the number of adv_jax's gradients.
@@ -162,7 +162,7 @@ def scipy_lbfgs(
 
     def of_vector(vector: np.ndarray, const: np.ndarray) -> tuple[float, np.ndarray]:
         x_adv = vector.reshape(start.shape).astype(np.float32)
-        value, gradient = penalised(x_adv, x, y, const.astype(np.float32))
+        value, gradient = penalized(x_adv, x, y, const.astype(np.float32))
         return float(value), np.asarray(gradient, np.float64).ravel()
 
     for _ in range(search_steps):
@@ -317,9 +317,9 @@ class Side:
             losses = optax.softmax_cross_entropy_with_integer_labels(logits_fn(x_adv), y)
             return jnp.sum((x_adv - x) ** 2) + jnp.sum(const * losses)
 
-        penalised = jax.jit(jax.value_and_grad(total))
+        penalized = jax.jit(jax.value_and_grad(total))
         predict = jax.jit(lambda x: jnp.argmax(logits_fn(x), axis=1))
-        return lambda: scipy_lbfgs(penalised, predict, x, y, **work["options"]), {}
+        return lambda: scipy_lbfgs(penalized, predict, x, y, **work["options"]), {}
 
     def _program(
         self, attack: Callable[..., Array], work: Work, rows: int, *, devices: int = 1

@@ -16,7 +16,7 @@ Options, joined by commas:
 A table of others names .7666 as the paper's accuracy from MNIST to MNIST-M, whose backgrounds are
 patches of photographs.
 
-Deviations: the backgrounds; grey images; lambda is constant, where the paper's rises from 0; one
+Deviations: the backgrounds; gray images; lambda is constant, where the paper's rises from 0; one
 hidden layer after the convolutions; Adam.
 
 Results: docs/results.md

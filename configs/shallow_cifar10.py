@@ -28,7 +28,7 @@ from adv_jax.configs.common import add_pgd, parse_options, shallow_net
 def get_config(mode: str = "paper") -> ConfigDict:
     options = parse_options(mode, model=("B", "A"))
 
-    data = {"name": "cifar10", "num_valid": 10_000, "preprocess": ({"name": "grey"},)}
+    data = {"name": "cifar10", "num_valid": 10_000, "preprocess": ({"name": "gray"},)}
     width = 100 if options.quick else 2500
     c = shallow_net("shallow_cifar10", data, model=options.model, width=width)
     c.checkpoint_every = 5

@@ -29,7 +29,7 @@ from adv_jax.data.dataset import DataError
 from adv_jax.ranges import ranged
 from adv_jax.types import Bounds, check_choice, described
 
-__all__ = ["blend", "contrast_norm", "grey", "pixel_scale", "standardize", "zca"]
+__all__ = ["blend", "contrast_norm", "gray", "pixel_scale", "standardize", "zca"]
 
 _BLOCK = 1000  # rows at a time in float64, to save memory
 _SMALLEST_NORM = 1e-8
@@ -154,7 +154,7 @@ def standardize() -> Fit:
     return _checked_fit("standardize", fit)
 
 
-def grey() -> Fit:
+def gray() -> Fit:
     """Returns the luma .299 R + .587 G + .114 B of RGB images: f32[N, ..., 3] -> f32[N, ..., 1].
 
     The weights are those of ITU-R BT.601, as in Pillow and MATLAB; bounds are unchanged.
@@ -165,9 +165,9 @@ def grey() -> Fit:
 
     def fit(x: np.ndarray) -> Transform:
         _check_rgb(x)
-        return _Grey()
+        return _Gray()
 
-    return _checked_fit("grey", fit)
+    return _checked_fit("gray", fit)
 
 
 @ranged(mean="(-inf, inf)", divisor="(0, inf)")
@@ -284,15 +284,15 @@ class _Standardization(NamedTuple):
         """Returns None: the bounds would differ between values."""
 
 
-class _Grey(NamedTuple):
+class _Gray(NamedTuple):
     def apply(self, x: np.ndarray) -> np.ndarray:
-        x = _inputs("grey", x)
+        x = _inputs("gray", x)
         _check_rgb(x)
 
         def luma(rows: np.ndarray) -> np.ndarray:
             return rows.reshape(len(rows), -1, len(_LUMA)) @ np.array(_LUMA)
 
-        return _by_blocks("grey", luma, x, (*x.shape[1:-1], 1))
+        return _by_blocks("gray", luma, x, (*x.shape[1:-1], 1))
 
     def bounds(self, bounds: Bounds | None) -> Bounds | None:
         return bounds  # The weights sum to 1.
@@ -319,7 +319,7 @@ class _PixelScale(NamedTuple):
 _TRANSFORMS = {
     "blend": _Blend,
     "contrast_norm": _ContrastNorm,
-    "grey": _Grey,
+    "gray": _Gray,
     "pixel_scale": _PixelScale,
     "standardize": _Standardization,
     "zca": _Whitening,
@@ -393,7 +393,7 @@ def _check_images_of_blend(x: np.ndarray) -> None:
 def _check_rgb(x: np.ndarray) -> None:
     if x.shape[-1] != len(_LUMA):
         raise DataError(
-            "inputs of grey must be images whose last axis is red, green, blue, got the shape "
+            "inputs of gray must be images whose last axis is red, green, blue, got the shape "
             f"{x.shape[1:]}"
         )
 

@@ -23,9 +23,9 @@ from adv_jax.models.lenet import LeNet as lenet
 from adv_jax.models.maxout import Maxout as maxout
 from adv_jax.models.maxout import MaxoutConvNet as maxout_conv
 from adv_jax.models.mlp import MLP as mlp
-from adv_jax.models.nearest_neighbour import nearest_neighbour as nearest_neighbour
-from adv_jax.models.nearest_neighbour import (
-    smoothed_nearest_neighbour as smoothed_nearest_neighbour,
+from adv_jax.models.nearest_neighbor import nearest_neighbor as nearest_neighbor
+from adv_jax.models.nearest_neighbor import (
+    smoothed_nearest_neighbor as smoothed_nearest_neighbor,
 )
 from adv_jax.models.residual import PreActResNet as preact_resnet
 

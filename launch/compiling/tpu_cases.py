@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from launch.compiling import on_noise
 
 TOPOLOGIES = {4: "v5e:2x2", 16: "v5e:4x4", 64: "v5e:8x8", 256: "v5e:16x16"}
@@ -55,7 +55,7 @@ class Case(NamedTuple):
 
 def cases() -> Iterator[Case]:
     """Yields all cases, the most important first."""
-    yield from map(Case, (*catalogue.names(), *MODES))
+    yield from map(Case, (*catalog.names(), *MODES))
     yield from sharded()
     yield Case(SEEDS, 256, 1024)
     yield from sizes()

@@ -51,7 +51,7 @@ def features(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"seed": FIRST_SEED, "chosen": ["units", "grey scale", "extent"]},
+        "settings": {"seed": FIRST_SEED, "chosen": ["units", "gray scale", "extent"]},
         "cut_off": scales,
         "extent": local,
         "runs": [run.about() for run in runs.values()],

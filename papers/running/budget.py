@@ -6,7 +6,7 @@ import runpy
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.document import leaves, with_values
 from adv_jax.runner.config.optimizer import IN_EPOCHS
 from adv_jax.types import UserError
@@ -107,7 +107,7 @@ def paper_seeds(run: Run) -> int:
 
 
 def _made(run: Run, budget: Budget) -> dict[str, Any]:
-    make = _maker(str(catalogue.path(run.config)))
+    make = _maker(str(catalog.path(run.config)))
     mode = options(run, budget)
     try:
         return (make(mode) if mode else make()).to_dict()

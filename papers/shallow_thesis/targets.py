@@ -158,7 +158,7 @@ FIG3_6 = Target(
 )
 FIG3_10 = Target(
     "shallow_thesis.fig3.10",
-    "2,500 units on grey CIFAR-10, clean (Ac) and adversarial (Bc) training",
+    "2,500 units on gray CIFAR-10, clean (Ac) and adversarial (Bc) training",
     rows=tuple(
         _changed(model, run, kind, size)
         for kind in KINDS

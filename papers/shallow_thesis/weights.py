@@ -46,7 +46,7 @@ def class_images(workdirs: Sequence[str]) -> Drawing:
         "settings": {
             "seed": FIRST_SEED,
             "classes": list(range(NUM_CLASSES)),
-            "chosen": ["colours"],
+            "chosen": ["colors"],
         },
         "cut_off": scales,
         "runs": [run.about() for run in runs],
@@ -77,7 +77,7 @@ def unit_images(workdirs: Sequence[str]) -> Drawing:
     )
     document = {
         "caption": caption,
-        "settings": {"seed": FIRST_SEED, "units": NUM_UNITS, "chosen": ["units", "colours"]},
+        "settings": {"seed": FIRST_SEED, "units": NUM_UNITS, "chosen": ["units", "colors"]},
         "cut_off": scales,
         "grain": grains,
         "runs": [run.about() for run in runs],

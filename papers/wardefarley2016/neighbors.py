@@ -62,13 +62,13 @@ def _measured(
 ) -> tuple[dict[str, Array], Array]:
     """Returns way -> bool[B], whether the nearest neighbor is fooled, and bool[B], if p_y is 1."""
     of_data = {"train_x": train.x, "train_y": train.y, "num_classes": num_classes}
-    exact = attacks.fgsm(partial(models.smoothed_nearest_neighbour, **of_data), x, y, eps=EPS)
+    exact = attacks.fgsm(partial(models.smoothed_nearest_neighbor, **of_data), x, y, eps=EPS)
     probability, step = step_by_weights(x, y, train)
     is_sure = probability == 1
     stays = is_sure.reshape(-1, *(1,) * (x.ndim - 1))
     moved = x + EPS * step
     shown = {"log-sum-exp": exact, "weights": moved, "zero at 1": jnp.where(stays, x, moved)}
-    nearest = partial(models.nearest_neighbour, **of_data)
+    nearest = partial(models.nearest_neighbor, **of_data)
     fooled = {way: nearest(example).argmax(axis=1) != y for way, example in shown.items()}
     return fooled, is_sure
 

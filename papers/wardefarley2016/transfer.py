@@ -99,8 +99,8 @@ def _errors(by_seed: Mapping[int, Mapping[str, Trained]]) -> dict[int, np.ndarra
     x, y = dataset.train
     of_data = {"train_x": x, "train_y": y, "num_classes": dataset.num_classes}
     neighbors: dict[str, LogitsFn] = {
-        SMOOTHED: partial(models.smoothed_nearest_neighbour, **of_data),
-        NEAREST: partial(models.nearest_neighbour, **of_data),
+        SMOOTHED: partial(models.smoothed_nearest_neighbor, **of_data),
+        NEAREST: partial(models.nearest_neighbor, **of_data),
     }
     nets = {
         f"{kind}, seed {seed}": run.logits_fn

@@ -133,7 +133,7 @@ def test_standardize_equals_scikit_learn_fitted_on_the_training_set(parts):
 
 def test_grey_equals_the_luma_of_pillow(images):
     x = images[1] / np.float32(255)
-    transform = preprocessing.grey()(x)
+    transform = preprocessing.gray()(x)
     found = transform.apply(x)
     assert (found.dtype, found.shape) == (np.float32, (300, 4, 5, 1))
     expected = np.stack([np.asarray(Image.fromarray(image).convert("L")) for image in images[1]])
@@ -295,14 +295,14 @@ def test_an_unknown_transform_is_not_restored():
 
 
 def test_images_of_other_channels_than_those_of_the_fit_are_refused(parts):
-    transform = preprocessing.grey()(parts[0])
-    with pytest.raises(DataError, match=r"inputs of grey must .* got the shape \(4, 5, 6\)"):
+    transform = preprocessing.gray()(parts[0])
+    with pytest.raises(DataError, match=r"inputs of gray must .* got the shape \(4, 5, 6\)"):
         transform.apply(np.concatenate([parts[1]] * 2, axis=-1))
 
 
 def test_grey_refuses_images_of_one_channel():
-    with pytest.raises(DataError, match=r"inputs of grey must be .*got the shape \(28, 28, 1\)"):
-        preprocessing.grey()(np.zeros((2, 28, 28, 1), np.float32))
+    with pytest.raises(DataError, match=r"inputs of gray must be .*got the shape \(28, 28, 1\)"):
+        preprocessing.gray()(np.zeros((2, 28, 28, 1), np.float32))
 
 
 def background(image, **settings):

@@ -7,7 +7,7 @@ import pytest
 from compilations import counted
 
 from adv_jax.generative import boltzmann, measures
-from adv_jax.models.nearest_neighbour import smoothed_nearest_neighbour
+from adv_jax.models.nearest_neighbor import smoothed_nearest_neighbor
 
 RNG = np.random.default_rng(0)
 V = jnp.asarray(RNG.integers(0, 2, (4, 5)), jnp.float32)
@@ -24,7 +24,7 @@ CALLS = {
     ),
     "mean_field": lambda scale: boltzmann.mean_field(machine(scale), V, 2)[1],
     "gibbs": lambda scale: boltzmann.gibbs(machine(scale), (V, V[:, :2]), KEY, 2)[1],
-    "neighbour": lambda scale: smoothed_nearest_neighbour(
+    "neighbor": lambda scale: smoothed_nearest_neighbor(
         V, scale * X, jnp.arange(6) % 3, num_classes=3
     ),
 }

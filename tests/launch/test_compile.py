@@ -15,7 +15,7 @@ import short_run
 from ml_collections import ConfigDict
 from short_run import serve
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.document import with_values
 from adv_jax.runner.run import training
 from adv_jax.types import UserError
@@ -245,7 +245,7 @@ def test_no_case_is_compiled_that_a_run_refuses():
 # Exhaustive, as it takes many minutes and libtpu, which is not in the extra `test`: CI skips it.
 @needs_libtpu
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("config", catalogue.names())
+@pytest.mark.parametrize("config", catalog.names())
 def test_the_epoch_of_every_config_compiles_for_four_chips(config):
     document = compile_case(Case(f"{config}:quick"))
     assert document["same_program"] == [4, 16, 64, 256]

@@ -5,7 +5,7 @@ import json
 import jax
 import jax.numpy as jnp
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.step import DEVICES
 from launch.compiling.tpu_cases import Case, cases, config_of
@@ -24,7 +24,7 @@ def test_the_result_file_names_no_folder_of_a_machine():
 
 
 def test_every_config_has_a_case_of_one_replica_a_chip():
-    assert {Case(config).name for config in catalogue.names()} <= {case.name for case in cases()}
+    assert {Case(config).name for config in catalog.names()} <= {case.name for case in cases()}
 
 
 def test_what_is_stored_stands_under_the_name_of_its_case():

@@ -77,7 +77,7 @@ class CleanSoftmaxIntoTheDecoder(oracles.Ladder):
         return self.clean_softmax
 
 
-class NormalisedDownwards(oracles.Ladder):
+class NormalizedDownwards(oracles.Ladder):
     def passed_down(self, z_hat, z_hat_normalized):
         return z_hat_normalized
 
@@ -156,7 +156,7 @@ ANYWHERE = [
     NoNoiseOnTop,
     LogitsIntoTheDecoder,
     CleanSoftmaxIntoTheDecoder,
-    NormalisedDownwards,
+    NormalizedDownwards,
     NotRenormalized,
     RenormalizedByItself,
     DividedByTheVariance,

@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 
 from adv_jax.checks import checked_count, checked_number
 from adv_jax.generative.measures._rows import as_rows
-from adv_jax.models.nearest_neighbour import squared_distances
+from adv_jax.models.nearest_neighbor import squared_distances
 from adv_jax.programs import run_compiled
 from adv_jax.types import Array, UserError, described, is_real, widened
 

@@ -14,7 +14,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags.tuple_parser import TupleParser
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.document import ConfigError, leaves, with_values
 from adv_jax.runner.config.fields import FIELDS, NEEDED, TEXTS, TYPE_NAMES
 from adv_jax.runner.config.literals import evaluated, literal, number, read, typed
@@ -197,7 +197,7 @@ def _read_literals(config: ConfigDict, fields: Iterable[str]) -> None:
 
 
 def expanded(argv: list[str]) -> list[str]:
-    """Returns a command line with the flags of each --flagfile, `catalogue.located`.
+    """Returns a command line with the flags of each --flagfile, `catalog.located`.
 
     The config and its overrides have the form --config.FIELD=VALUE. Of several overrides of a field
     the last one counts; ml_collections would join tuples.
@@ -205,7 +205,7 @@ def expanded(argv: list[str]) -> list[str]:
     Raises:
       UserError: a --flagfile cannot be read.
     """
-    return catalogue.located(_last_overrides(_joined(_with_flagfiles(argv))))
+    return catalog.located(_last_overrides(_joined(_with_flagfiles(argv))))
 
 
 def _joined(argv: Sequence[str]) -> list[str]:
@@ -270,7 +270,7 @@ def _explain_path(path: str) -> str:
         return f"--config must be a name or a file, got {path!r}; did you mean {f'{path}.py'!r}?"
     if "/" in path and (beside := _configs(Path(path).parent)):
         return not_one_of("--config", path, beside)
-    names = catalogue.names()
+    names = catalog.names()
     if "/" in path or path.endswith(".py"):
         legal = "an existing file, or a name that `python -m adv_jax` lists"
         return f"--config must be {legal}, got {path!r}{suggestion(path, names)}"

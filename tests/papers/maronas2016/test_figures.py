@@ -232,7 +232,7 @@ def by_hand(name, a, target):
     return {
         "squared, sigmoid": ((target - p) ** 2).sum() / 2,
         "squared, linear": ((target - a) ** 2).sum() / 2,
-        "normalised": ((target - p) ** 2).sum() / 200,
+        "normalized": ((target - p) ** 2).sum() / 200,
         "rms, sigmoid": np.sqrt(np.mean((target - p) ** 2)),
         "rms, linear": np.sqrt(np.mean((target - a) ** 2)),
         # Eq. 60 with brackets; expit(-a) is 1 - p without cancellation.
@@ -245,7 +245,7 @@ def surfaces(document):
     """name -> (x, targets, entry of the document)."""
     drawn = {
         "fig29": ("squared, sigmoid", "squared, linear"),
-        "fig30": ("squared, sigmoid", "normalised"),
+        "fig30": ("squared, sigmoid", "normalized"),
         "fig31": ("rms, sigmoid", "rms, linear"),
         "fig32": ("cross-entropy",),
     }
@@ -257,7 +257,7 @@ def surfaces(document):
     }
 
 
-NAMES = ["squared, sigmoid", "squared, linear", "normalised", "rms, sigmoid", "rms, linear"]
+NAMES = ["squared, sigmoid", "squared, linear", "normalized", "rms, sigmoid", "rms, linear"]
 
 
 @pytest.mark.slow
@@ -326,23 +326,23 @@ def test_convexity_by_chords(surfaces, name, convex):
 def test_only_the_cross_entropy_moves_the_optimum(surfaces):
     lowest = {name: entry["lowest"] for name, (_, _, entry) in surfaces.items()}
     place = {name: (found["w"], found["b"]) for name, found in lowest.items()}
-    assert place["squared, sigmoid"] == place["normalised"] == place["rms, sigmoid"]
+    assert place["squared, sigmoid"] == place["normalized"] == place["rms, sigmoid"]
     assert place["squared, linear"] == place["rms, linear"]
     x, target, _ = surfaces["squared, linear"]
     best, *_ = np.linalg.lstsq(np.stack([x, np.ones_like(x)], axis=1), target)
     np.testing.assert_allclose(place["squared, linear"], best, atol=0.2)  # half a cell
-    ratio = lowest["squared, sigmoid"]["cost"] / lowest["normalised"]["cost"]
+    ratio = lowest["squared, sigmoid"]["cost"] / lowest["normalized"]["cost"]
     assert ratio == pytest.approx(100, rel=1e-5)
 
 
-def colours(channels):
+def colors(channels):
     rng = np.random.default_rng(channels)
     return rng.integers(0, 256, (6, 5, 4, channels)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_grid_has_a_row_for_each_class(channels):
-    images, labels = colours(channels) / np.float32(255), np.array([1, 0, 1, 1, 0, 1])
+    images, labels = colors(channels) / np.float32(255), np.array([1, 0, 1, 1, 0, 1])
     figure, document, _ = samples.grid(images, labels, title="t", columns=3)
     assert document["examples"] == {"0": [1, 4], "1": [0, 2, 3]}
     (shown,) = figure.axes[0].images
@@ -354,7 +354,7 @@ def test_grid_has_a_row_for_each_class(channels):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_close_up_has_the_image_pixel_by_pixel(channels):
-    image = colours(channels)[0]
+    image = colors(channels)[0]
     figure, document, _ = samples.close_up(image / np.float32(255), title="t")
     png = io.BytesIO()
     figure.savefig(png)

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from adv_jax.runner.config.fields import validate
 from adv_jax.runner.config.replicas import replicas
 from adv_jax.types import UserError
@@ -25,7 +25,7 @@ def test_every_budget_gives_a_config_that_can_run_and_the_command_gives_the_same
         mode = options(run, budget)
         line = ["main", f"--config={run.config}{':' if mode else ''}{mode}"]
         line += [f"--config.{path}={value}" for path, value in changes(run, budget, data).items()]
-        line = catalogue.located(line)
+        line = catalog.located(line)
         values = flags.FlagValues()
         flag = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
         values(line)

@@ -11,7 +11,7 @@ from papers.running.drawing import Drawing
 
 @pytest.fixture
 def workdir(tmp_path):
-    spec = {"name": "mnist", "source": "embedded", "dir": "", "preprocess": [{"name": "grey"}]}
+    spec = {"name": "mnist", "source": "embedded", "dir": "", "preprocess": [{"name": "gray"}]}
     (tmp_path / "config.json").write_text(json.dumps({"data": spec}))
     return str(tmp_path)
 

@@ -68,7 +68,7 @@ def test_results_of_another_version_or_config_are_refused_by_name(copied):
     (folder / "maronas2016/results/table25.json").write_text(json.dumps(document))
     with pytest.raises(
         UserError,
-        match="table25.json: budget must be one of paper, quick, short, got 'shrot'; did",
+        match="table25.json: budget must be one of quick, short, paper, got 'shrot'; did",
     ):
         stored.read(folder)
     document["budget"], document["paper"] = "paper", "nobody"

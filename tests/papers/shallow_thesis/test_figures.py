@@ -309,7 +309,7 @@ def test_mosaic():
     np.testing.assert_array_equal(sheet, expected)
 
 
-def test_colours_end_where_98_percent_of_the_weights_do():
+def test_colors_end_where_98_percent_of_the_weights_do():
     assert weights.cut_off(np.linspace(-1, 1, 101)) == pytest.approx(0.98)
     assert weights.cut_off(np.zeros((2, 3, 3))) == 1
 
@@ -349,7 +349,7 @@ def test_clean_nets_are_above_and_wide_ones_right(nets, draw):
             top, left = i // across * (H + 1), i % across * (W + 1)
             shown = sheet[top : top + H, left : left + W]
             np.testing.assert_allclose(shown, column.reshape(H, W), atol=1e-6)
-        # Zero is in the middle of the colours.
+        # Zero is in the middle of the colors.
         assert axes.images[0].norm.vmin == -axes.images[0].norm.vmax
         ends = np.quantile(np.abs(columns), 0.98)
         assert document["cut_off"][axes.get_title()] == pytest.approx(ends, rel=1e-5)

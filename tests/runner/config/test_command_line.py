@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from adv_jax.runner.config import catalogue, command_line
+from adv_jax.runner.config import catalog, command_line
 from adv_jax.runner.config.command_line import check_overrides, expanded, explain_flags, workdirs
 from adv_jax.runner.config.fields import check
 from adv_jax.suggestions import suggestion
@@ -62,7 +62,7 @@ def test_an_unknown_config_file_is_refused_with_the_existing_ones(folder, monkey
         "'configs/lader_mnist.py'; did you mean 'configs/ladder_mnist.py'?"
     )
     assert explained(monkeypatch, "--config=nothing") == (
-        f"--config must be one of {', '.join(catalogue.names())}, got 'nothing'"
+        f"--config must be one of {', '.join(catalog.names())}, got 'nothing'"
     )
 
 
@@ -89,7 +89,7 @@ def test_a_config_that_imports_common_by_its_name_in_a_clone_is_refused_with_the
 
 def test_an_unknown_config_name_is_refused_with_the_nearest_one(folder, monkeypatch):
     assert explained(monkeypatch, "--config=lader_mnist:quick").endswith(
-        f" {', '.join(catalogue.names())}, got 'lader_mnist'; did you mean 'ladder_mnist'?"
+        f" {', '.join(catalog.names())}, got 'lader_mnist'; did you mean 'ladder_mnist'?"
     )
 
 
@@ -438,7 +438,7 @@ def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_pa
     argv = expanded(["prog", f"--flagfile={tmp_path / 'flags'}", "--config.seed=4"])
     assert argv == [
         "prog",
-        f"--config={catalogue.path('quickstart')}:quick",
+        f"--config={catalog.path('quickstart')}:quick",
         "--config.epochs=3",
         "--config.seed=4",
     ]
@@ -447,7 +447,7 @@ def test_a_flagfile_may_name_a_config_and_its_fields_by_their_short_names(tmp_pa
 
 
 def test_one_dash_is_as_good_as_two():
-    path = str(catalogue.path("quickstart"))
+    path = str(catalog.path("quickstart"))
     for line in (["-config=quickstart:quick"], ["-config", "quickstart:quick"]):
         assert expanded(["prog", *line]) == ["prog", f"-config={path}:quick"]
 

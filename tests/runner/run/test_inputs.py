@@ -195,7 +195,7 @@ def test_a_preprocessing_step_without_arrays_is_restored(digits, tmp_path, monke
     )
     serve(monkeypatch, colored)
     bounded = {"name": "fgsm", "eps": 0.1, "bounds": (0.0, 1.0)}
-    config = document(({"name": "grey"},), attack=bounded)
+    config = document(({"name": "gray"},), attack=bounded)
     fitted = load(config, tmp_path)
     with Workdir(tmp_path, config) as files:
         files.record_data(fitted.document, fitted.rows, fitted.fitted)
@@ -237,7 +237,7 @@ def test_other_data_are_refused_before_they_are_preprocessed(whitened, no_fit, d
             ConfigError,
             r"data.preprocess\[0\].regularizer must be a finite number of at least 0, got -1",
         ),
-        (({"name": "grey"},), DataError, r"grey must be images .* got the shape \(28, 28, 1\)"),
+        (({"name": "gray"},), DataError, r"gray must be images .* got the shape \(28, 28, 1\)"),
     ],
 )
 def test_bad_preprocessing_is_refused_before_anything_is_written(tmp_path, preprocess, error, says):

@@ -11,7 +11,7 @@ from marks import exhaustive_after
 
 import adv_jax
 from adv_jax.configs import common
-from adv_jax.runner.config import catalogue
+from adv_jax.runner.config import catalog
 from configs import common as old_common
 
 ROOT = Path(__file__).parents[3]
@@ -30,7 +30,7 @@ def command(*arguments, module="adv_jax", site=ROOT, folder=ROOT):
 def installed(tmp_path):
     """A folder with the files that the command needs, laid out as in a wheel."""
     needed = ["__init__", "__main__", "runner/__init__"]
-    needed += ["runner/config/__init__", "runner/config/catalogue"]
+    needed += ["runner/config/__init__", "runner/config/catalog"]
     needed += ["runner/store/__init__", "runner/store/stragglers"]
     needed += ["runner/host/__init__", "runner/host/ending", "runner/host/signals"]
     for name in needed:
@@ -64,16 +64,16 @@ def a_module(folder):
 
 
 def test_the_configs_of_a_clone_are_found_by_name():
-    assert catalogue.names() == sorted(CONFIGS) and len(CONFIGS) > 10
-    assert {name: catalogue.path(name).resolve() for name in CONFIGS} == CONFIGS
+    assert catalog.names() == sorted(CONFIGS) and len(CONFIGS) > 10
+    assert {name: catalog.path(name).resolve() for name in CONFIGS} == CONFIGS
 
 
 def test_the_first_line_of_the_docstring_describes_a_config():
     expected = (
         "A multilayer perceptron trained on clean and FGSM examples: the place to start from."
     )
-    assert catalogue.about("quickstart") == expected
-    assert all(catalogue.about(name).endswith(".") for name in CONFIGS)
+    assert catalog.about("quickstart") == expected
+    assert all(catalog.about(name).endswith(".") for name in CONFIGS)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_first_line_of_the_docstring_describes_a_config():
     ],
 )
 def test_a_config_name_on_a_command_line_becomes_a_file(argv, expected):
-    folder = catalogue.path("quickstart").parent
-    assert catalogue.located(argv) == [arg.format(folder) for arg in expected]
+    folder = catalog.path("quickstart").parent
+    assert catalog.located(argv) == [arg.format(folder) for arg in expected]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",)])

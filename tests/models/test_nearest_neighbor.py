@@ -1,4 +1,4 @@
-"""models.nearest_neighbour: against all pairs in float64, and as a target of attacks."""
+"""models.nearest_neighbor: against all pairs in float64, and as a target of attacks."""
 
 from functools import partial
 
@@ -33,9 +33,9 @@ def smoothed(x):
 @pytest.mark.slow
 @pytest.mark.parametrize("block_size", [1, 5, 23, 1000])
 def test_both_classifiers_equal_all_pairs_in_float64(block_size):
-    found = models.smoothed_nearest_neighbour(X, **SETTINGS, block_size=block_size)
+    found = models.smoothed_nearest_neighbor(X, **SETTINGS, block_size=block_size)
     np.testing.assert_allclose(found, np.log(smoothed(X)), rtol=1e-5, atol=1e-5)
-    found = models.nearest_neighbour(X, **SETTINGS, block_size=block_size)
+    found = models.nearest_neighbor(X, **SETTINGS, block_size=block_size)
     nearest = squared_distances(X)
     expected = np.stack([-nearest[:, i == TRAIN_Y].min(axis=1) for i in range(3)], axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -48,7 +48,7 @@ def test_features_far_from_0_keep_the_digits_of_distances():
     settings = SETTINGS | {"train_x": far, "train_y": TRAIN_Y.astype(np.uint8)}
     distances = np.square(np.float64(x)[:, None] - far).sum(axis=(2, 3))
     expected = np.stack([-distances[:, i == TRAIN_Y].min(axis=1) for i in range(3)], axis=1)
-    found = models.nearest_neighbour(x, **settings)
+    found = models.nearest_neighbor(x, **settings)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -61,20 +61,20 @@ def test_a_column_of_large_numbers_leaves_the_others_their_digits():
     distances = np.square(np.float64(x)[:, None] - train_x).sum(axis=2)
     expected = np.stack([-distances[:, train_y == i].min(axis=1) for i in range(2)], axis=1)
     settings = {"train_x": train_x, "train_y": train_y, "num_classes": 2, "block_size": 30}
-    np.testing.assert_allclose(models.nearest_neighbour(x, **settings), expected, rtol=1e-6)
+    np.testing.assert_allclose(models.nearest_neighbor(x, **settings), expected, rtol=1e-6)
     # The derivative of a row's distance is 2 (x - x_n).
-    of_0 = lambda x: models.nearest_neighbour(x, **settings)[:, 0].sum()
+    of_0 = lambda x: models.nearest_neighbor(x, **settings)[:, 0].sum()
     to_0 = train_x[distances[:, train_y == 0].argmin(axis=1)] - x
     np.testing.assert_allclose(jax.grad(of_0)(jnp.asarray(x)), 2 * to_0, rtol=1e-6)
     weights = np.exp(distances.min(axis=1, keepdims=True) - distances)
     weights = np.stack([weights[:, train_y == i].sum(axis=1) for i in range(2)], axis=1)
-    found = jnp.exp(models.smoothed_nearest_neighbour(x, **settings))
+    found = jnp.exp(models.smoothed_nearest_neighbor(x, **settings))
     np.testing.assert_allclose(found, weights / weights.sum(axis=1, keepdims=True), rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_the_gradient_of_the_smoothed_classifier_is_the_finite_difference():
-    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS, block_size=5)
+    logits_fn = partial(models.smoothed_nearest_neighbor, **SETTINGS, block_size=5)
     loss = lambda x: -logits_fn(x)[:, 1].sum()
     expected = oracles.numerical_gradient(lambda x: -np.log(smoothed(x)[:, 1]).sum(), X)
     np.testing.assert_allclose(jax.grad(loss)(jnp.asarray(X)), expected, rtol=1e-4, atol=1e-5)
@@ -84,7 +84,7 @@ def test_the_smoothed_classifier_is_exact_where_the_exponentials_underflow():
     # exp(-d^2) of all is 0 even in float64. Between d^2 and d'^2 the log-odds are d'^2 - d^2.
     x = X + np.float32(30)
     assert np.exp(-squared_distances(x)).max() == 0
-    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)
+    logits_fn = partial(models.smoothed_nearest_neighbor, **SETTINGS)
     distances = squared_distances(x)
     shifted = np.exp(distances.min(axis=1, keepdims=True) - distances)
     expected = np.stack([shifted[:, i == TRAIN_Y].sum(axis=1) for i in range(3)], axis=1)
@@ -95,7 +95,7 @@ def test_the_smoothed_classifier_is_exact_where_the_exponentials_underflow():
 
 @pytest.mark.slow
 def test_a_class_without_examples_has_no_probability_and_no_gradient():
-    logits_fn = partial(models.smoothed_nearest_neighbour, **(SETTINGS | {"num_classes": 4}))
+    logits_fn = partial(models.smoothed_nearest_neighbor, **(SETTINGS | {"num_classes": 4}))
     probabilities = jax.nn.softmax(logits_fn(X))
     np.testing.assert_array_equal(probabilities[:, 3], 0)
     np.testing.assert_allclose(probabilities[:, :3], smoothed(X), rtol=1e-4)
@@ -106,7 +106,7 @@ def test_a_class_without_examples_has_no_probability_and_no_gradient():
 @pytest.mark.slow
 @pytest.mark.parametrize("attack", [attacks.fgsm, partial(attacks.pgd, num_steps=5)])
 def test_attacks_climb_the_loss_of_the_smoothed_classifier(attack):
-    logits_fn = partial(models.smoothed_nearest_neighbour, **SETTINGS)
+    logits_fn = partial(models.smoothed_nearest_neighbor, **SETTINGS)
     y = jnp.asarray(smoothed(X).argmax(axis=1))
     x_adv = jax.jit(lambda x: attack(logits_fn, x, y, eps=0.3))(X)
     before, after = (oracles.cross_entropies(np.log(smoothed(x)), y) for x in (X, x_adv))
@@ -115,9 +115,9 @@ def test_attacks_climb_the_loss_of_the_smoothed_classifier(attack):
 
 def test_neighbors_that_float32_cannot_tell_apart_are_told_apart_in_float64(x64):
     train_x, train_y = np.array([[1.0], [1 + 2e-9]]), np.array([0, 1])
-    found = models.nearest_neighbour(jnp.array([[1 + 2e-9]]), train_x, train_y, num_classes=2)
+    found = models.nearest_neighbor(jnp.array([[1 + 2e-9]]), train_x, train_y, num_classes=2)
     np.testing.assert_allclose(found, [[-4e-18, 0]], rtol=1e-6)
-    found = models.smoothed_nearest_neighbour(jnp.zeros((1, 1)), train_x, train_y, num_classes=2)
+    found = models.smoothed_nearest_neighbor(jnp.zeros((1, 1)), train_x, train_y, num_classes=2)
     # Both are at distance 1; the second is 4e-9 farther in squares.
     np.testing.assert_allclose(found[0, 0] - found[0, 1], 4e-9, rtol=1e-6)
 
@@ -127,11 +127,11 @@ def test_neighbors_that_float32_cannot_tell_apart_are_told_apart_in_float64(x64)
 )
 def test_a_training_set_of_other_shapes_is_refused(train_x, train_y):
     with pytest.raises(ValueError, match=r"train_x and train_y must be .*, got the shapes"):
-        models.nearest_neighbour(X, train_x, np.array(train_y, int), num_classes=3)
+        models.nearest_neighbor(X, train_x, np.array(train_y, int), num_classes=3)
 
 
 def test_a_training_set_that_is_no_array_is_refused():
-    for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
+    for classify in (models.nearest_neighbor, models.smoothed_nearest_neighbor):
         with pytest.raises(ValueError, match=r"^train_x must be an array of numbers, got \[\["):
             classify(X, [[0.0], [1.0, 2.0]], np.zeros(2, int), num_classes=2)
 
@@ -139,7 +139,7 @@ def test_a_training_set_that_is_no_array_is_refused():
 @pytest.mark.parametrize("label", [-1, 3])
 def test_training_labels_outside_the_classes_are_refused(label):
     x, y = jnp.eye(4), np.array([0, 1, label, 2])
-    for classify in (models.nearest_neighbour, models.smoothed_nearest_neighbour):
+    for classify in (models.nearest_neighbor, models.smoothed_nearest_neighbor):
         with pytest.raises(ValueError, match=f"train_y must be classes from 0 to ., got {label}"):
             classify(x, x, y, num_classes=3)
         # Also in a compiled program, if the classes are constants of it.
@@ -151,4 +151,4 @@ def test_training_labels_outside_the_classes_are_refused(label):
 def test_training_labels_that_are_no_classes_are_refused(train_y):
     x = jnp.eye(4)
     with pytest.raises(ValueError, match=r"^train_y must be classes i32\[B\], got "):
-        models.nearest_neighbour(x, x, train_y, num_classes=4)
+        models.nearest_neighbor(x, x, train_y, num_classes=4)

@@ -1,6 +1,6 @@
 """Nearest-neighbor classifiers as functions of x and the training set, without parameters.
 
-    logits_fn = lambda x: smoothed_nearest_neighbour(x, train_x, train_y, num_classes=10)
+    logits_fn = lambda x: smoothed_nearest_neighbor(x, train_x, train_y, num_classes=10)
 
 is attacked like any other model. Training examples are processed in blocks, forward and backward,
 so that memory does not grow with their number.
@@ -27,7 +27,7 @@ _UNROLLED = 16
 
 
 @ranged(num_classes=COUNT, block_size=COUNT)
-def nearest_neighbour(
+def nearest_neighbor(
     x: Array,
     train_x: ArrayLike,
     train_y: ArrayLike,
@@ -55,7 +55,7 @@ def nearest_neighbour(
     Source: [wardefarley2016], sec. 1.2.1 (Table 1.1).
 
     >>> x, y = jnp.array([[0.], [2.], [5.]]), jnp.array([0, 1, 1])
-    >>> nearest_neighbour(jnp.array([[4.]]), x, y, num_classes=2)
+    >>> nearest_neighbor(jnp.array([[4.]]), x, y, num_classes=2)
     Array([[-16.,  -1.]], dtype=float32)
     """
     return _over_blocks(
@@ -64,7 +64,7 @@ def nearest_neighbour(
 
 
 @ranged(num_classes=COUNT, block_size=COUNT)
-def smoothed_nearest_neighbour(
+def smoothed_nearest_neighbor(
     x: Array,
     train_x: ArrayLike,
     train_y: ArrayLike,
@@ -81,18 +81,18 @@ def smoothed_nearest_neighbour(
     direction of the gradient.
 
     Args:
-      x, train_x, train_y, num_classes, block_size: as in `nearest_neighbour`.
+      x, train_x, train_y, num_classes, block_size: as in `nearest_neighbor`.
 
     Returns:
       f32[B, K], or f64 for x f64, normalized; -1e30 for a class without an example.
 
     Raises:
-      UserError: as `nearest_neighbour`.
+      UserError: as `nearest_neighbor`.
 
     Source: [wardefarley2016], sec. 1.2.1.
 
     >>> x, y = jnp.array([[0.], [1.]]), jnp.array([0, 1])
-    >>> jnp.exp(smoothed_nearest_neighbour(jnp.array([[.5]]), x, y, num_classes=2))
+    >>> jnp.exp(smoothed_nearest_neighbor(jnp.array([[.5]]), x, y, num_classes=2))
     Array([[0.5, 0.5]], dtype=float32)
     """
     return jax.nn.log_softmax(
