@@ -96,7 +96,7 @@ def refused(commands, tmp_path, *argv: str, **env: str) -> str:
                 ["evaluation.attacks.fgsm.norm must be", "'l7'", "linf"],
             ),
             ([QUICK, "--config.data.name=mnits"], ["data.name", "'mnits'", "'mnist'"]),
-            ([QUICK, "--config.data.source=file"], ["data.source", "'file'", "'files'", "'tfds'"]),
+            ([QUICK, "--config.data.source=file"], ["data.source", "'file'", "'files'", "tfds"]),
             # Types.
             ([QUICK, "--config.batch_size=ten"], ["batch_size", "'ten'"]),
             ([QUICK, "--config.epochs=1.5"], ["epochs", "'1.5'"]),
