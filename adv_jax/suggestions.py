@@ -85,6 +85,6 @@ def _nearest(found: str, legal: Iterable[str], least: float = 0.6) -> list[str]:
 
 
 def _group_and_name(path: str) -> tuple[str, str]:
-    """Returns ("objective.attack.", "eps") of "objective.attack.eps"."""
-    cut = 1 + max(path.rfind("."), path.rfind(":"))
+    """Returns ("objective.attack.", "eps") of "objective.attack.eps", and folder and file."""
+    cut = 1 + (path.rfind("/") if "/" in path else max(path.rfind("."), path.rfind(":")))
     return path[:cut], path[cut:]

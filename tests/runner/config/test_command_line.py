@@ -477,6 +477,8 @@ def test_a_config_whose_name_can_be_no_path_is_refused_in_one_line():
         ("mine:nope", ["mine:fori", "mine:load"], None),
         ("mine:laod", ["mine:fori", "mine:load"], "mine:load"),
         ("model.zzz", ["model.width", "model.depth"], None),
+        ("configs/zzz.py", ["configs/rbm_mnist.py", "configs/quickstart.py"], None),
+        ("configs/rbm.py", ["configs/rbm_mnist.py", "configs/quick.py"], "configs/rbm_mnist.py"),
         ("objective.attack.epsilon", ["objective.attack.eps"], "objective.attack.eps"),
         ("modle.width", ["model.width", "model.depth"], "model.width"),
         ("epoch", ["epochs", "plan.eps"], "epochs"),
