@@ -115,10 +115,13 @@ def test_eps_projects_the_perturbation_of_penalty_attacks(attack, x):
     np.testing.assert_allclose(perturbation(eps), found * np.minimum(1, eps / length), atol=1e-6)
 
 
-@both
-def test_penalty_attacks_need_bounds_and_positive_counts(attack, x):
+def test_carlini_wagner_needs_bounds_for_its_change_of_variables(x):
     with pytest.raises(ValueError, match=r"bounds must be \(lo, hi\) for .*, got None"):
-        attack(binary, x, None)
+        ATTACKS["carlini_wagner"](binary, x, None)
+
+
+@both
+def test_penalty_attacks_need_positive_counts(attack, x):
     with pytest.raises(ValueError, match="search_steps must be a whole number"):
         attack(binary, x, None, bounds=BOUNDS, search_steps=0)
 
