@@ -75,6 +75,8 @@ _OPTIONAL: dict[str, Any] = {
         for name, off in OFF.items()
     },
 }
+# No attack has these names: NAME_error and the entry of result.json are of something else.
+_MEASURES = ("worst_case", "test", "train", "valid")
 # Optional group -> the fields that it needs.
 NEEDED = {
     "monitor_attacks": ("names", "eps", "rows"),
@@ -152,9 +154,9 @@ def check_fields(config: Mapping[str, Any]) -> None:
     if not re.fullmatch(r"[\w-]+", experiment):  # It becomes a part of paths.
         raise ConfigError(f"experiment must be letters, digits, _ and -, got {experiment!r}")
     for name, spec in config["evaluation"]["attacks"].items():
-        # A dot would make it a path of fields; result.json has an entry "worst_case" of its own.
-        if "." in name or name == "worst_case":
-            allowed = "names without dots, other than worst_case"
+        # A dot would make it a path of fields; the others are measures of a run.
+        if "." in name or name in _MEASURES:
+            allowed = f"names without dots, other than {', '.join(_MEASURES)}"
             raise ConfigError(f"evaluation.attacks must have {allowed}, got {name!r}")
         _check_type(f"evaluation.attacks.{name}", spec, Mapping)
 

@@ -362,7 +362,13 @@ def test_a_missing_required_field_is_refused_by_name(path):
         (
             "evaluation.attacks",
             {"worst_case": {"name": "fgsm"}},
-            "evaluation.attacks must have names without dots, other than worst_case, got 'worst_c",
+            "evaluation.attacks must have names without dots, other than worst_case, test, train, ",
+        ),
+        (
+            "evaluation.attacks",
+            {"test": {"name": "fgsm"}},
+            "evaluation.attacks must have names without dots, other than worst_case, test, train, "
+            "valid, got 'test'",
         ),
         ("experiment", "../x", "experiment must be letters, digits, _ and -, got '../x'"),
         (
