@@ -328,7 +328,7 @@ def _printed_p(lower: Json, higher: Json) -> float | None:
     """Returns Welch's p of two printed means with their spread; None without these."""
     a, b = printed_spread(higher), printed_spread(lower)
     error = None if a.sd is None or b.sd is None else difference_error(a, b)
-    return None if error is None else 2 * error.p_of(abs(a.mean - b.mean))
+    return None if error is None else min(1.0, 2 * error.p_of(abs(a.mean - b.mean)))
 
 
 def by_seed(row: Json) -> BySeed:

@@ -261,7 +261,7 @@ class FigureDocument(Schema):
 
 
 def is_meant(document: Any, schema: type[Schema]) -> bool:
-    """Returns whether a document has the fields of a schema; one may be missing or misspelt."""
+    """Returns whether a document has the fields of a schema; one may be missing or misspelled."""
     if not isinstance(document, Mapping):
         return False
     required = {name for name, field in schema.model_fields.items() if field.is_required()}

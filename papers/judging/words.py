@@ -34,7 +34,7 @@ def length_of(budget: str, trainings: Collection[Mapping[str, Any]]) -> Length:
 
 
 def extent_of(budget: str) -> str:
-    """Returns how far a budget runs a training, FULL, SHORT, QUICK or NOT_RUN."""
+    """Returns how far a budget runs a training, FULL, SHORT or QUICK."""
     return _BUDGETS.get(budget, QUICK)
 
 

@@ -14,7 +14,7 @@ from papers.judging.words import FULL, epochs_in_words, extent_of, seeds_in_word
 def our_number(
     value: float | None, sd: float | None = None, n: int | None = None, unit: str = " %"
 ) -> str:
-    """Returns a mean of ours with its sd and number of runs, to two digits of the sd."""
+    """Returns a mean of ours, as exact as its sd or to three decimals, with sd and runs."""
     if value is None:
         return "–"
     text = f"{value:.{max(3, decimals(sd))}f}" if sd else f"{value:.4g}"
@@ -24,19 +24,21 @@ def our_number(
 def two_digits(sd: float) -> str:
     """Formats a standard deviation to two digits.
 
-    >>> two_digits(0.0204), two_digits(2.0), two_digits(12.3)
-    ('0.020', '2.0', '12')
+    >>> two_digits(0.0204), two_digits(2.0), two_digits(9.96), two_digits(123.0)
+    ('0.020', '2.0', '10', '120')
     """
-    return f"{sd:#.2g}".rstrip(".")
+    return f"{float(f'{sd:.1e}'):.{decimals(sd)}f}"
 
 
 def decimals(sd: float) -> int:
     """Returns the decimals of a number that has the last digit of `two_digits`.
 
-    >>> decimals(0.0204), decimals(2.0), decimals(123.0)
-    (3, 1, 0)
+    >>> decimals(0.0204), decimals(0.0996), decimals(2.0), decimals(123.0), decimals(0.0)
+    (3, 2, 1, 0, 1)
     """
-    return max(1 - math.floor(math.log10(sd)), 0)
+    if not sd:
+        return 1
+    return max(1 - math.floor(math.log10(float(f"{sd:.1e}"))), 0)
 
 
 def paper_number(

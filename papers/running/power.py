@@ -6,7 +6,6 @@ stored runs. A gain must be found with a power of .8. A number may stay unclear 
 seeds, as the paper's share of the interval does not shrink; that share is then stated.
 """
 
-import bisect
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -144,7 +143,8 @@ def _number(row: Json) -> int | str:
     tolerance = row["tolerance"]
     if ours.sd is None:
         return ONE_RUN
-    found = _fewest(lambda n: finding(ours._replace(n=n), theirs, tolerance) != UNCLEAR)
+    # Fewer seeds may settle what more of the same spread leave open.
+    found = _fewest(lambda n: finding(ours._replace(n=n), theirs, tolerance) != UNCLEAR, ours.n + 1)
     error = difference_error(ours._replace(n=MOST_SEEDS), theirs)
     half = error.half(0.95) if error else 0.0
     if found == NEVER and half > tolerance:
@@ -168,7 +168,8 @@ def _claim(claim: Json, rows: Sequence[Json]) -> int | str:
     if tested is None or tested.sd is None:
         return ONE_RUN
     size = claim["form"], claim["by"], claim["tolerance"]
-    return _fewest(lambda n: sized(_of(tested, n), *size) != UNCLEAR, FEWEST_SEEDS)
+    least = max(FEWEST_SEEDS, tested.n + 1)
+    return _fewest(lambda n: sized(_of(tested, n), *size) != UNCLEAR, least)
 
 
 def _gain(higher: Json, lower: Json, by: float, level: float) -> int | str:
@@ -195,10 +196,9 @@ def _of(tested: Paired, n: int) -> Paired:
     return tested._replace(n=n, p=float(2 * stats.t.sf(t, n - 1)))
 
 
-def _fewest(settles: Callable[[int], bool], least: int = 2) -> int | str:
+def _fewest(settles: Callable[[int], bool], least: int) -> int | str:
     """Returns the smallest number of seeds that settles, or the obstacle."""
-    found = least + bisect.bisect_left(range(least, MOST_SEEDS + 1), True, key=settles)
-    return found if found <= MOST_SEEDS else NEVER
+    return next((n for n in range(least, MOST_SEEDS + 1) if settles(n)), NEVER)
 
 
 def _cost_of_a_seed(document: Json, rows: Sequence[Json], rate: Rate) -> Cost | None:

@@ -184,6 +184,13 @@ def test_a_gain_that_the_papers_own_spread_does_not_support_is_not_established()
         assert f"p = {p:.2g} of its 10 and 10 runs" in found["why"]
 
 
+def test_the_p_of_equal_numbers_of_a_paper_without_spread_is_1():
+    rows = [row(label, seeds(*LOW), 1.0, 0.0, 10) for label in ("a", "b")]
+    rows = [{**one, "id": "maronas2016.table5.row1.col1"} for one in rows]
+    (found,) = judge([document(rows, [{"form": "gain", "rows": ["a", "b"]}])])[0]["claims"]
+    assert "p = 1 of its 10 and 10 runs" in found["why"] and not found["established"]
+
+
 def test_reasons_give_fractions_in_points_and_log_likelihoods_in_nats():
     tenths = {"a": [v / 10 for v in LOW], "b": [v / 10 for v in HIGH]}
     rows = [row(label, seeds(*values), metric="accuracy") for label, values in tenths.items()]

@@ -51,6 +51,16 @@ def test_a_single_run_of_the_paper_takes_our_sd():
 
 
 @pytest.mark.parametrize(
+    ("ours", "paper", "tolerance"),
+    [(0.53, 0.5, 0.03), (1.1, 1.0, 0.1), (97.4, 97.1, 0.3), (2.3, 2.0, 0.3), (0.97, 1.0, 0.03)],
+)
+def test_a_run_that_is_off_by_the_tolerance_is_within_it(ours, paper, tolerance):
+    """Decimals are not exact in binary: .53 - .5 is above .03."""
+    assert number([ours], paper, None, 1, tolerance)["verdict"] == "consistent"
+    assert number([ours + 0.01], paper, None, 1, tolerance / 2)["verdict"] == "not reproduced"
+
+
+@pytest.mark.parametrize(
     ("off", "tolerance", "verdict"),
     # Ten runs each with an sd of .1: half of the 90 % interval is 1.734 sqrt(.2) .1 = .0775, of the
     # 95 % one .094, and of the prediction of ten more 2.262 sqrt(.2) .1 = .101.

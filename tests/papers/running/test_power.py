@@ -66,6 +66,18 @@ def test_the_planned_seeds_settle_a_number_and_one_fewer_does_not(mean, sd, tole
     assert verdict(found.seeds - 1) == "unclear" != verdict(found.seeds)
 
 
+@pytest.mark.parametrize("stored", [6, 8])
+def test_fewer_seeds_than_are_stored_settle_nothing(stored):
+    """With a single run of the paper 2 to 5 seeds are consistent, 6 to 9 unclear."""
+    paper = (0.0, None, 1, 1.0)
+    verdicts = {
+        n: judged([row("a", of(n, 0.6, 0.2), *paper)])["rows"][0]["verdict"] for n in range(2, 40)
+    }
+    assert verdicts[2] == "consistent" and verdicts[stored] == "unclear"
+    found = needed([row("a", of(stored, 0.6, 0.2), *paper)]).seeds
+    assert found == min(n for n in range(stored + 1, 40) if verdicts[n] != "unclear")
+
+
 def test_a_single_run_of_the_paper_may_leave_a_number_unclear_for_ever():
     paper = (1.0, None, 1, 0.1)
     found = needed([row("a", of(3, 1.11, 0.06), *paper)])
