@@ -1,7 +1,7 @@
 """The fields that a sweep varies: --grid, --search, and the config at each point.
 
-A point is {field: value}. Ray and Optuna hold only numbers and text, so a point has the `repr` of
-any other value.
+A point is {field: value}. Ray and Optuna hold only numbers and text, so a point has any
+other value as JSON.
 """
 
 import itertools

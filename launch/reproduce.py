@@ -18,7 +18,7 @@ Budgets: paper, the default, trains as the paper does. short trains a fifth of t
 seeds. quick uses the configs' quick mode (embedded digits if possible), two seeds and two points
 per axis of a grid; nothing of it is judged. --seeds limits the seeds, --epochs the epochs of short
 and quick. A result records its budget, seeds and epochs, and never replaces a larger one.
-`papers.judging.verdicts` has the rules of the verdicts. --judge trains nothing and recomputes the
+papers/README.md has the rules of the verdicts. --judge trains nothing and recomputes the
 verdicts of stored results. --power trains nothing and prints how many seeds would settle each
 unclear number and claim, and the time of the missing runs: hours of a CPU, and minutes of
 each accelerator of stored runs, where a ~ marks a guess from the times of another device.

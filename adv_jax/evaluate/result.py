@@ -233,9 +233,7 @@ class Evaluation(NamedTuple):
         """
         from adv_jax.evaluate.reporting import page  # It imports this module.
 
-        suffix = os.path.splitext(str(path))[1].lower()
-        if not isinstance(path, str | os.PathLike) or suffix not in ("", ".htm", ".html"):
-            raise UserError(f"path must end in .html, got {path}")
+        check_page("path", path)
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise UserError(f"path must be a file, got a device or a pipe, {path}")
         text = page(self, title=title, certificate=certificate, images=images)
@@ -243,6 +241,12 @@ class Evaluation(NamedTuple):
             write_whole(Path(path), lambda part: part.write_text(text, "utf-8"))
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def check_page(name: str, path: Any) -> None:
+    """Raises UserError unless a path, the setting of that name, ends in .html."""
+    if not isinstance(path, str | os.PathLike) or Path(path).suffix != ".html":
+        raise UserError(f"{name} must end in .html, got {path}")
 
 
 def interval_of(share: float, num_rows: int) -> tuple[float, float]:

@@ -205,7 +205,7 @@ def test_a_report_that_cannot_be_written_is_refused_in_one_line(found, tmp_path)
     path = tmp_path / "no" / "report.html"
     with pytest.raises(UserError, match=f"^{path} cannot be written: No such file or directory$"):
         found.report(path)
-    for other in (5, tmp_path / "report.pdf"):
+    for other in (5, tmp_path / "report", tmp_path / "report.htm", tmp_path / "report.pdf"):
         with pytest.raises(UserError, match=f"^path must end in .html, got {other}$"):
             found.report(other)
     assert not list(tmp_path.iterdir())

@@ -37,7 +37,7 @@ class Batches:
     def of_epoch(
         self, arrays: Batch, rows: Mapping[str, Array], seed: Array, epoch: Array
     ) -> dict[str, Array]:
-        """Returns what `made` needs of each batch, with a leading axis of batches.
+        """Returns what `batch` needs of each batch, with a leading axis of batches.
 
         These are the rows of its two halves, {"labeled", "train"}. If the training set is a stream,
         `arrays` are a chunk of its batches, {"x", "y"}, and the batches themselves are returned.

@@ -17,6 +17,7 @@ import numpy as np
 from adv_jax import evaluate
 from adv_jax.evaluate.evaluation import concluded, measured_rows, with_examples
 from adv_jax.evaluate.progress import Progress, shown
+from adv_jax.evaluate.result import check_page
 from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.transferring import transferred_rows
 from adv_jax.runner.config.replicas import replicas
@@ -184,8 +185,7 @@ def _check_report(report: str | None, names: Sequence[str]) -> None:
         return
     if len(names) > 1:
         raise UserError(f"report must be of one run, got {report} for {len(names)} runs")
-    if Path(report).suffix != ".html":
-        raise UserError(f"report must end in .html, got {report}")
+    check_page("report", report)
 
 
 def _evaluation_files(

@@ -169,7 +169,7 @@ class Program:
             yield chunk
 
     def monitor(self, state: RunState) -> tuple[RunState, dict[str, np.ndarray]]:
-        """Measures clean errors -> (state, metrics f32[R] each); donates `state`."""
+        """Runs `Experiment.monitor` -> (state, metrics f32[R] each); donates `state`."""
         state, metrics = self._functions.monitor(state, *self._data)
         return state, self.layout.fetch(metrics)
 
