@@ -31,18 +31,23 @@ def one_key(key: Key | None) -> Key:
     return found
 
 
-def row_keys(key: Key | None, batch: int) -> Key:
+def row_keys(key: Key | None, batch: int, *, first: int = 0) -> Key:
     """Returns one key per row: key[] or key[B] -> key[B]; legacy uint32 keys are accepted.
 
     With one key, the draws of row i depend on the key and i. With one key per example, the draws
     stay with the example when a batch is permuted, split or padded.
+
+    Args:
+      key: one key, or one key per row.
+      batch: B.
+      first: index of the first row, which one key is folded with.
 
     Raises:
       UserError: key is None, no PRNG key, or of another shape.
     """
     found = key_of_rows(key, batch)
     if found.ndim == 0:
-        return jax.vmap(jax.random.fold_in, (None, 0))(found, jnp.arange(batch))
+        return jax.vmap(jax.random.fold_in, (None, 0))(found, jnp.arange(first, first + batch))
     return found
 
 

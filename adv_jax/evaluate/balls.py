@@ -79,9 +79,8 @@ def found_ball(attacked: Mapping[str, np.ndarray], sizes: np.ndarray) -> str | N
 
 def is_confined(attack: Attack) -> bool:
     """Returns whether an attack may reach a part of the ball only, by its traits or a mask."""
-    traits = traits_of(attack)
-    stated = traits is not None and traits.confined
-    return stated or getattr(attack, "keywords", {}).get("mask") is not None
+    masked = getattr(attack, "keywords", {}).get("mask") is not None
+    return masked or assumed_traits(attack).confined
 
 
 def _nested(bound: Any) -> Any:

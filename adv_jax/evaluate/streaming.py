@@ -21,7 +21,7 @@ from adv_jax.evaluate.progress import Progress, shown
 from adv_jax.evaluate.rounding import check_bits
 from adv_jax.evaluate.setup import RowDigest
 from adv_jax.evaluate.suite import Rows, Suite, joined
-from adv_jax.random import one_key
+from adv_jax.random import one_key, row_keys
 from adv_jax.ranges import COUNT
 from adv_jax.types import (
     Attack,
@@ -130,7 +130,8 @@ def streamed(
     for index, block in enumerate(progress(blocks(batches, size), "blocks")):
         x, y, aux = checked_data(*block, bounds=bounds)
         check_bits(bits, x, bounds)
-        rows = Rows(x, y, _keys(key, count, len(x)), aux)
+        keys = None if key is None else row_keys(key, len(x), first=count)
+        rows = Rows(x, y, keys, aux)
         if suite is None:
             suite = checked_suite(
                 logits_fn,
@@ -230,13 +231,6 @@ def _form(tree: Any) -> tuple[Any, ...]:
 
 def _joined(parts: list[Any]) -> Any:
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *a: np.concatenate(a), *parts)
-
-
-def _keys(key: Key | None, first: int, count: int) -> Key | None:
-    """Returns the keys of the rows from index `first` on, as `random.row_keys` for all rows."""
-    if key is None:
-        return None
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, np.arange(first, first + count))
 
 
 def _settings(suite: Suite, rows: Rows, key: Key | None, size: int) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def _works(works: Sequence[Chapter]) -> str:
     """Returns the sentences of all works, and the number of tests."""
     parts = []
     titles = {"Works that were run": True, "Targets, not yet run in full": False}
-    for title, is_reproduced in titles.items():
-        own = [one for one in works if summary.is_reproduced(one) == is_reproduced]
+    for title, in_full in titles.items():
+        own = [one for one in works if summary.is_run_in_full(one) == in_full]
         parts += [f"## {title}\n"]
         parts += [
             f"- [`{one.paper.name}`]({one.paper.name}/README.md), {one.paper.title}. "
@@ -178,7 +178,7 @@ def _missing(works: Sequence[Chapter], found: stored.Results) -> Iterator[list[s
 
 def _work(one: Chapter) -> str:
     has_numbers = summary.NUMBERS in summary.counted(one)
-    legend = f" {printed.LEGEND}" if has_numbers and summary.is_reproduced(one) else ""
+    legend = f" {printed.LEGEND}" if has_numbers and summary.is_run_in_full(one) else ""
     parts = [f"{summary.paragraph(one)}{legend}\n"]
     parts += [*_grids(one, with_details=True), *_claims(one, with_details=True), _others(one)]
     return "\n".join([*parts, *_charts(one), *_drawn(one)])

@@ -79,7 +79,7 @@ def write(folder: Path, results: Path = ROOT / "papers") -> None:
 
 def cards(works: Sequence[Chapter]) -> str:
     """Returns the page with a card for each work: its title, its sentence and its tally."""
-    ordered = sorted(works, key=lambda one: not summary.is_reproduced(one))
+    ordered = sorted(works, key=lambda one: not summary.is_run_in_full(one))
     shown = (
         _CARD.format(
             title=one.paper.title,

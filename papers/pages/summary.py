@@ -48,14 +48,14 @@ def counted(one: Chapter) -> dict[str, Counter[str]]:
     }
 
 
-def is_reproduced(one: Chapter) -> bool:
+def is_run_in_full(one: Chapter) -> bool:
     """Returns whether anything of a work was run in full; if not, it is a target."""
     return any(line.verdict.extent == FULL for line in (*one.lines, *one.claims))
 
 
 def sentence(one: Chapter) -> str:
     """Returns what was found, in one sentence."""
-    if not is_reproduced(one):
+    if not is_run_in_full(one):
         return f"{begin_of(one)}: nothing was run in full."
     judged = judged_numbers(one)
     parts = []
@@ -182,14 +182,14 @@ def overview(works: Sequence[Chapter], link: str) -> str:
             largest_deviation(one) or "–",
         ]
         for one in works
-        if is_reproduced(one)
+        if is_run_in_full(one)
     ]
     columns = ["work", "numbers within tolerance", "claims reproduced", "own tests reproduced"]
     columns += ["largest deviation"]
     targets = [
         f"[{begin_of(one)}]({link.format(name=one.paper.name)})"
         for one in works
-        if not is_reproduced(one)
+        if not is_run_in_full(one)
     ]
     text = markdown(columns, rows)
     if targets:

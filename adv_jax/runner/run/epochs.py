@@ -23,6 +23,7 @@ from adv_jax.runner.run.program import Program
 from adv_jax.runner.run.trackers import Tracked, Trackers
 from adv_jax.runner.store.checkpoint import Checkpoints, Restored
 from adv_jax.runner.store.provenance import environment
+from adv_jax.runner.store.result import grid_point
 from adv_jax.runner.store.workdir import Workdir
 from adv_jax.types import UserError
 
@@ -191,7 +192,7 @@ def _not_finite(metrics: EpochMetrics, epoch: int, running: np.ndarray, runs: li
         steps = values.shape[1]
         at = f"at step {(epoch - 1) * steps + step + 1} (epoch {epoch})"
         where = at if steps > 1 else f"after epoch {epoch}"
-        overrides = "".join(f", {path} {value:g}" for path, value in runs[i].overrides.items())
-        replica = f"replica {i} (seed {runs[i].seed}{overrides})"
+        settings = filter(None, (f"seed {runs[i].seed}", grid_point(runs[i]._asdict())))
+        replica = f"replica {i} ({', '.join(settings)})"
         return f"{name} is {values[i, step]} {where} of {replica}"
     return ""

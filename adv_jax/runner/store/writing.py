@@ -27,14 +27,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def scratch(folder: str | None = None) -> Iterator[Path]:
-    """Makes a temporary folder, in `folder` or where the system has them; deletes it at the end.
+def scratch() -> Iterator[Path]:
+    """Makes a temporary folder where the system has them; deletes it at the end.
 
     Raises:
       WorkdirError: none can be made.
     """
     try:
-        made = tempfile.TemporaryDirectory(dir=folder)
+        made = tempfile.TemporaryDirectory()
     except OSError as error:
         why = error.strerror or error
         raise WorkdirError(f"TMPDIR must be a folder that takes files, got none: {why}") from error

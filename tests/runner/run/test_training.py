@@ -220,7 +220,7 @@ def test_a_diverging_replica_is_named_with_the_settings(tmp_path, capsys):
         training.run(config, tmp_path / "run")
     # The loss of step 1 is that of the initial weights, and step 2 multiplies what 1e30 made.
     assert str(caught.value) == (
-        "loss is nan at step 2 (epoch 1) of replica 2 (seed 3, optimizer.learning_rate 1e+30); "
+        "loss is nan at step 2 (epoch 1) of replica 2 (seed 3, optimizer.learning_rate=1e+30); "
         "last good checkpoint: none"
     )
     assert not (tmp_path / "run" / "metrics.jsonl").read_text()
