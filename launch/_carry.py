@@ -248,10 +248,11 @@ def _extract(archive: Path, folder: Path) -> None:
         raise tarfile.ReadError(f"it has more than {MAX_BYTES // 10**6} MB")
     if not content.endswith(bytes(1024)):  # tarfile takes an archive cut off between files.
         raise tarfile.ReadError("its end is missing")
+    root = folder.resolve()
     with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as members:
         for member in members:
-            path = (folder / member.name).resolve()
-            is_inside = member.isreg() and path.is_relative_to(folder.resolve())
+            path = (root / member.name).resolve()
+            is_inside = member.isreg() and path.is_relative_to(root)
             if not is_inside or (file := members.extractfile(member)) is None:
                 raise tarfile.ReadError(f"{member.name} is no file inside of it")
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-from papers.judging.statistics import Spread, difference_error, prediction_error, spread
+from papers.judging.statistics import (
+    Spread,
+    difference,
+    difference_error,
+    prediction_error,
+    spread,
+)
 from papers.judging.words import (
     CONSISTENT,
     FULL,
@@ -33,7 +39,7 @@ def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
     ours, theirs, tolerance = spread(values), printed_spread(row), row["tolerance"]
     is_full = length.extent == FULL
     error = difference_error(ours, theirs) if is_full else None
-    found = Difference(difference(ours, theirs), error, ours.n, row["metric"])
+    found = Difference(difference(ours.mean, theirs.mean), error, ours.n, row["metric"])
     words = [f"{found}, tolerance {in_points(tolerance, row['metric'])}", length.words]
     if not is_full:
         return none | {"why": joined(*words)}
@@ -50,7 +56,7 @@ def judged(row: Mapping[str, Any], length: Length) -> dict[str, Any]:
 
 def finding(ours: Spread, theirs: Spread, tolerance: float) -> str:
     """Returns the finding of a number that was run in full."""
-    off = abs(difference(ours, theirs))
+    off = abs(difference(ours.mean, theirs.mean))
     error = difference_error(ours, theirs)
     if error is None:
         return CONSISTENT if off <= tolerance else NOT_REPRODUCED
@@ -70,16 +76,8 @@ def within(off: float, half_90: float, half_95: float, predicted: float, toleran
 def p_value(ours: Spread, theirs: Spread, tolerance: float) -> float | None:
     """Returns the p of the two one-sided tests, or twice that of lying outside if ours does."""
     error = difference_error(ours, theirs)
-    return None if error is None else error.p_within(tolerance - abs(difference(ours, theirs)))
-
-
-def difference(ours: Spread, theirs: Spread) -> float:
-    """Returns our mean minus the paper's, without the rounding errors of decimals.
-
-    >>> difference(Spread(1, 0.53, None), Spread(1, 0.5, None))
-    0.03
-    """
-    return round(ours.mean - theirs.mean, 10)
+    off = abs(difference(ours.mean, theirs.mean))
+    return None if error is None else error.p_within(tolerance - off)
 
 
 def printed_spread(row: Mapping[str, Any]) -> Spread:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from papers.judging import numbers
-from papers.judging.statistics import spread
+from papers.judging.statistics import difference, spread
 
 
 def row_document(
@@ -33,7 +33,7 @@ def row_document(
     n, mean, sd = spread(list(values.values())) if values else (0, None, None)
     if mean is not None:
         mean = round(mean, 10)
-    difference = None if mean is None or printed is None else round(mean - printed, 10)
+    off = None if mean is None or printed is None else difference(mean, printed)
     return {
         "label": label,
         "id": id,
@@ -45,7 +45,7 @@ def row_document(
         "sd": sd,
         "n": n,
         "values": {str(seed): value for seed, value in values.items()},
-        "difference": difference,
+        "difference": off,
         "tolerance": tolerance,
         "training": training,
     }

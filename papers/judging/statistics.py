@@ -91,6 +91,15 @@ class Error(NamedTuple):
         return self.p_of(room) if room >= 0 else 2 * self.p_of(-room)
 
 
+def difference(ours: float, theirs: float) -> float:
+    """Returns our mean minus the paper's, without the rounding errors of decimals.
+
+    >>> difference(0.53, 0.5)
+    0.03
+    """
+    return round(ours - theirs, 10)
+
+
 def difference_error(a: Spread, b: Spread) -> Error | None:
     """Returns the error of a.mean - b.mean, by Welch; None if neither side has an sd.
 

@@ -131,7 +131,7 @@ def test_standardize_equals_scikit_learn_fitted_on_the_training_set(parts):
     assert not transform.apply(train)[:, 0, 0, 0].any()
 
 
-def test_grey_equals_the_luma_of_pillow(images):
+def test_gray_equals_the_luma_of_pillow(images):
     x = images[1] / np.float32(255)
     transform = preprocessing.gray()(x)
     found = transform.apply(x)
@@ -300,7 +300,7 @@ def test_images_of_other_channels_than_those_of_the_fit_are_refused(parts):
         transform.apply(np.concatenate([parts[1]] * 2, axis=-1))
 
 
-def test_grey_refuses_images_of_one_channel():
+def test_gray_refuses_images_of_one_channel():
     with pytest.raises(DataError, match=r"inputs of gray must be .*got the shape \(28, 28, 1\)"):
         preprocessing.gray()(np.zeros((2, 28, 28, 1), np.float32))
 
